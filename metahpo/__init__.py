@@ -1,0 +1,33 @@
+"""Describe a training problem once, then tune it, or learn to tune it, in one XLA program."""
+
+from metahpo import base, hypergrad, inner, problems, space
+from metahpo.base import (
+    Estimate,
+    Estimator,
+    Evaluation,
+    Problem,
+    Proposal,
+    Strategy,
+    TaskFamily,
+)
+from metahpo.space import Choice, Float, Int
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Choice",
+    "Estimate",
+    "Estimator",
+    "Evaluation",
+    "Float",
+    "Int",
+    "Problem",
+    "Proposal",
+    "Strategy",
+    "TaskFamily",
+    "base",
+    "hypergrad",
+    "inner",
+    "problems",
+    "space",
+]

@@ -1,0 +1,132 @@
+"""The types that every part of metahpo shares: records of pure functions and of arrays.
+
+Nothing here computes anything.  A *problem* describes a training process, an *estimator* gives
+hypergradients of it, a *strategy* proposes points of the unit cube, and ``metahpo.run`` drives
+them.  All functions are pure, take their key first and may be transformed by ``jit``, ``vmap``
+and ``grad`` as a whole.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import numpy as np
+
+PyTree = Any
+Key = chex.PRNGKey
+Task = PyTree
+Params = PyTree
+HParams = PyTree
+State = PyTree
+
+FULL_BUDGET = int(np.iinfo(np.int32).max)
+"""A proposal's budget when the strategy leaves the number of inner steps to the run."""
+
+
+class TaskFamily(NamedTuple):
+    """Data, model and loss of a distribution of tasks, without any training.
+
+    Attributes:
+        sample: ``(key) -> task``, a pytree of arrays of fixed shapes, so that tasks can be vmapped.
+        init: ``(key, task) -> params``, the model's initial parameters.
+        loss: ``(params, task, split) -> f32[]``; ``split`` is the static string ``"support"``
+            (what training sees) or ``"query"`` (what validation sees).
+        describe: ``(task) -> f32[F]``, what a user would know of the task before training.
+    """
+
+    sample: Callable[[Key], Task]
+    init: Callable[[Key, Task], Params]
+    loss: Callable[[Params, Task, str], chex.Array]
+    describe: Callable[[Task], chex.Array]
+
+
+class Problem(NamedTuple):
+    """A training process, and the hyperparameters that control it.
+
+    Attributes:
+        sample: ``(key) -> task``.
+        init: ``(key, hparams, task) -> state``, the training state before the first step.
+        step: ``(key, hparams, task, state) -> state``, one inner update.
+        loss: ``(key, hparams, task, state) -> f32[]``, the outer loss, always minimised.
+        describe: ``(task) -> f32[F]``.
+    """
+
+    sample: Callable[[Key], Task]
+    init: Callable[[Key, HParams, Task], State]
+    step: Callable[[Key, HParams, Task, State], State]
+    loss: Callable[[Key, HParams, Task, State], chex.Array]
+    describe: Callable[[Task], chex.Array]
+
+
+class Estimate(NamedTuple):
+    """What an estimator returns for one task.
+
+    Attributes:
+        loss: ``f32[]``, the outer loss.
+        grad: a pytree like the hyperparameters; zeros for leaves that are not floats.
+        info: a dict of diagnostics; unrolled estimators put the final training state under
+            ``"state"``.
+    """
+
+    loss: chex.Array
+    grad: HParams
+    info: dict[str, PyTree]
+
+
+class Estimator(NamedTuple):
+    """A hypergradient estimator.
+
+    Attributes:
+        init: ``(key, hparams, task) -> state``; ``()`` for estimators without a memory.
+        estimate: ``(key, hparams, task, state) -> (Estimate, state)``.
+    """
+
+    init: Callable[[Key, HParams, Task], PyTree]
+    estimate: Callable[[Key, HParams, Task, PyTree], tuple[Estimate, PyTree]]
+
+
+class Proposal(NamedTuple):
+    """A batch of ``P`` candidates in the unit cube of ``D`` dimensions.
+
+    Attributes:
+        unit: ``f32[P, D]``, points of ``[0, 1]^D``.
+        parent: ``i32[P]``; -1 trains from scratch, ``i`` goes on from the training state that
+            member ``i`` had after the round before.
+        budget: ``i32[P]``, inner steps granted in this round; the run caps it at its own
+            ``steps``, so ``FULL_BUDGET`` leaves the number to the run.
+    """
+
+    unit: chex.Array
+    parent: chex.Array
+    budget: chex.Array
+
+
+class Evaluation(NamedTuple):
+    """What the run found out about a proposal.
+
+    Attributes:
+        loss: ``f32[P]``; ``inf`` for a member whose loss was not finite.
+        grad: ``f32[P, D]``, the gradient with respect to the unit cube, or ``None`` for a strategy
+            that does not need it; zeros for a member whose gradient was not finite.
+        info: diagnostics.
+    """
+
+    loss: chex.Array
+    grad: chex.Array | None
+    info: PyTree
+
+
+class Strategy(NamedTuple):
+    """Ask and tell on the unit cube.
+
+    Attributes:
+        init: ``(key) -> state``.
+        ask: ``(key, state) -> (Proposal, state)``.
+        tell: ``(key, state, Proposal, Evaluation) -> state``.
+        needs_grad: whether ``Evaluation.grad`` must be there (static).
+    """
+
+    init: Callable[[Key], PyTree]
+    ask: Callable[[Key, PyTree], tuple[Proposal, PyTree]]
+    tell: Callable[[Key, PyTree, Proposal, Evaluation], PyTree]
+    needs_grad: bool = False

@@ -1,0 +1,52 @@
+"""The differentiable part of a pytree of hyperparameters: its floating-point leaves."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from metahpo.base import HParams
+
+Floats = list[chex.Array]
+
+
+def split(hparams: HParams) -> tuple[Floats, Callable[[Floats], HParams]]:
+    """Separates the float leaves; the returned function puts (new) ones back in place.
+
+    Raises:
+        ValueError: if there is no float leaf, so that there is nothing to differentiate.
+    """
+    leaves, treedef = jax.tree.flatten(hparams)
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    where = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    if not where:
+        raise ValueError(f"hyperparameters need a float leaf to have a gradient, got {treedef}")
+
+    def merge(floats: Floats) -> HParams:
+        merged = list(leaves)
+        for i, leaf in zip(where, floats, strict=True):
+            merged[i] = leaf
+        return treedef.unflatten(merged)
+
+    return [leaves[i] for i in where], merge
+
+
+def gradient_tree(hparams: HParams, grads: Floats) -> HParams:
+    """Gradients of the float leaves as a pytree like ``hparams``, zero elsewhere."""
+    _, merge = split(jax.tree.map(jnp.zeros_like, hparams))
+    return merge(grads)
+
+
+def value_and_grad(
+    fn: Callable[[HParams], tuple[chex.Array, Any]],
+) -> Callable[[HParams], tuple[tuple[chex.Array, Any], HParams]]:
+    """``jax.value_and_grad(fn, has_aux=True)`` with respect to the float leaves."""
+
+    def run(hparams: HParams) -> tuple[tuple[chex.Array, Any], HParams]:
+        floats, merge = split(hparams)
+        out, grads = jax.value_and_grad(lambda f: fn(merge(f)), has_aux=True)(floats)
+        return out, gradient_tree(hparams, grads)
+
+    return run

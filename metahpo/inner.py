@@ -1,0 +1,162 @@
+"""The inner loop: training as a differentiable function of its hyperparameters.
+
+Every estimator and every run trains through this file, so checkpointing, recording and the
+derivation of keys are decided once.  The loops are nested ``lax.scan`` with ``jax.checkpoint``
+and no custom derivative, so ``jit``, ``vmap``, ``jvp``, ``grad`` and grad-of-grad compose.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from metahpo.base import HParams, Key, Problem, PyTree, State, Task
+
+MODES = ("none", "step", "sqrt")
+
+
+class Keys(NamedTuple):
+    """The keys of one training: for ``init``, for all steps, and for the outer ``loss``."""
+
+    init: Key
+    steps: Key
+    loss: Key
+
+
+def keys(key: Key) -> Keys:
+    """Derives the keys of one training; step ``t`` uses ``fold_in(keys.steps, t)``.
+
+    Because step keys depend on ``t`` alone, a training that is cut into segments equals the whole.
+    """
+    return Keys(*jax.random.split(key, 3))
+
+
+def advance(
+    problem: Problem,
+    steps: int,
+    checkpoint: str = "none",
+    record: Callable[[State], PyTree] | None = None,
+) -> Callable[[Key, HParams, Task, State, chex.Numeric], Any]:
+    """A training segment of ``steps`` updates from a given state.
+
+    Args:
+        problem: the training process.
+        steps: number of updates, at least 0.
+        checkpoint: what reverse mode keeps in memory: ``"none"`` every intermediate value,
+            ``"step"`` every state (each step is computed again), ``"sqrt"`` about ``2 sqrt(steps)``
+            states (each step is computed twice again; Griewank & Walther 2008, ch. 12).
+        record: ``(state) -> pytree``, evaluated after every step.
+
+    Returns:
+        ``(step_key, hparams, task, state, start) -> state``, where ``start`` is the number of
+        updates made before, or ``-> (state, trace)`` with leading axis ``[steps]`` when recording.
+
+    Raises:
+        ValueError: if ``steps`` is negative or ``checkpoint`` unknown.
+    """
+    if steps != int(steps) or steps < 0:
+        raise ValueError(f"steps must be a whole number of at least 0, got {steps}")
+    if checkpoint not in MODES:
+        raise ValueError(f"checkpoint must be one of {MODES}, got {checkpoint!r}")
+
+    def segment(
+        step_key: Key, hparams: HParams, task: Task, state: State, start: chex.Numeric = 0
+    ) -> Any:
+        def body(state: State, t: chex.Array) -> tuple[State, PyTree]:
+            state = problem.step(jax.random.fold_in(step_key, t), hparams, task, state)
+            return state, None if record is None else record(state)
+
+        state, trace = _scan(body, state, start + jnp.arange(steps), checkpoint)
+        return state if record is None else (state, trace)
+
+    return segment
+
+
+def unroll(
+    problem: Problem,
+    steps: int,
+    checkpoint: str = "none",
+    record: Callable[[State], PyTree] | None = None,
+) -> Callable[[Key, HParams, Task], Any]:
+    """A whole training: ``problem.init`` and then ``steps`` updates.
+
+    Args:
+        problem: the training process.
+        steps: number of updates, at least 0.
+        checkpoint: ``"none" | "step" | "sqrt"``, see ``advance``.
+        record: ``(state) -> pytree``, evaluated after every step.
+
+    Returns:
+        ``(key, hparams, task) -> state``, or ``-> (state, trace)`` when recording.
+
+    Raises:
+        ValueError: if ``steps`` is negative or ``checkpoint`` unknown.
+
+    Example:
+        >>> import metahpo as mh
+        >>> problem = mh.problems.function(lambda h: (h["x"] - 1.0) ** 2)
+        >>> state = unroll(problem, steps=1)(jax.random.key(0), {"x": jnp.array(3.0)}, None)
+    """
+    segment = advance(problem, steps, checkpoint, record)
+
+    def run(key: Key, hparams: HParams, task: Task) -> Any:
+        init_key, step_key, _ = keys(key)
+        return segment(step_key, hparams, task, problem.init(init_key, hparams, task), 0)
+
+    return run
+
+
+def outer_loss(
+    problem: Problem, steps: int, checkpoint: str = "none"
+) -> Callable[[Key, HParams, Task], tuple[chex.Array, State]]:
+    """The outer loss after a whole training: ``(key, hparams, task) -> (loss f32[], state)``."""
+    train = unroll(problem, steps, checkpoint)
+
+    def run(key: Key, hparams: HParams, task: Task) -> tuple[chex.Array, State]:
+        state = train(key, hparams, task)
+        return scalar_loss(problem, keys(key).loss, hparams, task, state), state
+
+    return run
+
+
+def scalar_loss(
+    problem: Problem, key: Key, hparams: HParams, task: Task, state: State
+) -> chex.Array:
+    """``problem.loss``, refused with a ``ValueError`` when it is not a real scalar."""
+    loss = jnp.asarray(problem.loss(key, hparams, task, state))
+    if loss.shape != () or not jnp.issubdtype(loss.dtype, jnp.floating):
+        raise ValueError(
+            f"a problem's loss must be a real scalar, got shape {loss.shape}, dtype {loss.dtype}"
+        )
+    return loss
+
+
+def _scan(
+    body: Callable[[State, chex.Array], tuple[State, PyTree]],
+    state: State,
+    times: chex.Array,
+    checkpoint: str,
+) -> tuple[State, PyTree]:
+    if checkpoint == "none":
+        return jax.lax.scan(body, state, times)
+    # Inside a scan nothing can be merged with the first computation, so CSE needs no barrier.
+    step = jax.checkpoint(body, prevent_cse=False)  # type: ignore[attr-defined]
+    steps = times.shape[0]
+    if checkpoint == "step" or steps < 4:
+        return jax.lax.scan(step, state, times)
+    length = math.isqrt(steps)
+    count = steps // length
+
+    def segment(state: State, times: chex.Array) -> tuple[State, PyTree]:
+        return jax.lax.scan(step, state, times)
+
+    nested = times[: count * length].reshape(count, length)
+    state, head = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), state, nested)
+    head = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), head)
+    if count * length == steps:
+        return state, head
+    state, tail = jax.lax.scan(step, state, times[count * length :])
+    return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), head, tail)

@@ -1,0 +1,46 @@
+"""Problems without a training, for test functions and for closed forms."""
+
+from collections.abc import Callable
+
+import chex
+import jax.numpy as jnp
+
+from metahpo.base import HParams, Key, Problem, State, Task
+
+
+def function(fn: Callable[[HParams], chex.Array]) -> Problem:
+    """A function of the hyperparameters as a Problem: its step does nothing, its loss is ``fn``.
+
+    Args:
+        fn: ``(hparams) -> f[]``, traceable.
+
+    Returns:
+        A Problem whose task is ``None`` and whose state is empty.
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> problem = mh.problems.function(lambda h: h["x"] ** 2)
+        >>> float(problem.loss(jax.random.key(0), {"x": jnp.array(3.0)}, None, ()))
+        9.0
+    """
+
+    def sample(key: Key) -> Task:
+        del key
+
+    def init(key: Key, hparams: HParams, task: Task) -> State:
+        del key, hparams, task
+        return ()
+
+    def step(key: Key, hparams: HParams, task: Task, state: State) -> State:
+        del key, hparams, task
+        return state
+
+    def loss(key: Key, hparams: HParams, task: Task, state: State) -> chex.Array:
+        del key, task, state
+        return jnp.asarray(fn(hparams))
+
+    def describe(task: Task) -> chex.Array:
+        del task
+        return jnp.zeros(0)
+
+    return Problem(sample, init, step, loss, describe)

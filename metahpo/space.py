@@ -1,0 +1,295 @@
+"""Search spaces: any pytree whose leaves are ``Float``, ``Int`` or ``Choice``.
+
+A space alone knows bounds, scales, integers and choices.  Strategies see points ``u`` of the unit
+cube ``[0, 1]^D``, one coordinate per leaf in the order of ``jax.tree.leaves``; ``decode`` turns a
+point into hyperparameters and ``encode`` turns hyperparameters into a point.  All functions but
+``check`` and ``readable`` may be jitted and vmapped.
+
+Example:
+    >>> import metahpo as mh
+    >>> space = {"lr": mh.Float(1e-4, 1.0, log=True), "width": mh.Int(4, 64)}
+    >>> hparams = mh.space.decode(space, jnp.array([0.5, 0.0]))
+    >>> float(hparams["lr"].round(4)), int(hparams["width"])
+    (0.01, 4)
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metahpo.base import HParams, Key, PyTree
+
+Space = PyTree
+
+
+@dataclass(frozen=True)
+class Float:
+    """A real number in ``[low, high]``, uniform on a linear or logarithmic scale.
+
+    Args:
+        low: lower bound; positive when ``log``.
+        high: upper bound, above ``low``.
+        log: whether the unit interval maps to the logarithm of the value.
+
+    Raises:
+        ValueError: if the bounds are not finite, ``low >= high``, or ``log`` with ``low <= 0``.
+
+    Example:
+        >>> float(Float(1e-4, 1.0, log=True).decode(0.5).round(4))
+        0.01
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the bounds."""
+        _check_bounds(self)
+
+    def decode(self, unit: chex.Numeric) -> chex.Array:
+        """Maps ``unit`` in [0, 1] to a value of the same float type; differentiable."""
+        low, high = self._ends()
+        value = low + unit * (high - low)
+        value = jnp.exp(value) if self.log else jnp.asarray(value)
+        # Rounding may leave the bounds by an ulp.  The clip is straight-through because a member
+        # that sits on a bound still needs the gradient that leads it back inside.
+        return value + jax.lax.stop_gradient(jnp.clip(value, self.low, self.high) - value)
+
+    def encode(self, value: chex.Numeric) -> chex.Array:
+        """Maps a value in ``[low, high]`` to the unit interval."""
+        low, high = self._ends()
+        return ((jnp.log(value) if self.log else jnp.asarray(value)) - low) / (high - low)
+
+    def _ends(self) -> tuple[float, float]:
+        return (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Int:
+    """A whole number in ``low ... high``, both ends included; every number gets its own cell.
+
+    On the linear scale all cells are equally wide; on the logarithmic scale the cell of ``k``
+    reaches from ``log(k - 1/2)`` to ``log(k + 1/2)``.
+
+    Args:
+        low: the smallest value; at least 1 when ``log``.
+        high: the largest value, above ``low``.
+        log: whether the unit interval maps to the logarithm of the value.
+
+    Raises:
+        ValueError: if a bound is not whole, ``low >= high``, or ``log`` with ``low <= 0``.
+
+    Example:
+        >>> [int(Int(1, 4).decode(u)) for u in (0.0, 0.24, 0.26, 1.0)]
+        [1, 1, 2, 4]
+    """
+
+    low: int
+    high: int
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the bounds."""
+        if int(self.low) != self.low or int(self.high) != self.high:
+            raise ValueError(f"the bounds of an Int must be whole numbers, got {self}")
+        _check_bounds(self)
+
+    def decode(self, unit: chex.Numeric) -> chex.Array:
+        """Maps ``unit`` in [0, 1] to an ``i32``."""
+        low, high = self._ends()
+        value = low + unit * (high - low)
+        value = jnp.round(jnp.exp(value) if self.log else value)
+        return jnp.clip(value, self.low, self.high).astype(jnp.int32)
+
+    def encode(self, value: chex.Numeric) -> chex.Array:
+        """Maps a whole number to a point inside its cell."""
+        low, high = self._ends()
+        value = jnp.asarray(value, dtype=jnp.result_type(float))
+        return ((jnp.log(value) if self.log else value) - low) / (high - low)
+
+    def _ends(self) -> tuple[float, float]:
+        low, high = self.low - 0.5, self.high + 0.5
+        return (math.log(low), math.log(high)) if self.log else (low, high)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several unordered values.
+
+    Inside a compiled program a choice is the *index* (``i32``) of its value, ready for
+    ``jax.lax.switch`` or for indexing an array of the values; ``readable`` gives the value.
+
+    Args:
+        values: the values, of any type.
+
+    Raises:
+        ValueError: if there is no value, or one stands twice.
+
+    Example:
+        >>> activation = Choice(("relu", "tanh"))
+        >>> activation.values[int(activation.decode(0.7))]
+        'tanh'
+    """
+
+    values: Sequence[Any]
+
+    def __post_init__(self) -> None:
+        """Checks the values and makes them hashable."""
+        if isinstance(self.values, str) or not isinstance(self.values, Sequence):
+            raise ValueError(f"Choice needs a sequence of values, got {self.values!r}")
+        if not self.values:
+            raise ValueError("Choice needs at least one value, got an empty sequence")
+        if any(value in self.values[:i] for i, value in enumerate(self.values)):
+            raise ValueError(f"the values of a Choice must differ, got {tuple(self.values)}")
+        object.__setattr__(self, "values", tuple(self.values))
+
+    def decode(self, unit: chex.Numeric) -> chex.Array:
+        """Maps ``unit`` in [0, 1] to the index of a value, ``i32``."""
+        count = len(self.values)
+        return jnp.clip(jnp.floor(unit * count), 0, count - 1).astype(jnp.int32)
+
+    def encode(self, index: chex.Numeric) -> chex.Array:
+        """Maps an index to the middle of its cell."""
+        return (jnp.asarray(index, dtype=jnp.result_type(float)) + 0.5) / len(self.values)
+
+
+Dimension = Float | Int | Choice
+
+
+def _check_bounds(dimension: Float | Int) -> None:
+    if not (np.isfinite(dimension.low) and np.isfinite(dimension.high)):
+        raise ValueError(f"bounds must be finite, got {dimension}")
+    if dimension.low >= dimension.high:
+        raise ValueError(f"low must be below high, got {dimension}")
+    if dimension.log and dimension.low <= 0:
+        raise ValueError(f"a logarithmic scale needs low > 0, got {dimension}")
+
+
+def _flatten(space: Space) -> tuple[list[str], list[Dimension], Any]:
+    """Names, dimensions and tree structure; refuses what is not a space."""
+    paths, treedef = jax.tree_util.tree_flatten_with_path(space)
+    for path, leaf in paths:
+        if not isinstance(leaf, Dimension):
+            name = jax.tree_util.keystr(path)
+            raise ValueError(
+                f"a space is a pytree whose leaves are Float, Int or Choice; "
+                f"its leaf {name or '(root)'} is {leaf!r}"
+            )
+    if not paths:
+        raise ValueError(f"a space needs at least one dimension, got {space!r}")
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+    return names, [leaf for _, leaf in paths], treedef
+
+
+def dimensions(space: Space) -> dict[str, Dimension]:
+    """The dimensions by name (nested names joined by dots), in the order of the unit cube."""
+    names, dims, _ = _flatten(space)
+    return dict(zip(names, dims, strict=True))
+
+
+def size(space: Space) -> int:
+    """The number ``D`` of coordinates of the unit cube."""
+    return len(_flatten(space)[1])
+
+
+def is_continuous(space: Space) -> np.ndarray:
+    """``bool[D]``: which coordinates are floats, that is, have a gradient."""
+    return np.array([isinstance(d, Float) for d in _flatten(space)[1]])
+
+
+def decode(space: Space, unit: chex.Array) -> HParams:
+    """Turns a point of the unit cube into hyperparameters.
+
+    Args:
+        space: the search space.
+        unit: ``f32[D]`` or ``f64[D]`` in [0, 1].
+
+    Returns:
+        A pytree of scalars like ``space``: floats of ``unit``'s type, ``i32`` for ``Int`` (the
+        number) and ``Choice`` (the index).  Gradients flow through the floats.
+
+    Raises:
+        ValueError: if ``space`` is not a space or ``unit`` has another length.
+    """
+    _, dims, treedef = _flatten(space)
+    unit = jnp.asarray(unit)
+    if unit.shape != (len(dims),):
+        raise ValueError(f"unit must have shape ({len(dims)},) for this space, got {unit.shape}")
+    return treedef.unflatten([dim.decode(u) for dim, u in zip(dims, unit, strict=True)])
+
+
+def encode(space: Space, hparams: HParams) -> chex.Array:
+    """Turns hyperparameters into a point of the unit cube, ``f[D]``: the inverse of ``decode``.
+
+    Integers and choices map into their cells, so ``decode(encode(h)) == h``, and floats come back
+    up to rounding.
+    """
+    _, dims, treedef = _flatten(space)
+    values = _match(space, treedef, hparams)
+    return jnp.stack([dim.encode(value) for dim, value in zip(dims, values, strict=True)])
+
+
+def pullback(space: Space, unit: chex.Array, grad: HParams) -> chex.Array:
+    """The gradient ``f[D]`` on the unit cube of a function with gradient ``grad`` at ``decode``.
+
+    Coordinates of integers and choices get zero.
+    """
+    _, dims, treedef = _flatten(space)
+    columns = []
+    for dim, u, g in zip(dims, unit, treedef.flatten_up_to(grad), strict=True):
+        slope = jax.grad(dim.decode)(u) if isinstance(dim, Float) else jnp.zeros_like(u)
+        columns.append(slope * jnp.asarray(g, dtype=u.dtype))
+    return jnp.stack(columns)
+
+
+def sample(key: Key, space: Space) -> HParams:
+    """Draws hyperparameters uniformly from the unit cube."""
+    return decode(space, jax.random.uniform(key, (size(space),)))
+
+
+def check(space: Space, hparams: HParams) -> None:
+    """Raises ``ValueError`` unless ``hparams`` are concrete values inside ``space``."""
+    names, dims, treedef = _flatten(space)
+    for name, dim, value in zip(names, dims, _match(space, treedef, hparams), strict=True):
+        number = np.asarray(value)
+        if number.shape != ():
+            raise ValueError(f"hyperparameter {name} must be a scalar, got shape {number.shape}")
+        low, high = (0, len(dim.values) - 1) if isinstance(dim, Choice) else (dim.low, dim.high)
+        if not isinstance(dim, Float) and not np.issubdtype(number.dtype, np.integer):
+            raise ValueError(f"hyperparameter {name} must be a whole number, got {value!r}")
+        if not low <= number.astype(float) <= high:
+            # A float32 bound may lie an ulp outside the float64 one.
+            if isinstance(dim, Float) and np.isclose(number, [low, high], rtol=1e-6).any():
+                continue
+            raise ValueError(f"hyperparameter {name} must be in [{low}, {high}], got {value!r}")
+
+
+def readable(space: Space, hparams: HParams) -> PyTree:
+    """Concrete hyperparameters as Python values: floats, ints, and the values of choices."""
+    _, dims, treedef = _flatten(space)
+    values = _match(space, treedef, hparams)
+    return treedef.unflatten(
+        [
+            dim.values[int(value)]
+            if isinstance(dim, Choice)
+            else (float(value) if isinstance(dim, Float) else int(value))
+            for dim, value in zip(dims, values, strict=True)
+        ]
+    )
+
+
+def _match(space: Space, treedef: Any, hparams: HParams) -> list[Any]:
+    structure = jax.tree.structure(hparams)
+    if structure != treedef:
+        raise ValueError(
+            f"hyperparameters do not match the space: the space has the structure {treedef}, "
+            f"the hyperparameters have {structure}"
+        )
+    return treedef.flatten_up_to(hparams)
