@@ -1,0 +1,80 @@
+# Sets itself up: every target below that needs the virtual environment makes it first.
+# Needs Python >= 3.11 with pip and venv, nothing else; only `make lock` needs uv.
+
+VENV ?= .venv
+# The first interpreter that is new enough; python3 itself where it is.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done)
+# cpu, cuda12, cuda13 or tpu: what the environment was last set up with, else cpu.
+EXTRA ?= $(or $(patsubst $(VENV)/.ready-%,%,$(wildcard $(VENV)/.ready-*)),cpu)
+
+READY := $(VENV)/.ready-$(EXTRA)
+RUN := $(VENV)/bin/python -m
+PYTEST_ARGS ?= -n 2 --dist worksteal
+
+# An interpreter asked for by name replaces an environment of another version.
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell $(PYTHON) -V 2>&1),$(shell $(VENV)/bin/python -V 2>&1))
+$(shell rm -f $(READY))
+endif
+endif
+
+.PHONY: help setup demo test lint format types docs api lock clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@echo "Set up for an accelerator: make setup EXTRA=cuda12 (or cuda13, tpu)."
+	@echo "Choose the interpreter:    make setup PYTHON=python3.12"
+
+setup: $(READY)  ## Make .venv from the lock (EXTRA=cuda12|cuda13|tpu, PYTHON=python3.12)
+
+$(READY): locks/$(EXTRA).txt pyproject.toml
+	@test -n "$(PYTHON)" || { \
+	  echo "metahpo needs Python >= 3.11 and found none on PATH: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(RUN) pip install --quiet --require-hashes --only-binary :all: -r $<
+	$(RUN) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY)  ## Tune the digits tasks with every method, side by side
+	$(RUN) metahpo compare digits
+
+test: $(READY)  ## Run the tests
+	$(RUN) pytest $(PYTEST_ARGS)
+
+lint: $(READY)  ## Check format and style
+	$(RUN) ruff format --check
+	$(RUN) ruff check
+
+format: $(READY)  ## Format the code and mend what can be mended
+	$(RUN) ruff check --fix
+	$(RUN) ruff format
+
+types: $(READY)  ## Check the types
+	$(RUN) mypy
+
+docs: $(READY)  ## Check the documentation: links, examples, API page
+	$(RUN) pytest tests/test_docs.py
+
+api: $(READY)  ## Write docs/api.md from the docstrings
+	$(VENV)/bin/python docs/make_api.py
+
+# One universal lock: every Python >= 3.11, each with the newest versions it can have. An accelerator's
+# lock is locks/cpu.txt and what comes on top, so the versions are the same on every machine.
+UV ?= uv
+LOCK := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 \
+  --fork-strategy requires-python --generate-hashes --only-binary :all: --annotation-style line \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml --extra dev
+
+lock:  ## Write locks/*.txt anew with the newest versions (needs uv)
+	$(LOCK) --output-file locks/cpu.txt
+	for extra in cuda12 cuda13 tpu; do \
+	  $(LOCK) --extra $$extra --constraints locks/cpu.txt --output-file locks/$$extra.txt >/dev/null \
+	    $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' locks/cpu.txt | sort -u) && \
+	  sed -i.old -e '2a-r cpu.txt' -e '/^# The following packages were excluded/,$$d' locks/$$extra.txt && \
+	  rm locks/$$extra.txt.old || exit; \
+	done
+
+clean:  ## Remove the environment, the caches and what runs left behind
+	rm -rf $(VENV) build dist results .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
