@@ -1,0 +1,93 @@
+"""What the documentation says is there, is there; what it shows, runs."""
+
+import doctest
+import importlib
+import importlib.util
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import metahpo
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+spec = importlib.util.spec_from_file_location("make_api", ROOT / "docs" / "make_api.py")
+make_api = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(make_api)
+
+SYMBOLS = [
+    (module, name) for module in make_api.public_modules() for name in make_api.public_names(module)
+]
+MODULES = ["metahpo"] + [
+    module.name
+    for module in pkgutil.walk_packages(metahpo.__path__, "metahpo.")
+    if "__main__" not in module.name and not module.name.startswith("metahpo.integrations")
+]
+
+
+def code_blocks(page: Path) -> list[tuple[int, str]]:
+    """(line number, source) of each block fenced as python."""
+    text = page.read_text()
+    return [
+        (text[: match.start(1)].count("\n") + 1, match[1])
+        for match in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    ]
+
+
+README_BLOCKS = code_blocks(ROOT / "README.md")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), SYMBOLS, ids=[f"{m.__name__}.{name}" for m, name in SYMBOLS]
+)
+def test_public_symbol_has_a_docstring(module, name):
+    assert make_api.docstring(module, name)
+
+
+def test_packages_say_what_is_public():
+    silent = [m.__name__ for m in make_api.public_modules() if not make_api.public_names(m)]
+    assert silent == []
+
+
+def test_api_page_is_up_to_date():
+    assert make_api.PAGE.read_text() == make_api.render(), "docs/api.md is old: run `make api`"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples_run(name):
+    failed, _ = doctest.testmod(
+        importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
+    assert failed == 0, "see the captured output"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_resolve(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\(([^)\s]+)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    broken = []
+    for link in links:
+        target, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        file = page.parent / target if target else page
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            broken.append(link)
+    assert broken == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ +(.+?) *$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize(
+    "source", [b for _, b in README_BLOCKS], ids=[f"line-{n}" for n, _ in README_BLOCKS]
+)
+def test_readme_example_runs_as_written(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(source, "README.md", "exec"), {"__name__": "__main__"})
