@@ -1,6 +1,6 @@
 """Describe a training problem once, then tune it, or learn to tune it, in one XLA program."""
 
-from metahpo import base, hypergrad, inner, problems, space
+from metahpo import base, hypergrad, inner, problems, run, space
 from metahpo.base import (
     Estimate,
     Estimator,
@@ -10,6 +10,7 @@ from metahpo.base import (
     Strategy,
     TaskFamily,
 )
+from metahpo.run import meta_train, search
 from metahpo.space import Choice, Float, Int
 
 __version__ = "0.1.0"
@@ -28,6 +29,9 @@ __all__ = [
     "base",
     "hypergrad",
     "inner",
+    "meta_train",
     "problems",
+    "run",
+    "search",
     "space",
 ]

@@ -1,0 +1,27 @@
+"""The loops that drive problems, strategies and estimators."""
+
+from metahpo.run.loop import Loop, scan
+from metahpo.run.meta_train import (
+    MetaHistory,
+    MetaResult,
+    MetaState,
+    evaluate,
+    meta_loop,
+    meta_train,
+)
+from metahpo.run.search import SearchHistory, SearchResult, search, search_loop
+
+__all__ = [
+    "Loop",
+    "MetaHistory",
+    "MetaResult",
+    "MetaState",
+    "SearchHistory",
+    "SearchResult",
+    "evaluate",
+    "meta_loop",
+    "meta_train",
+    "scan",
+    "search",
+    "search_loop",
+]

@@ -1,0 +1,174 @@
+"""Meta-training: an optax optimiser follows an estimator's hypergradients over many tasks."""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from metahpo import inner
+from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree
+from metahpo.hypergrad import floats
+from metahpo.run.loop import Loop, check_positive, scan
+from metahpo.run.sharding import batched
+
+
+class MetaHistory(NamedTuple):
+    """One entry a round; leading axis ``[rounds]``.
+
+    Attributes:
+        loss: ``f[rounds]``, the mean outer loss over the round's tasks.
+        grad_norm: ``f[rounds]``, the norm of the mean hypergradient.
+        skipped: ``bool[rounds]``, whether the update was left out because the mean gradient was
+            not finite.
+    """
+
+    loss: chex.Array
+    grad_norm: chex.Array
+    skipped: chex.Array
+
+
+class MetaState(NamedTuple):
+    """Everything that a later ``meta_train`` needs to go on."""
+
+    round: chex.Array
+    hparams: HParams
+    opt_state: optax.OptState
+    memory: PyTree
+
+
+class MetaResult(NamedTuple):
+    """The outcome of a meta-training.
+
+    Attributes:
+        hparams: the learned hyperparameters.
+        history: a ``MetaHistory``.
+        state: a ``MetaState``, to go on from.
+        info: ``skipped`` ``i32[]``, the number of updates left out.
+    """
+
+    hparams: HParams
+    history: MetaHistory
+    state: MetaState
+    info: dict[str, PyTree]
+
+
+def meta_train(
+    key: Key,
+    problem: Problem,
+    estimator: Estimator,
+    hparams: HParams,
+    optimizer: optax.GradientTransformation,
+    *,
+    rounds: int,
+    tasks: int,
+    state: MetaState | None = None,
+    mesh: Mesh | None = None,
+) -> MetaResult:
+    """Learns hyperparameters over the tasks of ``problem``; pure, for ``jit`` and ``vmap``.
+
+    Args:
+        key: the only source of randomness; a round depends on it and on the round's number.
+        problem: the training process; its ``sample`` draws ``tasks`` tasks a round.
+        estimator: gives the hypergradient of one task.
+        hparams: where to start; leaves that are not floats stay as they are.
+        optimizer: an optax optimiser of the float leaves.
+        rounds: number of updates, at least 1.
+        tasks: tasks averaged in an update, at least 1.
+        state: goes on from an earlier result's ``state`` (``hparams`` is then not used), as if
+            both calls had been one.
+        mesh: devices to spread the tasks over.
+
+    Returns:
+        A ``MetaResult``.
+
+    Raises:
+        ValueError: for zero rounds or tasks.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax, metahpo as mh
+        >>> problem = mh.problems.function(lambda h: h["x"] ** 2)
+        >>> result = mh.meta_train(
+        ...     jax.random.key(0), problem, mh.hypergrad.reverse(problem, steps=1),
+        ...     {"x": jnp.array(1.0)}, optax.sgd(0.25), rounds=10, tasks=1,
+        ... )
+        >>> float(result.hparams["x"])
+        0.0009765625
+    """
+    loop = meta_loop(
+        problem, estimator, hparams, optimizer, rounds=rounds, tasks=tasks, state=state, mesh=mesh
+    )
+    return scan(loop, key)
+
+
+def meta_loop(
+    problem: Problem,
+    estimator: Estimator,
+    hparams: HParams,
+    optimizer: optax.GradientTransformation,
+    *,
+    rounds: int,
+    tasks: int,
+    state: MetaState | None = None,
+    mesh: Mesh | None = None,
+) -> Loop:
+    """The ``Loop`` behind ``meta_train``, to be driven in chunks; the arguments are the same."""
+    check_positive(rounds=rounds, tasks=tasks)
+    hparams = jax.tree.map(jnp.asarray, hparams)
+
+    def estimate_one(
+        hparams: HParams, key: Key, task: PyTree, memory: PyTree
+    ) -> tuple[Estimate, PyTree]:
+        estimate, memory = estimator.estimate(key, hparams, task, memory)
+        return estimate._replace(info={}), memory
+
+    estimate_all = batched(estimate_one, mesh)
+
+    def init(key: Key) -> MetaState:
+        if state is not None:
+            return state
+        task_key, memory_key = jax.random.split(key)
+        keys = jax.random.split(memory_key, tasks)
+        some = jax.vmap(problem.sample)(jax.random.split(task_key, tasks))
+        memory = jax.vmap(estimator.init, (0, None, 0))(keys, hparams, some)
+        opt_state = optimizer.init(floats.split(hparams)[0])
+        return MetaState(jnp.zeros((), jnp.int32), hparams, opt_state, memory)
+
+    def step(key: Key, carry: MetaState) -> tuple[MetaState, MetaHistory]:
+        task_key, estimate_key = jax.random.split(jax.random.fold_in(key, carry.round))
+        some = jax.vmap(problem.sample)(jax.random.split(task_key, tasks))
+        keys = jax.random.split(estimate_key, tasks)
+        estimate, memory = estimate_all(carry.hparams, keys, some, carry.memory)
+        grads, _ = floats.split(jax.tree.map(lambda g: g.mean(axis=0), estimate.grad))
+        values, merge = floats.split(carry.hparams)
+        norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(norm)
+        updates, opt_state = optimizer.update(grads, carry.opt_state, values)
+        updated = (merge(optax.apply_updates(values, updates)), opt_state)
+        learned, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            updated,
+            (carry.hparams, carry.opt_state),
+        )
+        record = MetaHistory(estimate.loss.mean(), norm, ~finite)
+        return MetaState(carry.round + 1, learned, opt_state, memory), record
+
+    def finish(carry: MetaState, history: MetaHistory) -> MetaResult:
+        info = {"skipped": history.skipped.sum(dtype=jnp.int32)}
+        return MetaResult(carry.hparams, history, carry, info)
+
+    return Loop(init, step, finish, rounds)
+
+
+def evaluate(
+    key: Key, problem: Problem, hparams: HParams, *, steps: int, tasks: int, mesh: Mesh | None = None
+) -> chex.Array:
+    """Outer losses ``f[tasks]`` of fixed hyperparameters after ``steps`` updates on fresh tasks."""
+    check_positive(tasks=tasks)
+    task_key, train_key = jax.random.split(key)
+    some = jax.vmap(problem.sample)(jax.random.split(task_key, tasks))
+    loss = inner.outer_loss(problem, steps)
+    one = batched(lambda hparams, key, task: loss(key, hparams, task)[0], mesh)
+    return one(hparams, jax.random.split(train_key, tasks), some)

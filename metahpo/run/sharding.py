@@ -1,0 +1,42 @@
+"""Batches spread over the devices of a mesh."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+
+from metahpo.base import PyTree
+
+
+def batched(fn: Callable[..., Any], mesh: Mesh | None, shared: int = 1) -> Callable[..., Any]:
+    """``vmap`` of ``fn``, its batch split over all devices of ``mesh``.
+
+    The first ``shared`` arguments are the same for every member and are copied to every device.
+    A batch that the number of devices does not divide is padded with copies of its last member,
+    which are dropped from the result.
+    """
+
+    def run(*args: PyTree) -> PyTree:
+        axes = (None,) * shared + (0,) * (len(args) - shared)
+        vmapped = jax.vmap(fn, in_axes=axes)
+        if mesh is None:
+            return vmapped(*args)
+        size = jax.tree.leaves(args[shared])[0].shape[0]
+        pad = -size % mesh.size
+
+        def padded(leaf: jax.Array) -> jax.Array:
+            return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], pad, axis=0)]) if pad else leaf
+
+        split, same = PartitionSpec(mesh.axis_names), PartitionSpec()
+        out = jax.shard_map(
+            vmapped,
+            mesh=mesh,
+            in_specs=tuple(same if axis is None else split for axis in axes),
+            out_specs=split,
+            check_vma=False,
+        )(*args[:shared], *jax.tree.map(padded, args[shared:]))
+        return jax.tree.map(lambda leaf: leaf[:size], out)
+
+    return run
