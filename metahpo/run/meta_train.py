@@ -141,7 +141,7 @@ def meta_loop(
         some = jax.vmap(problem.sample)(jax.random.split(task_key, tasks))
         keys = jax.random.split(estimate_key, tasks)
         estimate, memory = estimate_all(carry.hparams, keys, some, carry.memory)
-        grads, _ = floats.split(jax.tree.map(lambda g: g.mean(axis=0), estimate.grad))
+        grads = [grad.mean(axis=0) for grad in floats.split(estimate.grad)[0]]
         values, merge = floats.split(carry.hparams)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm)
@@ -163,7 +163,13 @@ def meta_loop(
 
 
 def evaluate(
-    key: Key, problem: Problem, hparams: HParams, *, steps: int, tasks: int, mesh: Mesh | None = None
+    key: Key,
+    problem: Problem,
+    hparams: HParams,
+    *,
+    steps: int,
+    tasks: int,
+    mesh: Mesh | None = None,
 ) -> chex.Array:
     """Outer losses ``f[tasks]`` of fixed hyperparameters after ``steps`` updates on fresh tasks."""
     check_positive(tasks=tasks)

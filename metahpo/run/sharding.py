@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from metahpo.base import PyTree
 
@@ -32,7 +32,10 @@ def batched(fn: Callable[..., Any], mesh: Mesh | None, shared: int = 1) -> Calla
         split, same = PartitionSpec(mesh.axis_names), PartitionSpec()
         out = jax.shard_map(
             vmapped,
-            mesh=mesh,
+            # jax.make_mesh makes Explicit axes, which would ask every caller for a resharding.
+            mesh=Mesh(
+                mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim
+            ),
             in_specs=tuple(same if axis is None else split for axis in axes),
             out_specs=split,
             check_vma=False,
