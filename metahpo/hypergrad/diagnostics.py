@@ -1,19 +1,5 @@
-"""What every estimator tells about its result."""
+"""The diagnostics of every estimator, under the name that the estimators import."""
 
-import chex
-import jax.numpy as jnp
-import optax
+from metahpo.diagnostics import gradient_info, no_memory
 
-from metahpo.base import HParams, Key, Task
-
-
-def gradient_info(loss: chex.Array, grad: HParams) -> dict[str, chex.Array]:
-    """``grad_norm`` f[] and ``finite`` bool[], which also covers the loss."""
-    norm = optax.tree.norm(grad)
-    return {"grad_norm": norm, "finite": jnp.isfinite(norm) & jnp.isfinite(loss)}
-
-
-def no_memory(key: Key, hparams: HParams, task: Task) -> tuple[()]:
-    """The ``init`` of every estimator that keeps nothing from one estimate to the next."""
-    del key, hparams, task
-    return ()
+__all__ = ["gradient_info", "no_memory"]

@@ -3,8 +3,8 @@
 import jax
 
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
+from metahpo.diagnostics import gradient_info, no_memory
 from metahpo.hypergrad import floats
-from metahpo.hypergrad.diagnostics import gradient_info, no_memory
 from metahpo.inner import MODES, outer_loss, unroll
 
 STORED_STATES_BYTES = 2**30
