@@ -14,7 +14,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 
 # An interpreter asked for by name replaces an environment of another version.
 ifneq ($(origin PYTHON),file)
-ifneq ($(shell $(PYTHON) -V 2>&1),$(shell $(VENV)/bin/python -V 2>&1))
+ifneq ($(shell $(or $(PYTHON),false) -V 2>&1),$(shell $(VENV)/bin/python -V 2>&1))
 $(shell rm -f $(READY))
 endif
 endif
@@ -29,8 +29,9 @@ help:  ## Show this list
 setup: $(READY)  ## Make .venv from the lock (EXTRA=cuda12|cuda13|tpu, PYTHON=python3.12)
 
 $(READY): locks/$(EXTRA).txt pyproject.toml
-	@test -n "$(PYTHON)" || { \
-	  echo "metahpo needs Python >= 3.11 and found none on PATH: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(or $(PYTHON),false) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "metahpo needs Python >= 3.11 with pip and venv; $(or $(PYTHON),nothing on PATH) is not that." \
+	    "Say where one is: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN) pip install --quiet --require-hashes --only-binary :all: -r $<
 	$(RUN) pip install --quiet --no-deps --no-build-isolation --editable .
