@@ -1,0 +1,59 @@
+"""A policy that tunes a training, as a training process of its own."""
+
+import chex
+import jax
+
+from metahpo.base import HParams, Key, Problem, Task
+from metahpo.rl.environment import Environment, TuningState
+from metahpo.rl.policy import Policy
+
+
+def policy_problem(
+    problem: Problem, environment: Environment, policy: Policy, greedy: bool = False
+) -> Problem:
+    """The process "act, then train a segment" as a Problem whose hyperparameters are the weights.
+
+    ``inner.unroll(..., steps=segments)`` evaluates a policy, ``meta_train`` with ``rl.reinforce``
+    or with ``hypergrad.es`` trains it.
+
+    Args:
+        problem: the training that is tuned; gives the tasks.
+        environment: a ``tuning_environment`` of that problem.
+        policy: the policy.
+        greedy: whether to take the most probable action instead of sampling one.
+
+    Returns:
+        A Problem whose state is a ``TuningState`` (so ``state.training`` is the inner training
+        state and ``state.unit`` its hyperparameters) and whose outer loss is the validation loss.
+
+    Example:
+        >>> import metahpo as mh
+        >>> problem = mh.problems.function(lambda h: h["x"] ** 2)
+        >>> space = {"x": mh.Float(0.0, 1.0)}
+        >>> environment = mh.rl.tuning_environment(problem, space, segment_steps=1, segments=2)
+        >>> policy = mh.rl.softmax_policy(environment)
+        >>> tuner = policy_problem(problem, environment, policy)
+        >>> weights = policy.init(jax.random.key(0))
+        >>> state = mh.inner.unroll(tuner, steps=2)(jax.random.key(1), weights, None)
+        >>> int(state.time)
+        2
+    """
+
+    def init(key: Key, hparams: HParams, task: Task) -> TuningState:
+        del hparams
+        return environment.reset(key, task)
+
+    def step(key: Key, hparams: HParams, task: Task, state: TuningState) -> TuningState:
+        action_key, step_key = jax.random.split(key)
+        observation = environment.observe(task, state)
+        if greedy:
+            action = policy.mode(hparams, observation)
+        else:
+            action = policy.sample(action_key, hparams, observation)
+        return environment.step(step_key, task, state, action)[0]
+
+    def loss(key: Key, hparams: HParams, task: Task, state: TuningState) -> chex.Array:
+        del key, hparams, task
+        return state.loss
+
+    return Problem(problem.sample, init, step, loss, problem.describe)
