@@ -1,6 +1,14 @@
 """Describe a training problem once, then tune it, or learn to tune it, in one XLA program."""
 
-from metahpo import base, hypergrad, inner, problems, run, space
+from metahpo import (
+    base,
+    hypergrad,
+    inner,
+    problems,
+    rl,
+    run,
+    space,
+)
 from metahpo.base import (
     Estimate,
     Estimator,
@@ -31,6 +39,7 @@ __all__ = [
     "inner",
     "meta_train",
     "problems",
+    "rl",
     "run",
     "search",
     "space",
