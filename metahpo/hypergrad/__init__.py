@@ -1,5 +1,9 @@
 """Hypergradient estimators: ``(problem, steps, ...) -> Estimator``, one file each."""
 
+from metahpo.hypergrad.es import es
+from metahpo.hypergrad.first_order import first_order
+from metahpo.hypergrad.forward import forward
+from metahpo.hypergrad.reptile import reptile
 from metahpo.hypergrad.reverse import reverse
 
-__all__ = ["reverse"]
+__all__ = ["es", "first_order", "forward", "reptile", "reverse"]

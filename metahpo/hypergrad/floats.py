@@ -6,6 +6,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from metahpo.base import HParams
 
@@ -20,7 +21,7 @@ def split(hparams: HParams) -> tuple[Floats, Callable[[Floats], HParams]]:
     """
     leaves, treedef = jax.tree.flatten(hparams)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
-    where = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    where = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
     if not where:
         raise ValueError(f"hyperparameters need a float leaf to have a gradient, got {treedef}")
 
@@ -31,6 +32,25 @@ def split(hparams: HParams) -> tuple[Floats, Callable[[Floats], HParams]]:
         return treedef.unflatten(merged)
 
     return [leaves[i] for i in where], merge
+
+
+def ravel(
+    hparams: HParams,
+) -> tuple[chex.Array, Callable[[chex.Array], HParams], Callable[[chex.Array], HParams]]:
+    """The float leaves as one vector ``f[h]``, for estimators that work coordinate by coordinate.
+
+    Returns:
+        The vector, the function that puts a new one in place, and the function that turns a
+        gradient ``f[h]`` into a pytree like ``hparams``, zero for leaves that are not floats.
+    """
+    leaves, merge = split(hparams)
+    flat, unravel = ravel_pytree(leaves)
+    return flat, lambda x: merge(unravel(x)), lambda g: gradient_tree(hparams, unravel(g))
+
+
+def is_float(leaf: chex.Array) -> bool:
+    """Whether a leaf has a derivative."""
+    return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
 def gradient_tree(hparams: HParams, grads: Floats) -> HParams:

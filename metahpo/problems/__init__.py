@@ -9,11 +9,14 @@ from metahpo.problems.quadratics import (
     schedule_space,
     static_ratio,
 )
+from metahpo.problems.sinusoid import Points, Sinusoid, sinusoid
 from metahpo.problems.synthetic import function
 from metahpo.problems.training import TrainState, training
 
 __all__ = [
+    "Points",
     "Quadratic",
+    "Sinusoid",
     "TrainState",
     "chebyshev_rates",
     "chebyshev_ratio",
@@ -21,6 +24,7 @@ __all__ = [
     "quadratics",
     "schedule_problem",
     "schedule_space",
+    "sinusoid",
     "static_ratio",
     "training",
 ]

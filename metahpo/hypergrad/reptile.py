@@ -1,0 +1,77 @@
+"""Reptile: how far training moves the state, taken for a gradient."""
+
+import jax
+import jax.numpy as jnp
+
+from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
+from metahpo.hypergrad import floats
+from metahpo.hypergrad.diagnostics import gradient_info, no_memory
+from metahpo.inner import advance, keys, scalar_loss
+
+
+def reptile(problem: Problem, steps: int) -> Estimator:
+    """The displacement ``state_0 - state_T``, pulled back to the hyperparameters through ``init``.
+
+    When the hyperparameters are the initial parameters this is Reptile's update direction
+    (Nichol, Achiam & Schulman 2018, algorithm 1) with the sign of a gradient:
+    ``grad = params_0 - params_T``.  Their optional division by the inner learning rate is left to
+    the outer learning rate.  It is not the derivative of any loss, and nothing is differentiated
+    but ``init``.
+
+    Only float leaves of the state move; those that do not hold parameters (moments of an
+    optimiser) do not count as long as they start from constants.  Hyperparameters that ``init``
+    does not see (rates, penalties) get **zero**: Reptile cannot learn them, and
+    ``info["reaches_init"]`` says which these are.
+
+    Args:
+        problem: the training process; ``mh.meta.maml`` for Reptile itself.
+        steps: number of inner updates, at least 0.
+
+    Returns:
+        An Estimator without a memory.  ``info``: ``state`` (final training state),
+        ``reaches_init`` (a pytree of bool[] like the hyperparameters), ``grad_norm``, ``finite``.
+
+    Raises:
+        ValueError: if ``steps`` is negative; when called, if no hyperparameter is a float.
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> family = mh.problems.sinusoid(shots=5)
+        >>> reptile_ = mh.hypergrad.reptile(mh.meta.maml(family, learning_rate=0.01), steps=5)
+        >>> params = mh.meta.initial_params(jax.random.key(0), family)
+        >>> task = family.sample(jax.random.key(1))
+        >>> estimate, _ = reptile_.estimate(jax.random.key(2), params, task, ())
+        >>> bool(estimate.info["finite"])
+        True
+    """
+    train = advance(problem, steps)
+
+    def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
+        init_key, step_key, loss_key = keys(key)
+        leaves, merge = floats.split(hparams)
+
+        def start(leaves: floats.Floats) -> tuple[floats.Floats, PyTree]:
+            state = problem.init(init_key, merge(leaves), task)
+            return [leaf for leaf in jax.tree.leaves(state) if floats.is_float(leaf)], state
+
+        before, pull_back, state = jax.vjp(start, leaves, has_aux=True)
+        state = train(step_key, hparams, task, state)
+        after = [leaf for leaf in jax.tree.leaves(state) if floats.is_float(leaf)]
+        (moved,) = pull_back([a - b for a, b in zip(before, after, strict=True)])
+        grad = floats.gradient_tree(hparams, moved)
+        value = scalar_loss(problem, loss_key, hparams, task, state)
+        info = {"state": state, "reaches_init": _reached(hparams, before, pull_back)}
+        return Estimate(value, grad, {**info, **gradient_info(value, grad)}), memory
+
+    return Estimator(no_memory, estimate)
+
+
+def _reached(hparams: HParams, state: floats.Floats, pull_back: jax.stages.Wrapped) -> HParams:
+    """Which hyperparameters the initial state depends on, ``bool[]`` for each leaf.
+
+    A random cotangent is orthogonal to a derivative that is not zero with probability 0.
+    """
+    subkeys = jax.random.split(jax.random.key(0), len(state))
+    generic = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(subkeys, state, strict=True)]
+    tree = floats.gradient_tree(hparams, pull_back(generic)[0])
+    return jax.tree.map(lambda g: jnp.any(g != 0), tree)

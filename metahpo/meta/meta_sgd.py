@@ -1,0 +1,69 @@
+"""Meta-SGD: the hyperparameters are the initial parameters and one learning rate for each."""
+
+from typing import TypedDict
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from metahpo.base import Key, Params, Problem, Task, TaskFamily
+from metahpo.problems import training
+
+
+class MetaSGDParams(TypedDict):
+    """What Meta-SGD learns: ``rates`` is a pytree like ``params``."""
+
+    params: Params
+    rates: Params
+
+
+def meta_sgd(family: TaskFamily) -> Problem:
+    """Gradient descent ``params - rates * gradient``, both learned (Li et al. 2017, eq. 2).
+
+    As in the paper a rate may take any sign.  Nothing bounds them either: a rate that makes
+    training diverge gives a loss or a gradient that is not finite, which an estimator reports in
+    ``info["finite"]`` and ``meta_train`` answers by skipping that update.
+
+    Args:
+        family: data, model and loss; its ``init`` is not used.
+
+    Returns:
+        A Problem with hyperparameters ``{"params": ..., "rates": ...}`` whose outer loss is the
+        query loss after the updates; ``rates`` may also be one number or a prefix of ``params``.
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> family = mh.problems.sinusoid(shots=5)
+        >>> problem = mh.meta.meta_sgd(family)
+        >>> params = mh.meta.initial_params(jax.random.key(0), family)
+        >>> hparams = {"params": params, "rates": mh.meta.initial_rates(params, 0.01)}
+        >>> task = problem.sample(jax.random.key(1))
+        >>> loss, state = mh.inner.outer_loss(problem, steps=1)(jax.random.key(2), hparams, task)
+    """
+
+    def start_from(hparams: MetaSGDParams) -> TaskFamily:
+        def init(key: Key, task: Task) -> Params:
+            del key, task
+            return hparams["params"]
+
+        return family._replace(init=init)
+
+    return training(family, lambda hparams: _scale_by(hparams["rates"]), configure=start_from)
+
+
+def initial_rates(params: Params, value: chex.Numeric) -> Params:
+    """The same learning rate for every parameter; the paper draws one from [0.005, 0.1].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> initial_rates({"w": jnp.zeros(2)}, 0.5)
+        {'w': Array([0.5, 0.5], dtype=float32)}
+    """
+    return jax.tree.map(lambda p: jnp.full_like(p, value), params)
+
+
+def _scale_by(rates: Params) -> optax.GradientTransformation:
+    return optax.stateless(
+        lambda grads, params: jax.tree.map(lambda rate, grad: -rate * grad, rates, grads)
+    )

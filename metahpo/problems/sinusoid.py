@@ -1,0 +1,105 @@
+"""Sinusoid regression: the few-shot problem of the MAML paper."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+from metahpo.base import Key, Params, TaskFamily
+
+HIDDEN = (40, 40)
+
+
+class Points(NamedTuple):
+    """Points of one sinusoid: ``x`` f[n, 1] and ``y`` f[n, 1]."""
+
+    x: chex.Array
+    y: chex.Array
+
+
+class Sinusoid(NamedTuple):
+    """One task: the points to learn from and the points to be judged on."""
+
+    support: Points
+    query: Points
+
+
+def sinusoid(shots: int, queries: int = 100, hidden: tuple[int, ...] = HIDDEN) -> TaskFamily:
+    """Few-shot regression of ``y = A sin(x - phase)`` (Finn et al. 2017, section 5.1).
+
+    ``A`` is uniform in [0.1, 5], ``phase`` in [0, pi], ``x`` in [-5, 5]; no noise.  The model is
+    an MLP with ReLU between its layers, 1-40-40-1 in the paper, with flax's default initial
+    values (LeCun normal, zero biases); the loss is the mean squared error.
+
+    For scale: predicting zero gives 4.2517 on average over the tasks, the best predictor that
+    does not adapt 3.0057.
+
+    Args:
+        shots: support points of a task, at least 1.
+        queries: query points of a task, at least 1.
+        hidden: widths of the hidden layers.
+
+    Returns:
+        A TaskFamily with ``Sinusoid`` tasks.  Descriptor, f[4]: mean and root mean square of the
+        support's ``y``, its largest size, and the mean product of ``x`` and ``y``.
+
+    Raises:
+        ValueError: if ``shots``, ``queries`` or a width is below 1.
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> task = mh.problems.sinusoid(shots=5).sample(jax.random.key(0))
+        >>> task.support.x.shape, task.query.y.shape
+        ((5, 1), (100, 1))
+    """
+    sizes = {"shots": shots, "queries": queries, "the smallest width": min(hidden, default=1)}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+    model = _MLP(hidden)
+
+    def init(key: Key, task: Sinusoid) -> Params:
+        return model.init(key, task.support.x)
+
+    def loss(params: Params, task: Sinusoid, split: str) -> chex.Array:
+        points = task.support if split == "support" else task.query
+        errors: Any = model.apply(params, points.x) - points.y
+        return jnp.mean(errors**2)
+
+    return TaskFamily(_sampler(shots, queries), init, loss, _describe)
+
+
+class _MLP(linen.Module):
+    hidden: tuple[int, ...]
+
+    @linen.compact
+    def __call__(self, x: chex.Array) -> chex.Array:
+        # Parameters take the type of the data, so the same network serves f32 and f64.
+        for width in self.hidden:
+            x = jax.nn.relu(linen.Dense(width, param_dtype=x.dtype)(x))
+        return linen.Dense(1, param_dtype=x.dtype)(x)
+
+
+def _sampler(shots: int, queries: int) -> Callable[[Key], Sinusoid]:
+    def sample(key: Key) -> Sinusoid:
+        amplitude_key, phase_key, x_key = jax.random.split(key, 3)
+        amplitude = jax.random.uniform(amplitude_key, minval=0.1, maxval=5.0)
+        phase = jax.random.uniform(phase_key, maxval=math.pi)
+        x = jax.random.uniform(x_key, (shots + queries, 1), minval=-5.0, maxval=5.0)
+        points = Points(x, amplitude * jnp.sin(x - phase))
+        return Sinusoid(
+            jax.tree.map(lambda leaf: leaf[:shots], points),
+            jax.tree.map(lambda leaf: leaf[shots:], points),
+        )
+
+    return sample
+
+
+def _describe(task: Sinusoid) -> chex.Array:
+    x, y = task.support
+    root_mean_square = jnp.sqrt(jnp.mean(y**2))
+    return jnp.stack([jnp.mean(y), root_mean_square, jnp.max(jnp.abs(y)), jnp.mean(x * y)])
