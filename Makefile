@@ -14,7 +14,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 
 # An interpreter asked for by name replaces an environment of another version.
 ifneq ($(origin PYTHON),file)
-ifneq ($(shell { $(or $(PYTHON),false) -V; } 2>&1),$(shell { $(VENV)/bin/python -V; } 2>&1))
+ifneq ($(shell $(or $(PYTHON),false) -V 2>&1 || :),$(shell $(VENV)/bin/python -V 2>&1 || :))
 $(shell rm -f $(READY))
 endif
 endif
