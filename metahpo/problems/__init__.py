@@ -1,5 +1,12 @@
 """Problems: training processes, and the task families that they train on."""
 
+from metahpo.problems.digits import (
+    DigitsTask,
+    digits,
+    digits_accuracy,
+    digits_minibatch,
+)
+from metahpo.problems.masked_mlp import MaskedMLP
 from metahpo.problems.quadratics import (
     Quadratic,
     chebyshev_rates,
@@ -14,12 +21,17 @@ from metahpo.problems.synthetic import function
 from metahpo.problems.training import TrainState, training
 
 __all__ = [
+    "DigitsTask",
+    "MaskedMLP",
     "Points",
     "Quadratic",
     "Sinusoid",
     "TrainState",
     "chebyshev_rates",
     "chebyshev_ratio",
+    "digits",
+    "digits_accuracy",
+    "digits_minibatch",
     "function",
     "quadratics",
     "schedule_problem",

@@ -1,0 +1,1 @@
+"""The comparisons behind ``python -m metahpo compare``."""
