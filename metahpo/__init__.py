@@ -10,6 +10,7 @@ from metahpo import (
     rl,
     run,
     space,
+    transfer,
 )
 from metahpo.base import (
     Estimate,
@@ -47,4 +48,5 @@ __all__ = [
     "run",
     "search",
     "space",
+    "transfer",
 ]

@@ -1,0 +1,186 @@
+"""The network from a task's descriptor to a point of the unit cube, and ensembles of it."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metahpo import space as spaces
+from metahpo.base import HParams, Key, PyTree
+from metahpo.networks import MLP
+from metahpo.space import Choice, Space
+
+EDGE = 0.02
+"""The untrained network stays this far inside the cube, where the sigmoid still has a slope."""
+
+
+class Network(NamedTuple):
+    """A network whose outputs, the *scores*, stand for a point of the unit cube.
+
+    A ``Float`` or ``Int`` dimension has one score, the unit coordinate before the sigmoid.  A
+    ``Choice`` has one score a value, its log probability up to a constant.
+
+    Attributes:
+        init: ``(key) -> weights``.
+        scores: ``(weights, descriptor f[F]) -> list of D arrays f[] or f[K]``.
+        space: the space (static).
+        default: ``f[D]``, the encoded default hyperparameters.
+        learned: ``bool[D]``, the dimensions that are predicted (static); the others stay at
+            ``default``.
+    """
+
+    init: Callable[[Key], PyTree]
+    scores: Callable[[PyTree, chex.Array], list[chex.Array]]
+    space: Space
+    default: chex.Array
+    learned: np.ndarray
+
+
+def network(
+    space: Space,
+    default: HParams,
+    mean: chex.Array,
+    scale: chex.Array,
+    hidden: Sequence[int] = (16,),
+    floats_only: bool = False,
+) -> Network:
+    """A dense network from a standardised descriptor to hyperparameters.
+
+    Untrained, it says ``default`` for every task, up to small random differences.
+
+    Args:
+        space: the search space.
+        default: the hyperparameters to start from.
+        mean: ``f[F]``, subtracted from a descriptor.
+        scale: ``f[F]``, positive, divides it after that.
+        hidden: widths of the hidden layers.
+        floats_only: whether dimensions that are not ``Float`` stay at ``default``.
+
+    Returns:
+        A Network.
+
+    Raises:
+        ValueError: if ``default`` does not match ``space`` or is outside, ``mean`` and ``scale``
+            are not vectors of one length, a scale is not positive, or nothing is to be learned.
+
+    Example:
+        >>> import metahpo as mh
+        >>> space = {"lr": mh.Float(1e-4, 1.0, log=True)}
+        >>> small = network(space, {"lr": 0.01}, mean=jnp.zeros(3), scale=jnp.ones(3))
+        >>> weights = ensemble_init(jax.random.key(0), small, members=5)
+        >>> mean, std = predict(small, weights, jnp.zeros(3))
+        >>> round(float(mean[0]), 1)
+        0.5
+    """
+    spaces.check(space, default)
+    dims = list(spaces.dimensions(space).values())
+    encoded = spaces.encode(space, default)
+    learned = spaces.is_continuous(space) | (not floats_only)
+    mean, scale = _standardisation(mean, scale)
+    if not learned.any():
+        raise ValueError(f"floats_only needs a Float dimension, got {space}")
+    sizes = [len(dim.values) if isinstance(dim, Choice) else 1 for dim in dims]
+    bias = _bias(dims, encoded)
+    mlp = MLP(hidden=tuple(hidden), bias=tuple(bias))
+
+    def init(key: Key) -> PyTree:
+        return mlp.init(key, jnp.zeros(mean.shape))
+
+    def scores(weights: PyTree, descriptor: chex.Array) -> list[chex.Array]:
+        outputs = cast(chex.Array, mlp.apply(weights, (descriptor - mean) / scale))
+        parts = jnp.split(outputs, np.cumsum(sizes)[:-1])
+        return [
+            part if isinstance(dim, Choice) else part[0]
+            for part, dim in zip(parts, dims, strict=True)
+        ]
+
+    return Network(init, scores, space, encoded, learned)
+
+
+def unit_point(network: Network, weights: PyTree, descriptor: chex.Array) -> chex.Array:
+    """What one network says, ``f[D]``: a choice is the middle of its most probable value's cell."""
+    dims = spaces.dimensions(network.space).values()
+    units = [
+        _middles(scores)[jnp.argmax(scores)] if isinstance(dim, Choice) else jax.nn.sigmoid(scores)
+        for scores, dim in zip(network.scores(weights, descriptor), dims, strict=True)
+    ]
+    return _keep_default(network, jnp.stack(units))
+
+
+def ensemble_init(key: Key, network: Network, members: int) -> PyTree:
+    """Weights of ``members`` independent networks, with a leading axis ``[members]``."""
+    if members != int(members) or members < 1:
+        raise ValueError(f"members must be a whole number of at least 1, got {members}")
+    return jax.vmap(network.init)(jax.random.split(key, members))
+
+
+def predict(
+    network: Network, weights: PyTree, descriptor: chex.Array
+) -> tuple[chex.Array, chex.Array]:
+    """The ensemble's prediction for a task, and its uncertainty, in the unit cube.
+
+    Args:
+        network: the network.
+        weights: an ensemble's weights, leading axis ``[members]``.
+        descriptor: ``f[F]``, the task's descriptor as the family gives it.
+
+    Returns:
+        ``(mean, std)``, both ``f[D]``.  Of a ``Float`` or ``Int``: mean and standard deviation over
+        the members.  Of a ``Choice``: the middle of the cell of the value with the largest mean
+        probability, and the root mean square distance of the values from there under these
+        probabilities.  Dimensions that are not learned: the default, and 0.
+    """
+    members = jax.vmap(network.scores, (0, None))(weights, descriptor)
+    dims = spaces.dimensions(network.space).values()
+    pairs = [
+        _vote(scores) if isinstance(dim, Choice) else _spread(jax.nn.sigmoid(scores))
+        for scores, dim in zip(members, dims, strict=True)
+    ]
+    mean, std = (jnp.stack(column) for column in zip(*pairs, strict=True))
+    return _keep_default(network, mean), jnp.where(jnp.asarray(network.learned), std, 0.0)
+
+
+def _spread(units: chex.Array) -> tuple[chex.Array, chex.Array]:
+    return units.mean(), units.std()
+
+
+def _vote(scores: chex.Array) -> tuple[chex.Array, chex.Array]:
+    probabilities = jax.nn.softmax(scores, axis=-1).mean(axis=0)
+    middles = _middles(probabilities)
+    best = middles[jnp.argmax(probabilities)]
+    return best, jnp.sqrt(probabilities @ jnp.square(middles - best))
+
+
+def _middles(scores: chex.Array) -> chex.Array:
+    """The middles of a choice's cells."""
+    return (jnp.arange(len(scores)) + 0.5).astype(scores.dtype) / len(scores)
+
+
+def _keep_default(network: Network, unit: chex.Array) -> chex.Array:
+    return jnp.where(jnp.asarray(network.learned), unit, network.default.astype(unit.dtype))
+
+
+def _bias(dims: Sequence[spaces.Dimension], encoded: chex.Array) -> list[float]:
+    """Scores that say ``encoded``; of a choice the default is only the most probable value."""
+    bias: list[float] = []
+    for dim, unit in zip(dims, np.asarray(encoded, dtype=float), strict=True):
+        if isinstance(dim, Choice):
+            bias += [float(i == int(dim.decode(unit))) for i in range(len(dim.values))]
+        else:
+            inside = np.clip(unit, EDGE, 1.0 - EDGE)
+            bias.append(float(np.log(inside / (1.0 - inside))))
+    return bias
+
+
+def _standardisation(mean: chex.Array, scale: chex.Array) -> tuple[chex.Array, chex.Array]:
+    mean, scale = jnp.asarray(mean), jnp.asarray(scale)
+    if mean.ndim != 1 or mean.shape != scale.shape:
+        raise ValueError(
+            f"mean and scale must be vectors of one length, got shapes {mean.shape}, {scale.shape}"
+        )
+    if not (np.asarray(scale) > 0.0).all():
+        raise ValueError(f"scale must be positive, got {scale}")
+    return mean, scale
