@@ -1,0 +1,93 @@
+"""What strategies share: checks of their arguments, starting points, proposals."""
+
+from collections.abc import Collection
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metahpo import space as spaces
+from metahpo.base import FULL_BUDGET, Evaluation, Key, Proposal
+from metahpo.space import Space
+
+
+def check_population(name: str, population: int, at_least: int = 1) -> None:
+    """Raises ``ValueError`` unless ``population`` is a whole number of at least ``at_least``."""
+    if population != int(population) or population < at_least:
+        raise ValueError(
+            f"{name} needs a population that is a whole number of at least {at_least}, "
+            f"got {population}"
+        )
+
+
+def check_initial(space: Space, population: int, initial: chex.Array | None) -> None:
+    """Raises ``ValueError`` unless ``initial`` is ``None`` or has shape ``[K <= P, D]``."""
+    if initial is None:
+        return
+    shape, size = jnp.shape(initial), spaces.size(space)
+    if len(shape) != 2 or shape[1] != size:
+        raise ValueError(f"initial must have shape [K, {size}] for this space, got {shape}")
+    if shape[0] > population:
+        raise ValueError(f"initial has {shape[0]} points, more than the population {population}")
+
+
+def check_probability(name: str, value: float) -> None:
+    """Raises ``ValueError`` unless ``0 <= value <= 1``."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raises ``ValueError`` unless ``0 < value <= 1/2``."""
+    if not 0 < value <= 0.5:
+        raise ValueError(f"{name} must be in (0, 0.5], got {value}")
+
+
+def named(space: Space, names: Collection[str]) -> np.ndarray:
+    """``bool[D]``: which coordinates have one of ``names``.
+
+    Raises:
+        ValueError: if the space has no dimension of such a name.
+    """
+    known = list(spaces.dimensions(space))
+    names = [names] if isinstance(names, str) else list(names)
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"the space has no dimension {unknown[0]!r}; it has {known}")
+    return np.array([name in names for name in known])
+
+
+def uniform(key: Key, space: Space, population: int) -> chex.Array:
+    """``f[P, D]``, uniform in the unit cube."""
+    return jax.random.uniform(key, (population, spaces.size(space)))
+
+
+def starting_points(
+    key: Key, space: Space, population: int, initial: chex.Array | None
+) -> chex.Array:
+    """``f[P, D]``: the rows of ``initial``, moved into the unit cube, and then uniform ones.
+
+    ``initial`` may be traced, for example the output of a network, so its values cannot be
+    refused: entries that are not finite are drawn uniformly as well.
+    """
+    unit = uniform(key, space, population)
+    if initial is None:
+        return unit
+    given = jnp.asarray(initial).astype(unit.dtype)
+    known = given.shape[0]
+    given = jnp.where(jnp.isfinite(given), jnp.clip(given, 0.0, 1.0), unit[:known])
+    return unit.at[:known].set(given)
+
+
+def proposal(unit: chex.Array, parent: chex.Array | None = None) -> Proposal:
+    """A proposal with the run's full budget; from scratch unless there are parents."""
+    population = unit.shape[0]
+    if parent is None:
+        parent = jnp.full(population, -1, jnp.int32)
+    return Proposal(unit, parent, jnp.full(population, FULL_BUDGET, jnp.int32))
+
+
+def finite_loss(evaluation: Evaluation, like: chex.Array) -> chex.Array:
+    """``f[P]`` of ``like``'s type: the losses, ``inf`` where they are not finite."""
+    loss = evaluation.loss.astype(like.dtype)
+    return jnp.where(jnp.isfinite(loss), loss, jnp.inf)
