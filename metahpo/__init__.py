@@ -21,7 +21,7 @@ from metahpo.base import (
     Strategy,
     TaskFamily,
 )
-from metahpo.run import meta_train, search
+from metahpo.run import meta_train, minimize, search
 from metahpo.space import Choice, Float, Int
 
 __version__ = "0.1.0"
@@ -43,6 +43,7 @@ __all__ = [
     "learned_optimizers",
     "meta",
     "meta_train",
+    "minimize",
     "problems",
     "rl",
     "run",

@@ -13,9 +13,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "metahpo"
 
 # part -> the parts that it may import; every part may also import itself and the leaves.
-LEAVES = {"_extras"}
+LEAVES = {"_extras", "_files"}
 ARROWS = {
     "_extras": set(),
+    "_files": set(),
     "base": set(),
     "space": {"base"},
     "diagnostics": {"base"},

@@ -1,5 +1,6 @@
 """The loops that drive problems, strategies and estimators."""
 
+from metahpo.run.host import drive
 from metahpo.run.loop import Loop, scan
 from metahpo.run.meta_train import (
     MetaHistory,
@@ -9,6 +10,7 @@ from metahpo.run.meta_train import (
     meta_loop,
     meta_train,
 )
+from metahpo.run.minimize import MinimizeResult, minimize
 from metahpo.run.search import SearchHistory, SearchResult, search, search_loop
 
 __all__ = [
@@ -16,11 +18,14 @@ __all__ = [
     "MetaHistory",
     "MetaResult",
     "MetaState",
+    "MinimizeResult",
     "SearchHistory",
     "SearchResult",
+    "drive",
     "evaluate",
     "meta_loop",
     "meta_train",
+    "minimize",
     "scan",
     "search",
     "search_loop",

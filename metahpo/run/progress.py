@@ -1,0 +1,72 @@
+"""How far a run is, told on the standard error stream."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from metahpo._extras import require
+
+Report = Callable[[int, float], None]
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def reporter(enabled: bool, name: str, rounds: int, done: int = 0) -> Iterator[Report]:
+    """Gives a function ``(rounds done, lowest loss so far)`` that shows the progress of a run.
+
+    On a terminal this is a bar where ``rich`` is installed (the extra ``cli``); otherwise a plain
+    line, at most one in ten seconds and one at the end, so that log files stay short.
+    """
+    if not enabled:
+        yield lambda rounds_done, loss: None
+    elif sys.stderr.isatty() and _has_rich():
+        with _bar(name, rounds, done) as report:
+            yield report
+    else:
+        yield _lines(name, rounds)
+
+
+def _has_rich() -> bool:
+    try:
+        require("rich.progress", "cli")
+    except ImportError:
+        return False
+    return True
+
+
+@contextmanager
+def _bar(name: str, rounds: int, done: int) -> Iterator[Report]:
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("rounds  {task.fields[loss]}"),
+        progress.TimeElapsedColumn(),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(name, total=rounds, completed=done, loss="")
+        yield lambda rounds_done, loss: bar.update(
+            task, completed=rounds_done, loss=f"lowest loss {loss:.6g}"
+        )
+
+
+def _lines(name: str, rounds: int) -> Report:
+    start = last = time.monotonic()
+
+    def report(rounds_done: int, loss: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if rounds_done < rounds and now - last < SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        print(
+            f"{name}: {rounds_done}/{rounds} rounds, lowest loss {loss:.6g}, {now - start:.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return report

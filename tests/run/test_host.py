@@ -1,0 +1,227 @@
+"""Driving a loop from the host gives what the compiled whole gives, whatever the chunks."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import metahpo as mh
+from metahpo import strategies
+from metahpo.run import Loop, drive, meta_loop, scan, search_loop
+
+ROOT = Path(__file__).parents[2]
+SPACE = {"x": mh.Float(-1.0, 1.0), "y": mh.Float(1e-3, 1.0, log=True)}
+
+
+def parabola(h):
+    return (h["x"] - 0.3) ** 2 + jnp.log(h["y"]) ** 2
+
+
+def search(fn=parabola, make=strategies.random, **options):
+    problem = mh.problems.function(fn)
+    return search_loop(problem, SPACE, make(SPACE, population=6), rounds=7, steps=1, **options)
+
+
+def evolution():
+    return search(make=strategies.differential_evolution)
+
+
+def noisy_meta(rounds=7, loss=lambda h, task: (h["x"] - task) ** 2):
+    noisy = mh.problems.function(parabola)._replace(
+        sample=lambda key: jax.random.normal(key),
+        loss=lambda key, hparams, task, state: loss(hparams, task),
+    )
+    estimator = mh.hypergrad.reverse(noisy, steps=1)
+    start = {"x": jnp.array(1.0)}
+    return meta_loop(noisy, estimator, start, optax.adam(0.1), rounds=rounds, tasks=3)
+
+
+class Record(NamedTuple):
+    loss: jax.Array
+    t: jax.Array
+
+
+def counter(rounds=7):
+    """A small loop whose carry holds a typed key, a weakly typed number and an empty array."""
+
+    def init(key):
+        return {"key": key, "t": jnp.asarray(1.0), "none": jnp.zeros((0, 2)), "count": 0}
+
+    def step(key, carry):
+        new, draw = jax.random.split(carry["key"])
+        record = Record(jax.random.normal(draw), carry["t"])
+        carry = {**carry, "key": new, "t": carry["t"] * 0.5, "count": carry["count"] + 1}
+        return carry, record
+
+    return Loop(init, step, lambda carry, history: (carry, history), rounds)
+
+
+def as_bytes(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("make", [evolution, noisy_meta])
+def test_every_chunk_length_gives_the_bytes_of_the_compiled_whole(make):
+    key = jax.random.key(3)
+    loop = make()
+    whole = as_bytes(jax.jit(lambda key: scan(loop, key))(key))
+    for chunk in (1, 3):
+        assert as_bytes(drive(loop, key, chunk=chunk, progress=False)) == whole
+
+
+def test_another_key_gives_another_history():
+    first, other = (drive(counter(), jax.random.key(seed), progress=False)[1] for seed in (0, 1))
+    assert not np.isin(first.loss, other.loss).any()
+
+
+def test_more_chunks_trace_nothing_more():
+    traces = []
+
+    def traced(loop):
+        def step(key, carry):
+            traces.append(1)
+            return loop.step(key, carry)
+
+        return loop._replace(step=step)
+
+    counts = []
+    for chunk in (1, 3, 7):
+        traces.clear()
+        drive(traced(counter()), jax.random.key(0), chunk=chunk, progress=False)
+        counts.append(len(traces))
+    assert counts[0] == counts[1] == counts[2] > 0
+
+
+def test_chunks_are_seen_with_the_rows_so_far_and_stay_as_they_were():
+    seen = []
+    _, whole = drive(
+        counter(),
+        jax.random.key(0),
+        chunk=3,
+        progress=False,
+        on_chunk=lambda done, history: seen.append((done, history)),
+    )
+    assert [done for done, _ in seen] == [3, 6, 7]
+    for done, history in seen:
+        np.testing.assert_array_equal(history.loss, whole.loss[:done])
+        assert isinstance(history.loss, np.ndarray)
+
+
+def test_arrays_of_the_caller_survive():
+    mine = jnp.arange(3.0)
+    twice = Loop(
+        init=lambda key: (mine, mine),
+        step=lambda key, carry: ((carry[0] + 1, carry[1]), carry[0].sum()),
+        finish=lambda carry, history: history,
+        rounds=3,
+    )
+    np.testing.assert_array_equal(drive(twice, jax.random.key(0), progress=False), [3, 6, 9])
+    np.testing.assert_array_equal(mine, [0, 1, 2])
+
+
+def test_keys_weak_types_and_empty_arrays_may_be_carried():
+    carry, history = drive(counter(), jax.random.key(1), progress=False)
+    assert carry["count"] == 7
+    np.testing.assert_array_equal(history.t, 0.5 ** np.arange(7))
+    key = jax.random.split(jax.random.key(1))[0]  # loop_keys: the key of init
+    for draw in history.loss:
+        key, this = jax.random.split(key)
+        np.testing.assert_allclose(draw, jax.random.normal(this), rtol=1e-6)
+    assert jnp.array_equal(jax.random.key_data(carry["key"]), jax.random.key_data(key))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda bad: search(lambda h: h["x"] * bad),
+        lambda bad: noisy_meta(loss=lambda h, task: h["x"] * bad),
+    ],
+    ids=["search", "meta_train"],
+)
+def test_a_first_round_without_a_finite_loss_is_refused_with_its_values(make, bad):
+    seen = []
+    with pytest.raises(ValueError, match=r"first round must be finite, got .*(inf|nan)"):
+        drive(
+            make(bad),
+            jax.random.key(0),
+            chunk=2,
+            progress=False,
+            on_chunk=lambda *args: seen.append(args),
+        )
+    assert seen == []
+
+
+def test_one_finite_loss_in_the_first_round_is_enough():
+    half = search(lambda h: jnp.where(h["x"] < 0, h["x"], jnp.nan))
+    result = drive(half, jax.random.key(0), progress=False)
+    assert np.isinf(result.history.loss[0]).any()
+    assert -1 <= result.best_loss < 0
+
+
+@pytest.mark.parametrize("chunk", [0, -1, 1.5])
+def test_chunk_must_be_positive(chunk):
+    with pytest.raises(ValueError, match=f"chunk .* at least 1, got {chunk}"):
+        drive(counter(), jax.random.key(0), chunk=chunk)
+
+
+def test_progress_is_a_line_on_standard_error(capsys):
+    _, history = drive(counter(), jax.random.key(0), name="tune")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"tune: 7/7 rounds, lowest loss {history.loss.min():.6g}, ")
+    assert err.count("\n") == 1
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    pytest.importorskip("rich")
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    drive(counter(), jax.random.key(0), name="tune")
+    shown = sys.stderr.getvalue()
+    assert "tune" in shown and "7/7" in shown and "lowest loss" in shown
+
+
+def test_no_progress_is_silent(capsys):
+    drive(counter(), jax.random.key(0), progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+ON_A_MESH = """
+import jax, numpy as np
+from test_host import as_bytes, drive, search
+
+mesh = jax.make_mesh((3,), ("members",))
+key = jax.random.key(3)
+alone = drive(search(), key, progress=False)
+runs = [drive(search(mesh=mesh), key, chunk=chunk, progress=False) for chunk in (2, 7)]
+assert len(jax.devices()) == 3
+assert as_bytes(runs[0]) == as_bytes(runs[1])
+np.testing.assert_allclose(runs[0].history.loss, alone.history.loss, rtol=1e-5)
+"""
+
+
+def test_chunks_on_several_devices_give_the_same_bytes():
+    env = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=3",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_MESH], env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
