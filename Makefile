@@ -55,7 +55,7 @@ types: $(READY)  ## Check the types
 	$(RUN) mypy
 
 docs: $(READY)  ## Check the documentation: links, examples, API page
-	$(RUN) pytest tests/test_docs.py
+	$(RUN) pytest $(PYTEST_ARGS) tests/test_docs.py
 
 api: $(READY)  ## Write docs/api.md from the docstrings
 	$(VENV)/bin/python docs/make_api.py
