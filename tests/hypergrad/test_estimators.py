@@ -1,0 +1,208 @@
+"""The conformance table of the hypergradient estimators: a new estimator is one row."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import closed_forms as forms
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import metahpo as mh
+from metahpo import hypergrad
+from metahpo.base import Estimator, Problem
+
+
+class Row(NamedTuple):
+    """An estimator, and what it estimates on the scalar dynamics: ``(rate, start)``."""
+
+    make: Callable[[Problem, int], Estimator]
+    formula: Callable[..., tuple[float, float]]
+    exact: bool = True  # the gradient of the outer loss itself
+    unrolled: bool = True  # one training, whose final state is in info
+    random: bool = False  # with a standard error
+
+
+ROWS = {
+    "reverse": Row(hypergrad.reverse, forms.scalar_exact),
+    "reverse_none": Row(lambda p, t: hypergrad.reverse(p, t, "none"), forms.scalar_exact),
+    "reverse_step": Row(lambda p, t: hypergrad.reverse(p, t, "step"), forms.scalar_exact),
+    "reverse_sqrt": Row(lambda p, t: hypergrad.reverse(p, t, "sqrt"), forms.scalar_exact),
+    "forward": Row(hypergrad.forward, forms.scalar_exact),
+    "first_order": Row(hypergrad.first_order, forms.scalar_first_order, exact=False),
+    "reptile": Row(hypergrad.reptile, forms.scalar_reptile, exact=False),
+    "es": Row(
+        lambda p, t: hypergrad.es(p, t, pairs=2000, sigma=1e-5),
+        forms.scalar_exact,
+        exact=False,
+        unrolled=False,
+        random=True,
+    ),
+}
+EVERY = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+EXACT = pytest.mark.parametrize(
+    "row", [r for r in ROWS.values() if r.exact], ids=[n for n, r in ROWS.items() if r.exact]
+)
+KEY = jax.random.key(3)
+
+
+@pytest.fixture(autouse=True)
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def gradient(estimator, hparams, task, key=KEY):
+    return estimator.estimate(key, hparams, task, ())[0].grad
+
+
+def test_every_estimator_has_a_row():
+    assert set(hypergrad.__all__) <= set(ROWS)
+
+
+@EVERY
+@pytest.mark.parametrize(
+    ("lr", "steps"), [(0.4, 0), (0.4, 1), (0.1, 7), (2.6, 20)], ids=["0", "1", "7", "exploding"]
+)
+def test_scalar_dynamics_have_the_known_gradient(row, lr, steps):
+    a, start = 1.1, 1.3
+    estimate, memory = jax.jit(row.make(forms.scalar_dynamics(), steps).estimate)(
+        KEY, forms.scalar_hparams(lr, start), jnp.array(a), ()
+    )
+    result = np.array([estimate.grad["lr"], estimate.grad["start"]])
+    expected = np.array(row.formula(lr, start, a, steps))
+    if row.random:
+        error = estimate.info["standard_error"]
+        assert np.all(np.abs(result - expected) < 4 * np.array([error["lr"], error["start"]]))
+    else:
+        np.testing.assert_allclose(result, expected, rtol=1e-10)
+    loss = (start * (1 - a * lr) ** steps) ** 2 / 2
+    np.testing.assert_allclose(estimate.loss, loss, rtol=1e-2 if row.random else 1e-10)
+    assert memory == ()
+
+
+@EXACT
+@pytest.mark.parametrize("log_l2", [-1.5, 0.7])
+def test_ridge_has_the_closed_form_and_its_second_derivative(row, log_l2):
+    estimator = row.make(forms.ridge(), 150)
+
+    def slope(log_l2):
+        return gradient(estimator, {"log_l2": log_l2}, None)["log_l2"]
+
+    first, second = jax.jit(jax.value_and_grad(slope))(log_l2)
+    np.testing.assert_allclose(first, forms.ridge_gradient(log_l2), rtol=1e-10)
+    expected = jax.grad(jax.grad(forms.ridge_value))(log_l2)
+    np.testing.assert_allclose(second, expected, rtol=1e-10)
+
+
+@EXACT
+@pytest.mark.parametrize("lr", [0.1, 2.6])
+def test_second_derivative_of_the_scalar_dynamics(row, lr):
+    estimator = row.make(forms.scalar_dynamics(), 9)
+    slope = jax.grad(lambda x: gradient(estimator, forms.scalar_hparams(x), jnp.array(1.1))["lr"])
+    np.testing.assert_allclose(slope(lr), forms.scalar_second(lr, 1.3, 1.1, 9), rtol=1e-10)
+
+
+@EXACT
+def test_network_training_agrees_with_finite_differences(row):
+    problem = forms.momentum_training()
+    task = problem.sample(jax.random.key(1))
+    loss = jax.jit(lambda h: mh.inner.outer_loss(problem, 10)(KEY, h, task)[0])
+    hparams = {"lr": jnp.array(0.02), "momentum": jnp.array(0.7)}
+    result = jax.jit(lambda h: gradient(row.make(problem, 10), h, task))(hparams)
+    for name, value in hparams.items():
+        h = 1e-5
+        above, below = (loss(hparams | {name: value + s * h}) for s in (1, -1))
+        np.testing.assert_allclose(result[name], (above - below) / (2 * h), rtol=1e-6)
+
+
+@EVERY
+def test_jit_and_vmap_over_hyperparameters_and_tasks_change_nothing(row):
+    problem = forms.scalar_dynamics()
+    estimator = row.make(problem, 5)
+    batch = jax.vmap(forms.scalar_hparams)(jnp.array([0.1, 0.3, 2.5]))
+    tasks = jax.vmap(problem.sample)(jax.random.split(KEY, 2))
+    over_tasks = jax.vmap(lambda h, t: gradient(estimator, h, t), in_axes=(None, 0))
+    mapped = jax.jit(jax.vmap(over_tasks, in_axes=(0, None)))(batch, tasks)
+    for i in range(3):
+        for j in range(2):
+            hparams = jax.tree.map(lambda leaf, i=i: leaf[i], batch)
+            one = gradient(estimator, hparams, tasks[j])
+            entry = jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], mapped)
+            # 1e-7: vmap may round the two losses of a pair differently before es divides by sigma.
+            chex.assert_trees_all_close(entry, one, rtol=1e-7 if row.random else 1e-12)
+
+
+@EVERY
+def test_whole_numbers_pass_through_with_a_zero_gradient(row):
+    hparams = forms.scalar_hparams(0.3)
+    grad = gradient(row.make(forms.scalar_dynamics(), 2), hparams, jnp.array(1.0))
+    assert grad["power"] == 0 and grad["power"].dtype == hparams["power"].dtype
+    assert jax.tree.structure(grad) == jax.tree.structure(hparams)
+
+
+@EVERY
+def test_another_number_compiles_nothing(row):
+    traces = []
+    problem = forms.scalar_dynamics()
+
+    def step(key, hparams, task, state):
+        traces.append(1)
+        return problem.step(key, hparams, task, state)
+
+    run = jax.jit(row.make(problem._replace(step=step), 3).estimate)
+    run(KEY, forms.scalar_hparams(0.1), jnp.array(1.0), ())
+    first = len(traces)
+    run(jax.random.key(4), forms.scalar_hparams(0.2, 0.7), jnp.array(2.0), ())
+    assert len(traces) == first > 0
+
+
+@EVERY
+def test_single_precision_stays_single(row):
+    hparams = jax.tree.map(
+        lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x, forms.scalar_hparams(0.3)
+    )
+    estimate, _ = row.make(forms.scalar_dynamics(), 3).estimate(KEY, hparams, jnp.float32(1.1), ())
+    assert estimate.loss.dtype == estimate.grad["lr"].dtype == jnp.float32
+    assert estimate.info["grad_norm"].dtype == jnp.float32
+
+
+@EVERY
+def test_info_tells_norm_state_and_whether_all_is_finite(row):
+    problem = forms.scalar_dynamics()
+    hparams, task = forms.scalar_hparams(0.3), jnp.array(1.1)
+    estimate, _ = row.make(problem, 4).estimate(KEY, hparams, task, ())
+    norm = np.hypot(estimate.grad["lr"], estimate.grad["start"])
+    np.testing.assert_allclose(estimate.info["grad_norm"], norm, rtol=1e-12)
+    assert estimate.info["finite"]
+    assert ("state" in estimate.info) == row.unrolled
+    if row.unrolled:
+        state = mh.inner.unroll(problem, 4)(KEY, hparams, task)
+        np.testing.assert_allclose(estimate.info["state"], state, rtol=1e-12)
+
+    overflow, _ = row.make(problem, 50).estimate(KEY, forms.scalar_hparams(1e30), task, ())
+    assert not overflow.info["finite"]
+
+
+@EVERY
+def test_the_key_alone_decides(row):
+    estimate = jax.jit(row.make(forms.momentum_training(), 2).estimate)
+    task = forms.momentum_training().sample(KEY)
+    hparams = {"lr": jnp.array(0.02), "momentum": jnp.array(0.7)}
+    first, again, other = (estimate(jax.random.key(i), hparams, task, ())[0] for i in (3, 3, 4))
+    chex.assert_trees_all_equal(first, again)
+    assert first.loss != other.loss
+
+
+@EVERY
+def test_refuses_bad_arguments_with_rule_and_value(row):
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 0, got -1"):
+        row.make(forms.scalar_dynamics(), -1)
+    estimator = row.make(forms.scalar_dynamics(), 1)
+    with pytest.raises(ValueError, match="need a float leaf to have a gradient"):
+        estimator.estimate(KEY, jax.tree.map(jnp.int32, forms.scalar_hparams(1)), jnp.array(1), ())
+    vector = forms.scalar_dynamics()._replace(loss=lambda *_: jnp.zeros(2))
+    with pytest.raises(ValueError, match=r"must be a real scalar, got shape \(2,\)"):
+        row.make(vector, 1).estimate(KEY, forms.scalar_hparams(0.1), jnp.array(1.0), ())
