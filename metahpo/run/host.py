@@ -122,7 +122,7 @@ def _start(loop: Loop, key: Key) -> tuple[Key, PyTree]:
 
     @jax.jit
     def start(init_key: Key) -> PyTree:
-        carry = jax.tree.map(_strongly_typed, loop.init(init_key))
+        carry = jax.tree.map(strongly_typed, loop.init(init_key))
         _, record = jax.eval_shape(loop.step, round_key, carry)
         empty = jax.tree.map(lambda x: jnp.zeros((loop.rounds, *x.shape), x.dtype), record)
         return carry, empty
@@ -132,7 +132,7 @@ def _start(loop: Loop, key: Key) -> tuple[Key, PyTree]:
     return round_key, jax.device_put(start(init_key), may_alias=False)
 
 
-def _strongly_typed(leaf: Any) -> jax.Array:
+def strongly_typed(leaf: Any) -> jax.Array:
     """A weak type would be gone after the first round, and with it the program's signature."""
     leaf = jnp.asarray(leaf)
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

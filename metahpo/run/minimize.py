@@ -11,7 +11,7 @@ import numpy as np
 from metahpo import space as spaces
 from metahpo.base import Evaluation, HParams, Key, Proposal, PyTree, Strategy
 from metahpo.run import checkpoint
-from metahpo.run.host import check_first
+from metahpo.run.host import check_first, strongly_typed
 from metahpo.run.loop import check_positive, loop_keys
 from metahpo.run.progress import reporter
 from metahpo.run.search import SearchHistory
@@ -97,7 +97,7 @@ def minimize(
     _, strategy_key, _ = jax.random.split(init_key, 3)  # the keys of ``search``
     ask, tell = _compiled(strategy)
     decode = jax.jit(jax.vmap(lambda unit: spaces.decode(space, unit)))
-    state = _start(ask, jax.jit(strategy.init)(strategy_key), round_key, rounds)
+    state = _start(strategy, strategy_key, rounds)
     done, mark = 0, None
     if folder is not None:
         dims = "; ".join(f"{name}: {dim}" for name, dim in spaces.dimensions(space).items())
@@ -109,7 +109,8 @@ def minimize(
             proposal, between, tell_key = ask(round_key, np.int32(t), strategy_state)
             _check_parents(proposal)
             losses, failed = _evaluate(fn, _candidates(space, decode, proposal.unit), on_error)
-            losses = losses.astype(proposal.unit.dtype)  # too large for the type is infinite
+            with np.errstate(over="ignore"):  # too large for the type is infinite, and counted
+                losses = losses.astype(proposal.unit.dtype)
             nonfinite = ~np.isfinite(losses)
             losses[nonfinite] = np.inf
             evaluation = Evaluation(jnp.asarray(losses), None, ())
@@ -147,9 +148,10 @@ def _compiled(strategy: Strategy) -> tuple[Callable, Callable]:
     return ask, jax.jit(strategy.tell)
 
 
-def _start(ask: Callable, state: PyTree, key: Key, rounds: int) -> tuple[PyTree, SearchHistory]:
+def _start(strategy: Strategy, key: Key, rounds: int) -> tuple[PyTree, SearchHistory]:
     """The strategy's state and an empty history."""
-    proposal, *_ = jax.eval_shape(ask, key, np.int32(0), state)
+    state = jax.jit(lambda key: jax.tree.map(strongly_typed, strategy.init(key)))(key)
+    proposal, _ = jax.eval_shape(strategy.ask, key, state)
     shape = (rounds, *proposal.parent.shape)
 
     def empty(dtype: Any, *more: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import metahpo as mh
 from metahpo import strategies
 
 SPACE = {"lr": mh.Float(1e-3, 1.0, log=True), "momentum": mh.Float(0.0, 0.99)}
-ROUNDS = 30
+ROUNDS = 40
 
 
 def _problem():
@@ -53,4 +53,4 @@ def run(folder=None, resume=False, on_chunk=None, chunk=1):
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], on_chunk=lambda done, history: time.sleep(0.05))
+    run(sys.argv[1], on_chunk=lambda done, history: time.sleep(0.2))
