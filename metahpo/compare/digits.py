@@ -18,7 +18,7 @@ from metahpo.base import HParams, Key, Problem, Strategy, Task
 from metahpo.compare.trials import Trials, timed
 from metahpo.problems import TrainState, digits, digits_accuracy, digits_minibatch, training
 from metahpo.run import search
-from metahpo.space import Choice, Float, Int
+from metahpo.space import Choice, Float, Int, encode
 
 STEPS = 100
 MAX_WIDTH = 64
@@ -199,8 +199,9 @@ def pbt(setting: Setting) -> Trials:
 
 
 def hypergradient(setting: Setting) -> Trials:
-    """Hypergradient descent from two starts, the first at the default hyperparameters."""
+    """Hypergradient descent from two starts, the default hyperparameters and a random point."""
     starts = 2
-    strategy = strategies.hypergradient(SPACE, starts)
+    initial = encode(SPACE, defaults())[None]
+    strategy = strategies.hypergradient(SPACE, starts, initial=initial)
     rounds = max(1, setting.budget // (GRADIENT_COST * starts))
     return searched(setting, strategy, rounds, cost=GRADIENT_COST)

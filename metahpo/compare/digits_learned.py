@@ -1,0 +1,219 @@
+"""The digits comparison's methods that learn on other tasks before they meet the new one.
+
+What they learn comes from fresh tasks of the same family, and never from a test image.  Their
+learning is timed apart from what they spend on the new task.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import optax
+
+from metahpo import hypergrad, inner, learned_optimizers, rl, strategies, transfer
+from metahpo import space as spaces
+from metahpo.base import HParams, Key, PyTree, Task
+from metahpo.compare.digits import (
+    ACTIVATIONS,
+    DEFAULTS,
+    MAX_WIDTH,
+    SPACE,
+    STEPS,
+    Setting,
+    as_trials,
+    defaults,
+    evolution_population,
+    on_all,
+    problem,
+    run_search,
+    test_accuracy,
+)
+from metahpo.compare.trials import Trials, timed
+from metahpo.problems import digits, digits_minibatch, training
+from metahpo.run import meta_train, search
+
+SEGMENTS = 5
+META_TASKS = 64
+SEARCH_BUDGET = 64
+MEMBERS = 4
+
+Reach = tuple[chex.Array, chex.Array]
+
+
+def policy(setting: Setting) -> Trials:
+    """A policy that moves rates and regularisers between the fifths of a training (REINFORCE)."""
+    environment = rl.tuning_environment(
+        problem(),
+        SPACE,
+        STEPS // SEGMENTS,
+        SEGMENTS,
+        hparams=defaults(),
+        adjust=("learning_rate", "weight_decay", "label_smoothing"),
+        moves=(-0.3, -0.1, 0.0, 0.1, 0.3),
+        **_standardisation(setting.key),
+    )
+    actor = rl.softmax_policy(environment)
+    tuner = rl.policy_problem(problem(), environment, actor)
+    estimator = rl.reinforce(environment, actor, SEGMENTS, rollouts=8)
+
+    def learn(key: Key) -> PyTree:
+        init_key, train_key = jax.random.split(key)
+        return meta_train(
+            train_key,
+            tuner,
+            estimator,
+            actor.init(init_key),
+            optax.adam(0.01),
+            rounds=150,
+            tasks=8,
+        ).hparams
+
+    def score(key: Key, task: Task, state: rl.TuningState) -> chex.Array:
+        return test_accuracy(key, spaces.decode(SPACE, state.unit), task, state.training)
+
+    tune = inner.outer_loss(tuner, SEGMENTS)
+    return _learned(setting, learn, lambda key, weights, task: tune(key, weights, task), score)
+
+
+def learned_optimizer(setting: Setting) -> Trials:
+    """A learned update rule in place of AdamW, the architecture at its defaults."""
+    rule = learned_optimizers.per_parameter_mlp()
+    width, activation = DEFAULTS["width"], DEFAULTS["activation"]
+    family = digits(MAX_WIDTH, width, activation, activations=ACTIVATIONS)
+    learner = training(family, rule.transform, minibatch=digits_minibatch)
+
+    def learn(key: Key) -> PyTree:
+        init_key, train_key = jax.random.split(key)
+        return meta_train(
+            train_key,
+            learner,
+            hypergrad.reverse(learner, STEPS, "step"),
+            rule.init(init_key),
+            optax.adam(0.01),
+            rounds=60,
+            tasks=4,
+        ).hparams
+
+    def score(key: Key, task: Task, state: Any) -> chex.Array:
+        return test_accuracy(key, defaults(), task, state)
+
+    train = inner.outer_loss(learner, STEPS)
+    return _learned(setting, learn, train, score)
+
+
+def mapping(setting: Setting) -> Trials:
+    """An ensemble from descriptor to floats, learned end to end; more budget samples around it."""
+    network = transfer.network(SPACE, defaults(), **_standardisation(setting.key), floats_only=True)
+    learner = transfer.mapping(problem(), network)
+    estimator = hypergrad.reverse(learner, STEPS, "none")
+
+    def learn(key: Key) -> PyTree:
+        def member(key: Key) -> PyTree:
+            init_key, train_key = jax.random.split(key)
+            start, optimizer = network.init(init_key), optax.adam(0.02)
+            return meta_train(
+                train_key, learner, estimator, start, optimizer, rounds=60, tasks=4
+            ).hparams
+
+        return jax.lax.map(member, jax.random.split(key, MEMBERS))
+
+    return _predicted(setting, network, learn)
+
+
+def mapping_regression(setting: Setting) -> Trials:
+    """An ensemble fitted to the best hyperparameters of a search on each of 64 other tasks."""
+    network = transfer.network(SPACE, defaults(), **_standardisation(setting.key))
+    return _predicted(setting, network, lambda key: _regression(key, network))
+
+
+def mapping_differential_evolution(setting: Setting) -> Trials:
+    """Differential evolution from a first population around the regression's prediction."""
+    network = transfer.network(SPACE, defaults(), **_standardisation(setting.key))
+    population = evolution_population(setting.budget)
+
+    def one(key: Key, task: Task, weights: PyTree) -> Reach:
+        warm_key, search_key = jax.random.split(key)
+        mean, std = transfer.predict(network, weights, problem().describe(task))
+        initial = transfer.warm_start(warm_key, mean, std, population)
+        strategy = strategies.differential_evolution(SPACE, population, initial)
+        return run_search(search_key, task, strategy, -(-setting.budget // population))
+
+    weights, learning = _learn(setting, lambda key: _regression(key, network))
+    outcome, *seconds = on_all(one, setting, weights)
+    return as_trials(outcome, 1, *seconds, learning)
+
+
+def _learned(
+    setting: Setting,
+    learn: Callable[[Key], PyTree],
+    train: Callable[[Key, PyTree, Task], tuple[chex.Array, Any]],
+    score: Callable[[Key, Task, Any], chex.Array],
+) -> Trials:
+    """Learns weights, then trains with them on each task, once for every training in the budget."""
+
+    def one(key: Key, task: Task, weights: PyTree) -> Reach:
+        def again(key: Key) -> Reach:
+            loss, state = train(key, weights, task)
+            return loss, score(key, task, state)
+
+        return jax.vmap(again)(jax.random.split(key, setting.budget))
+
+    weights, learning = _learn(setting, learn)
+    outcome, *seconds = on_all(one, setting, weights)
+    return as_trials(outcome, 1, *seconds, learning)
+
+
+def _predicted(
+    setting: Setting, network: transfer.Network, learn: Callable[[Key], PyTree]
+) -> Trials:
+    """Learns an ensemble, then trains at its prediction and at samples around it."""
+    train = inner.outer_loss(problem(), STEPS)
+
+    def one(key: Key, task: Task, weights: PyTree) -> Reach:
+        def at(key: Key, unit: chex.Array) -> Reach:
+            hparams = spaces.decode(SPACE, unit)
+            loss, state = train(key, hparams, task)
+            return loss, test_accuracy(key, hparams, task, state)
+
+        warm_key, train_key = jax.random.split(key)
+        mean, std = transfer.predict(network, weights, problem().describe(task))
+        units = transfer.warm_start(warm_key, mean, std, setting.budget)
+        return jax.vmap(at)(jax.random.split(train_key, setting.budget), units)
+
+    weights, learning = _learn(setting, learn)
+    outcome, *seconds = on_all(one, setting, weights)
+    return as_trials(outcome, 1, *seconds, learning)
+
+
+def _regression(key: Key, network: transfer.Network) -> PyTree:
+    """Searches on other tasks at random, and fits the ensemble to what was best."""
+    task_key, search_key, fit_key = jax.random.split(key, 3)
+    tasks = jax.vmap(problem().sample)(jax.random.split(task_key, META_TASKS))
+    strategy = strategies.random(SPACE, SEARCH_BUDGET)
+
+    def best(pair: tuple[Key, Task]) -> chex.Array:
+        key, task = pair
+        result = search(key, problem(), SPACE, strategy, rounds=1, steps=STEPS, task=task)
+        return result.info["best_unit"]
+
+    units = jax.lax.map(best, (jax.random.split(search_key, META_TASKS), tasks))
+    descriptors = jax.vmap(problem().describe)(tasks)
+    return transfer.fit(fit_key, network, descriptors, units)
+
+
+def _standardisation(key: Key) -> dict[str, np.ndarray]:
+    """Mean and standard deviation of the descriptors of other tasks."""
+    keys = jax.random.split(jax.random.fold_in(key, 0), META_TASKS)
+    descriptors = jax.jit(jax.vmap(lambda k: problem().describe(problem().sample(k))))(keys)
+    mean, scale = np.asarray(descriptors.mean(axis=0)), np.asarray(descriptors.std(axis=0))
+    return {"mean": mean, "scale": np.where(scale > 0, scale, 1.0)}
+
+
+def _learn(setting: Setting, learn: Callable[[Key], HParams]) -> tuple[PyTree, float]:
+    """What was learned, and the seconds it took, compilation included."""
+    start = time.perf_counter()
+    weights, _, _ = timed(learn, jax.random.fold_in(setting.key, 1))
+    return weights, time.perf_counter() - start
