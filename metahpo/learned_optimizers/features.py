@@ -9,7 +9,7 @@ import jax.numpy as jnp
 TIME_SCALES = (10.0, 30.0, 100.0, 300.0, 1000.0)
 RELATIVE_FLOOR = 1e-8
 """Second moments are seen above this part of their tensor's mean: a parameter whose gradient is
-zero (a dead or masked unit) then has an update and a hypergradient of zero instead of NaN."""
+zero (a dead or masked unit) then has a finite hypergradient instead of NaN."""
 ABSOLUTE_FLOOR = 1e-20
 """For a tensor without any gradient; in float32 its power -3/2 is still finite."""
 

@@ -121,7 +121,9 @@ def per_parameter_mlp(
             grads: Params, state: RuleState, params: Params | None = None
         ) -> tuple[Params, RuleState]:
             if params is None:
-                raise ValueError(optax.NO_PARAMS_MSG)
+                raise ValueError(
+                    "a learned rule sees the parameters: call update(grads, state, params)"
+                )
             count = optax.safe_increment(state.count)
             momenta = tuple(
                 optax.tree.update_moment(grads, momentum, decay, 1)
