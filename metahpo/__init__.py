@@ -7,9 +7,11 @@ from metahpo import (
     learned_optimizers,
     meta,
     problems,
+    report,
     rl,
     run,
     space,
+    strategies,
     transfer,
 )
 from metahpo.base import (
@@ -45,9 +47,11 @@ __all__ = [
     "meta_train",
     "minimize",
     "problems",
+    "report",
     "rl",
     "run",
     "search",
     "space",
+    "strategies",
     "transfer",
 ]

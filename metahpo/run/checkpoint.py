@@ -157,7 +157,7 @@ def restore(folder: Path, template: PyTree, mark: Fingerprint) -> tuple[int, PyT
     except Exception as error:
         raise _damaged(path, str(error)) from error
     found = [_like(leaf, arrays.get(f"{i:05d}")) for i, leaf in enumerate(leaves)]
-    return done, treedef.unflatten(found)
+    return done, jax.tree.unflatten(treedef, found)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def _like(leaf: Any, array: np.ndarray | None) -> Any:
     if array is None:  # it has no elements
         return leaf
     return (
-        jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
+        jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
     )
 
 

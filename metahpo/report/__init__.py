@@ -1,0 +1,33 @@
+"""Histories as numbers, tables, files and pictures."""
+
+from metahpo.report.data import (
+    Curve,
+    Interval,
+    best_so_far,
+    curve,
+    interval,
+    regret,
+    t_quantile,
+)
+from metahpo.report.files import load_json, load_npz, save_json, save_npz
+from metahpo.report.plots import draw_bars, draw_curves, draw_training
+from metahpo.report.tables import print_table, table
+
+__all__ = [
+    "Curve",
+    "Interval",
+    "best_so_far",
+    "curve",
+    "draw_bars",
+    "draw_curves",
+    "draw_training",
+    "interval",
+    "load_json",
+    "load_npz",
+    "print_table",
+    "regret",
+    "save_json",
+    "save_npz",
+    "t_quantile",
+    "table",
+]

@@ -1,0 +1,136 @@
+"""Results as JSON and NPZ files, each written whole or not at all."""
+
+import dataclasses
+import json
+import math
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metahpo._files import atomic_write
+from metahpo.base import PyTree
+
+PathLike = str | os.PathLike[str]
+
+_NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def save_json(path: PathLike, obj: Any) -> None:
+    """Writes a result as JSON that every reader accepts.
+
+    Named tuples and dataclasses become objects by field name, arrays become lists and numpy and
+    JAX scalars become numbers.  JSON has no number that is not finite: such floats are written as
+    the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, which ``load_json`` turns back.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        obj: a nest of mappings, sequences, records, arrays, numbers, strings, booleans and None.
+
+    Raises:
+        TypeError: for anything else; the message says where it stands.
+        OSError: if the file cannot be written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "result.json"
+        >>> save_json(path, {"loss": np.array([0.5, np.inf])})
+        >>> load_json(path)
+        {'loss': [0.5, inf]}
+    """
+    text = json.dumps(_plain(obj, ""), indent=1, allow_nan=False)
+    with atomic_write(path) as file:
+        file.write(text.encode() + b"\n")
+
+
+def load_json(path: PathLike) -> Any:
+    """Reads what ``save_json`` wrote: objects, lists, numbers (also not finite) and strings."""
+    with open(path, encoding="utf-8") as file:
+        return _with_nonfinite(json.load(file))
+
+
+def save_npz(path: PathLike, tree: PyTree) -> None:
+    """Writes the arrays of a pytree into one NPZ file, by their path names joined by dots.
+
+    Typed keys are written as their key data and bfloat16, which NPZ does not know, as float32.
+    The same arrays give the same bytes.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        tree: a pytree of arrays and numbers.
+
+    Raises:
+        ValueError: if two leaves have the same name, or a leaf is not an array of numbers.
+        OSError: if the file cannot be written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "result.npz"
+        >>> save_npz(path, {"history": {"loss": np.ones(2)}})
+        >>> load_npz(path)
+        {'history.loss': array([1., 1.])}
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(keys, simple=True, separator=".") or "array"
+        if name in arrays:
+            raise ValueError(f"two leaves have the name {name!r}")
+        arrays[name] = _array(name, leaf)
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def load_npz(path: PathLike) -> dict[str, np.ndarray]:
+    """Reads all arrays of an NPZ file by name."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _array(name: str, leaf: Any) -> np.ndarray:
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    array = np.asarray(leaf)
+    if array.dtype == jnp.bfloat16:
+        return array.astype(np.float32)
+    if array.dtype.kind not in "biufcU":
+        raise ValueError(f"{name} must be an array of numbers, got {leaf!r}")
+    return array
+
+
+def _plain(obj: Any, where: str) -> Any:
+    """Python values only, floats that are not finite as strings."""
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        obj = {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
+    elif hasattr(obj, "_asdict"):
+        obj = obj._asdict()
+    elif isinstance(obj, np.ndarray | np.generic | jax.Array):
+        obj = _array(where, obj).tolist()
+    if isinstance(obj, Mapping):
+        return {str(key): _plain(value, f"{where}[{key!r}]") for key, value in obj.items()}
+    if isinstance(obj, list | tuple):
+        return [_plain(value, f"{where}[{i}]") for i, value in enumerate(obj)]
+    if isinstance(obj, float) and not math.isfinite(obj):
+        return next(
+            name
+            for name, value in _NONFINITE.items()
+            if value == obj or (math.isnan(value) and math.isnan(obj))
+        )
+    if obj is None or isinstance(obj, str | bool | int | float):
+        return obj
+    if isinstance(obj, os.PathLike):
+        return os.fspath(obj)
+    raise TypeError(f"cannot write {obj!r} ({type(obj).__name__}) as JSON, at {where or 'the top'}")
+
+
+def _with_nonfinite(obj: Any) -> Any:
+    if isinstance(obj, dict):
+        return {key: _with_nonfinite(value) for key, value in obj.items()}
+    if isinstance(obj, list):
+        return [_with_nonfinite(value) for value in obj]
+    return _NONFINITE.get(obj, obj) if isinstance(obj, str) else obj

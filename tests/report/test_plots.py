@@ -1,0 +1,166 @@
+"""Pictures: readable, complete, and made without touching matplotlib's global state."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from metahpo import report
+from metahpo.report import plots
+
+pytest.importorskip("matplotlib")
+
+LABELS = [f"method {i} with a name" for i in range(12)]
+
+
+def curves(count=12):
+    values = np.random.default_rng(0).lognormal(sigma=0.3, size=(count, 5, 6))
+    budgets = 2 ** np.arange(6)
+    made = {
+        label: report.curve(np.minimum.accumulate(v + 0.1 * i, 1), budgets)
+        for i, (label, v) in enumerate(zip(LABELS, values, strict=False))
+    }
+    return made | {"one training": report.curve(values[0, :, :1], [1])}
+
+
+def bars():
+    values = np.random.default_rng(0).normal(0.8, 0.05, size=(12, 20))
+    return {label: report.interval(v) for label, v in zip(LABELS, values, strict=True)}
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are saved, drawn, so that what they hold can be measured."""
+    found = []
+    save = plots._save
+
+    def keep(figure, path):
+        saved = save(figure, path)
+        figure.draw_without_rendering()  # places everything at the figure's own resolution
+        found.append(figure)
+        return saved
+
+    monkeypatch.setattr(plots, "_save", keep)
+    return found
+
+
+def boxes(texts):
+    return [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
+
+
+def overlaps(texts):
+    found = boxes(texts)
+    return [(a, b) for i, a in enumerate(found) for b in found[:i] if a.overlaps(b)]
+
+
+def pixels(path):
+    image = pytest.importorskip("matplotlib.image").imread(path)
+    assert image.shape[0] > 300 and image.shape[1] > 600
+    return image
+
+
+@pytest.mark.parametrize("log_y", [False, True])
+def test_curves_show_every_method_and_nothing_overlaps(tmp_path, figures, log_y):
+    path = report.draw_curves(curves(), tmp_path / "new" / "c.png", log_x=True, log_y=log_y)
+    pixels(path)
+    (axes,) = figures[0].axes
+    lines = {line.get_label(): line for line in axes.lines}
+    for label, curve in curves().items():
+        np.testing.assert_array_equal(lines[label].get_xdata(), curve.x)
+        np.testing.assert_array_equal(lines[label].get_ydata(), curve.mean)
+    legend = axes.get_legend().get_texts()
+    assert {text.get_text() for text in legend} == set(curves())
+    assert overlaps(legend) == [] and overlaps(axes.get_xticklabels()) == []
+    assert axes.get_legend().get_window_extent().x0 > axes.get_window_extent().x1
+    assert axes.get_legend().get_window_extent().x1 <= figures[0].bbox.x1
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["1", "2", "4", "8", "16", "32"]
+
+
+def test_the_legend_has_the_order_of_the_ends(tmp_path, figures):
+    data = {
+        name: report.Curve(np.arange(2), np.array([0, end]))
+        for name, end in [("low", 1.0), ("high", 3.0), ("middle", 2.0)]
+    }
+    report.draw_curves(data, tmp_path / "c.png")
+    shown = [text.get_text() for text in figures[0].axes[0].get_legend().get_texts()]
+    assert shown == ["high", "middle", "low"]
+
+
+def test_every_method_has_a_look_of_its_own():
+    looks = {(s["color"], s["linestyle"], s["marker"]) for s in plots._styles(12)}
+    assert len(looks) == 12
+    assert len({(s["color"], s["linestyle"]) for s in plots._styles(12)}) == 12
+
+
+def test_a_band_that_reaches_zero_does_not_stretch_a_logarithmic_axis(tmp_path, figures):
+    data = {"a": report.Curve(np.arange(1, 3), np.array([1.0, 0.5]), np.array([0.1, 0.5 - 1e-12]))}
+    report.draw_curves(data, tmp_path / "c.png", log_y=True)
+    assert figures[0].axes[0].get_ylim()[0] > 0.05
+
+
+@pytest.mark.parametrize("from_zero", [True, False])
+def test_bars_show_values_and_intervals_and_nothing_overlaps(tmp_path, figures, from_zero):
+    data = bars() | {"single run": report.interval([0.7])}
+    pixels(report.draw_bars(data, tmp_path / "b.png", from_zero=from_zero))
+    (axes,) = figures[0].axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(data)
+    assert overlaps([*axes.get_yticklabels(), *axes.texts]) == []
+    assert [text.get_text() for text in axes.texts] == [f"{v.mean:.3f}" for v in data.values()]
+    assert all(box.x1 <= axes.get_window_extent().x1 for box in boxes(axes.texts))
+    (whiskers,) = [c for c in axes.collections if hasattr(c, "get_segments")]
+    for segment, value in zip(whiskers.get_segments(), data.values(), strict=True):
+        half = np.nan_to_num(value.half_width)
+        np.testing.assert_allclose(segment[:, 0], [value.mean - half, value.mean + half])
+    assert (axes.get_xlim()[0] == 0) == from_zero
+
+
+def test_training_curves_have_a_panel_a_quantity(tmp_path, figures):
+    members = np.random.default_rng(0).random((5, 8))
+    trace = {"loss": members, "learning rate": np.linspace(1, 0, 8)}
+    pixels(report.draw_training(trace, tmp_path / "t.png", title="digits"))
+    loss, rate = figures[0].axes
+    assert (loss.get_ylabel(), rate.get_ylabel()) == ("loss", "learning rate")
+    assert len(loss.lines) == 6 and len(rate.lines) == 1
+    np.testing.assert_array_equal(loss.lines[-1].get_ydata(), np.median(members, axis=0))
+    np.testing.assert_array_equal(rate.lines[0].get_xdata(), np.arange(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda path: report.draw_curves({}, path), "at least one curve, got none"),
+        (lambda path: report.draw_bars({}, path), "at least one bar, got none"),
+        (lambda path: report.draw_training({}, path), "at least one quantity, got none"),
+        (
+            lambda path: report.draw_training({"loss": np.zeros((1, 2, 3))}, path),
+            r"loss must be \[steps\] or \[members, steps\], got \(1, 2, 3\)",
+        ),
+    ],
+)
+def test_wrong_data_is_told_and_leaves_no_file(tmp_path, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+STATE = """
+import sys
+import matplotlib
+
+def settings():  # asking for the backend would import pyplot
+    return {name: matplotlib.rcParams[name] for name in matplotlib.rcParams if name != "backend"}
+
+before = settings()
+from metahpo import report
+report.draw_bars({"a": report.interval([1.0, 2.0])}, sys.argv[1])
+assert settings() == before
+assert "matplotlib.pyplot" not in sys.modules
+"""
+
+
+def test_global_state_of_matplotlib_stays(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", STATE, str(tmp_path / "a.png")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
