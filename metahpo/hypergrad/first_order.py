@@ -1,7 +1,6 @@
 """The first-order hypergradient: training is differentiated as if its steps were constants."""
 
 import jax
-import jax.numpy as jnp
 
 from metahpo.base import Estimator, HParams, Key, Problem, State, Task
 from metahpo.hypergrad import floats
@@ -45,7 +44,7 @@ def first_order(problem: Problem, steps: int, checkpoint: str = "auto") -> Estim
 
     def step(key: Key, hparams: HParams, task: Task, state: State) -> State:
         new = problem.step(key, hparams, task, jax.tree.map(_constant, state))
-        return jax.tree.map(_add_identity, new, state)
+        return jax.tree.map(_with_identity, new, state)
 
     return reverse(problem._replace(step=step), steps, checkpoint)
 
@@ -54,10 +53,23 @@ def _constant(leaf: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(leaf) if floats.is_float(leaf) else leaf
 
 
-def _add_identity(new: jax.Array, old: jax.Array) -> jax.Array:
-    """The value of ``new`` with the derivative of ``old`` on top."""
-    if not floats.is_float(old):
-        return new
-    # Zero whose derivative is one.  inf - inf would be NaN and change the value of a state that
-    # has overflowed, so only finite entries take part.
-    return new + jnp.where(jnp.isfinite(old), old - jax.lax.stop_gradient(old), 0)
+def _with_identity(new: jax.Array, old: jax.Array) -> jax.Array:
+    return _pass_tangent(new, old) if floats.is_float(new) else new
+
+
+@jax.custom_jvp
+def _pass_tangent(new: jax.Array, old: jax.Array) -> jax.Array:
+    """The value of ``new`` with the derivative of ``new + old``.
+
+    ``new + old - stop_gradient(old)`` is the same but for a state that has overflowed, where
+    inf - inf would change the value to NaN.  A rule for jvp leaves all transformations intact.
+    """
+    del old
+    return new
+
+
+@_pass_tangent.defjvp
+def _pass_tangent_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    return _pass_tangent(*primals), tangents[0] + tangents[1]

@@ -105,8 +105,19 @@ def ridge_gradient(log_l2):
 
 
 def momentum_training() -> Problem:
-    """A small network trained with momentum: no closed form, smooth in both hyperparameters."""
-    return mh.problems.training(
-        mh.problems.sinusoid(shots=6, queries=8, hidden=(4,)),
-        optimizer=lambda h: optax.sgd(h["lr"], momentum=h["momentum"]),
+    """A tanh neuron trained with momentum: no closed form, smooth in both hyperparameters.
+
+    A task holds the neuron's inputs in its first columns and the targets in the last one.
+    """
+
+    def loss(params, task, split):
+        rows = task[:6] if split == "support" else task[6:]
+        return jnp.mean((jnp.tanh(rows[:, :3] @ params) - rows[:, 3]) ** 2)
+
+    family = mh.base.TaskFamily(
+        sample=lambda key: jax.random.normal(key, (14, 4)),
+        init=lambda key, task: jax.random.uniform(key, (3,), task.dtype),
+        loss=loss,
+        describe=lambda task: task.mean(axis=0),
     )
+    return mh.problems.training(family, lambda h: optax.sgd(h["lr"], momentum=h["momentum"]))

@@ -1,5 +1,6 @@
 """The conformance table of the hypergradient estimators: a new estimator is one row."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -28,7 +29,6 @@ class Row(NamedTuple):
 ROWS = {
     "reverse": Row(hypergrad.reverse, forms.scalar_exact),
     "reverse_none": Row(lambda p, t: hypergrad.reverse(p, t, "none"), forms.scalar_exact),
-    "reverse_step": Row(lambda p, t: hypergrad.reverse(p, t, "step"), forms.scalar_exact),
     "reverse_sqrt": Row(lambda p, t: hypergrad.reverse(p, t, "sqrt"), forms.scalar_exact),
     "forward": Row(hypergrad.forward, forms.scalar_exact),
     "first_order": Row(hypergrad.first_order, forms.scalar_first_order, exact=False),
@@ -106,11 +106,11 @@ def test_second_derivative_of_the_scalar_dynamics(row, lr):
 
 
 @EXACT
-def test_network_training_agrees_with_finite_differences(row):
+def test_training_agrees_with_finite_differences(row):
     problem = forms.momentum_training()
     task = problem.sample(jax.random.key(1))
     loss = jax.jit(lambda h: mh.inner.outer_loss(problem, 10)(KEY, h, task)[0])
-    hparams = {"lr": jnp.array(0.02), "momentum": jnp.array(0.7)}
+    hparams = {"lr": jnp.array(0.2), "momentum": jnp.array(0.7)}
     result = jax.jit(lambda h: gradient(row.make(problem, 10), h, task))(hparams)
     for name, value in hparams.items():
         h = 1e-5
@@ -124,15 +124,17 @@ def test_jit_and_vmap_over_hyperparameters_and_tasks_change_nothing(row):
     estimator = row.make(problem, 5)
     batch = jax.vmap(forms.scalar_hparams)(jnp.array([0.1, 0.3, 2.5]))
     tasks = jax.vmap(problem.sample)(jax.random.split(KEY, 2))
-    over_tasks = jax.vmap(lambda h, t: gradient(estimator, h, t), in_axes=(None, 0))
+    one = functools.partial(gradient, estimator)
+    over_tasks = jax.vmap(one, in_axes=(None, 0))
     mapped = jax.jit(jax.vmap(over_tasks, in_axes=(0, None)))(batch, tasks)
-    for i in range(3):
-        for j in range(2):
-            hparams = jax.tree.map(lambda leaf, i=i: leaf[i], batch)
-            one = gradient(estimator, hparams, tasks[j])
-            entry = jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], mapped)
-            # 1e-7: vmap may round the two losses of a pair differently before es divides by sigma.
-            chex.assert_trees_all_close(entry, one, rtol=1e-7 if row.random else 1e-12)
+    # vmap may round the losses of a pair differently, and es divides that by its small sigma.
+    rtol = 1e-7 if row.random else 1e-12
+    compiled = jax.jit(one)
+    for i, j in np.ndindex(3, 2):
+        hparams = jax.tree.map(lambda leaf, i=i: leaf[i], batch)
+        entry = jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], mapped)
+        chex.assert_trees_all_close(entry, compiled(hparams, tasks[j]), rtol=rtol)
+    chex.assert_trees_all_close(entry, one(hparams, tasks[j]), rtol=rtol)
 
 
 @EVERY
@@ -190,7 +192,7 @@ def test_info_tells_norm_state_and_whether_all_is_finite(row):
 def test_the_key_alone_decides(row):
     estimate = jax.jit(row.make(forms.momentum_training(), 2).estimate)
     task = forms.momentum_training().sample(KEY)
-    hparams = {"lr": jnp.array(0.02), "momentum": jnp.array(0.7)}
+    hparams = {"lr": jnp.array(0.2), "momentum": jnp.array(0.7)}
     first, again, other = (estimate(jax.random.key(i), hparams, task, ())[0] for i in (3, 3, 4))
     chex.assert_trees_all_equal(first, again)
     assert first.loss != other.loss
