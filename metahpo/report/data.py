@@ -100,7 +100,7 @@ def interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     Example:
         >>> mean, half_width, n = interval([1.0, 2.0, 3.0, 4.0])
         >>> float(mean), round(float(half_width), 4), n
-        (2.5, 2.0542, 4)
+        (2.5, 2.0543, 4)
     """
     numbers = _floats(values).astype(np.float64)
     if not 0 < confidence < 1:

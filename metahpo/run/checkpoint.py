@@ -230,7 +230,9 @@ def _like(leaf: Any, array: np.ndarray | None) -> Any:
     if array is None:  # it has no elements
         return leaf
     return (
-        jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
+        jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+        if _is_key(leaf)
+        else array
     )
 
 
