@@ -144,8 +144,7 @@ def schedule_problem(family: TaskFamily, steps: int) -> Problem:
         >>> round(float(ratio), 5)
         0.00286
     """
-    if steps < 1:
-        raise ValueError(f"a schedule needs at least 1 step, got {steps}")
+    _check_steps(steps)
 
     def optimizer(hparams: dict[str, chex.Array]) -> optax.GradientTransformation:
         rates = jnp.stack(list(hparams["rates"]))
@@ -167,6 +166,7 @@ def schedule_space(steps: int, mu: float = 1.0, kappa: float = 100.0) -> Space:
         20
     """
     _check_spectrum(mu, kappa)
+    _check_steps(steps)
     return {"rates": [Float(1 / (kappa * mu), 1 / mu, log=True)] * steps}
 
 
@@ -181,6 +181,8 @@ def chebyshev_rates(mu: float, largest: float, steps: int) -> chex.Array:
         >>> chebyshev_rates(1.0, 3.0, 1)
         Array([0.5], dtype=float32)
     """
+    _check_spectrum(mu, largest / mu)
+    _check_steps(steps)
     angles = np.pi * (2 * np.arange(steps) + 1) / (2 * steps)
     roots = (largest + mu) / 2 + (largest - mu) / 2 * np.cos(angles)
     return jnp.asarray(1 / _leja_order(roots), jnp.result_type(float))
@@ -211,6 +213,11 @@ def _check_spectrum(mu: float, kappa: float) -> None:
         raise ValueError(f"mu must be positive, got {mu}")
     if not kappa > 1:
         raise ValueError(f"kappa must be above 1, got {kappa}")
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"a schedule needs at least 1 step, got {steps}")
 
 
 def _cosine_grid(points: int, low: float, high: float) -> np.ndarray:
