@@ -40,7 +40,11 @@ def compare(
     out = out or Path("results") / f"compare-{name}-{stamp}"
     outcomes = comparisons.run(what, strategies or tuple(what.methods), out, resume)
     settings = ", ".join(f"{key} {value}" for key, value in what.settings.items())
-    report.print_table(comparisons.table_rows(what, outcomes), title=f"compare {name}: {settings}")
+    report.print_table(
+        comparisons.table_rows(what, outcomes),
+        formats=comparisons.table_formats(what),
+        title=f"compare {name}: {settings}",
+    )
     print(f"\nMeans and 95 % intervals. Results and plots are in {out}")
 
 

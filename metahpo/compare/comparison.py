@@ -196,7 +196,8 @@ def table_rows(comparison: Comparison, outcomes: Mapping[str, Outcome]) -> list[
 def table_formats(comparison: Comparison) -> dict[str, str]:
     """How the table's numbers are written."""
     seconds = dict.fromkeys(("compile s", "run s", "learn s"), ".1f")
-    return {f"@{budget}": ".3f" for budget in comparison.budgets} | seconds
+    loss = ".3g" if comparison.loss_log else ".3f"
+    return {f"@{budget}": loss for budget in comparison.budgets} | seconds
 
 
 def over_tasks(values: np.ndarray) -> report.Interval:

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from metahpo.base import PyTree
 
@@ -32,10 +32,7 @@ def batched(fn: Callable[..., Any], mesh: Mesh | None, shared: int = 1) -> Calla
         split, same = PartitionSpec(mesh.axis_names), PartitionSpec()
         out = jax.shard_map(
             vmapped,
-            # jax.make_mesh makes Explicit axes, which would ask every caller for a resharding.
-            mesh=Mesh(
-                mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim
-            ),
+            mesh=_automatic(mesh),
             in_specs=tuple(same if axis is None else split for axis in axes),
             out_specs=split,
             check_vma=False,
@@ -43,3 +40,18 @@ def batched(fn: Callable[..., Any], mesh: Mesh | None, shared: int = 1) -> Calla
         return jax.tree.map(lambda leaf: leaf[:size], out)
 
     return run
+
+
+def gathered(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """Copies a batch to every device, so that sums over it are taken in the same order on all.
+
+    Partial sums by device would make the result depend, in its last digits, on their number.
+    """
+    if mesh is None:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(_automatic(mesh), PartitionSpec()))
+
+
+def _automatic(mesh: Mesh) -> Mesh:
+    # jax.make_mesh makes Explicit axes, which would ask every caller for a resharding.
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)

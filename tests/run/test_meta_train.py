@@ -1,0 +1,104 @@
+"""meta_train: gradient descent on hyperparameters over many tasks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import metahpo as mh
+
+
+def noisy_targets():
+    """The best ``x`` is the mean of the tasks, 2."""
+    return mh.problems.function(lambda h: h["x"])._replace(
+        sample=lambda key: 2.0 + jax.random.normal(key),
+        loss=lambda key, h, task, state: (h["x"] - task) ** 2,
+    )
+
+
+def train(problem, hparams, rounds, optimizer=None, tasks=4, **kwargs):
+    return mh.meta_train(
+        jax.random.key(0),
+        problem,
+        mh.hypergrad.reverse(problem, steps=1),
+        hparams,
+        optax.sgd(0.1) if optimizer is None else optimizer,
+        rounds=rounds,
+        tasks=tasks,
+        **kwargs,
+    )
+
+
+def test_it_finds_the_mean_of_the_tasks():
+    result = train(noisy_targets(), {"x": 0.0}, 300, optax.adam(0.05), tasks=32)
+    # The mean of 32 tasks has a standard error of 0.18; Adam averages over many rounds.
+    np.testing.assert_allclose(result.hparams["x"], 2.0, atol=0.2)
+    assert result.history.loss.shape == (300,)
+    assert not result.history.skipped.any()
+
+
+def test_gradients_are_averaged_over_tasks():
+    problem = noisy_targets()
+    result = train(problem, {"x": 0.0}, 1, optax.sgd(1.0), tasks=3)
+    # One step of rate 1 on the mean of (x - t)^2 from 0 gives twice the tasks' mean.
+    norm = result.history.grad_norm[0]
+    np.testing.assert_allclose(result.hparams["x"], norm, rtol=1e-6)
+    one = train(problem, {"x": 0.0}, 1, optax.sgd(1.0), tasks=1)
+    assert result.hparams["x"] != one.hparams["x"]
+
+
+def test_going_on_from_a_state_equals_one_long_call():
+    problem, optimizer = noisy_targets(), optax.adam(0.1)
+    whole = train(problem, {"x": 0.0}, 10, optimizer)
+    first = train(problem, {"x": 0.0}, 6, optimizer)
+    second = train(problem, {"x": 0.0}, 4, optimizer, state=first.state)
+    np.testing.assert_array_equal(
+        whole.history.loss, jnp.concatenate([first.history.loss, second.history.loss])
+    )
+    np.testing.assert_array_equal(whole.hparams["x"], second.hparams["x"])
+
+
+def test_leaves_that_are_not_floats_stay_as_they_are():
+    problem = mh.problems.function(lambda h: h["x"] ** 2 * h["n"])
+    result = train(problem, {"x": 1.0, "n": jnp.int32(3)}, 5)
+    assert result.hparams["n"] == 3
+    assert result.hparams["n"].dtype == jnp.int32
+    np.testing.assert_allclose(result.hparams["x"], 0.4**5, rtol=1e-5)
+
+
+def test_a_gradient_that_is_not_finite_skips_the_update_and_is_counted():
+    # The second round's tasks are all NaN: nothing may change, optimiser state included.
+    def sample(key):
+        return jnp.where(jax.random.uniform(key) < 0.5, jnp.nan, 1.0)
+
+    problem = noisy_targets()._replace(sample=sample)
+    result = train(problem, {"x": 0.0}, 20, optax.adam(0.1), tasks=1)
+    skipped = np.asarray(result.history.skipped)
+    assert 0 < skipped.sum() < 20
+    assert result.info["skipped"] == skipped.sum()
+    assert result.state.opt_state[0].count == 20 - skipped.sum()
+    assert np.isfinite(result.hparams["x"])
+
+
+def test_whole_meta_trainings_run_under_vmap():
+    def final(rate):
+        return train(noisy_targets(), {"x": 0.0}, 5, optax.sgd(rate)).hparams["x"]
+
+    rates = jnp.array([0.01, 0.1])
+    together = jax.jit(jax.vmap(final))(rates)
+    np.testing.assert_allclose(together, [final(rates[0]), final(rates[1])], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kwargs", [{"rounds": 0}, {"rounds": 1, "tasks": 0}])
+def test_it_needs_rounds_and_tasks(kwargs):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        train(noisy_targets(), {"x": 0.0}, **kwargs)
+
+
+def test_evaluate_gives_the_loss_of_fresh_tasks():
+    losses = mh.run.evaluate(
+        jax.random.key(1), noisy_targets(), {"x": jnp.array(2.0)}, steps=1, tasks=4000
+    )
+    # E (2 - t)^2 = 1 with standard error sqrt(2 / 4000) = 0.022
+    np.testing.assert_allclose(losses.mean(), 1.0, atol=0.09)

@@ -1,0 +1,65 @@
+"""Batches over 8 simulated devices give what one device gives."""
+
+import json
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import jax, jax.numpy as jnp, json, numpy as np, optax
+import metahpo as mh
+
+assert jax.device_count() == 8
+mesh = jax.make_mesh((8,), ("members",))
+square = jax.make_mesh((4, 2), ("a", "b"))
+space = {"x": mh.Float(-1.0, 1.0), "y": mh.Float(-1.0, 1.0)}
+problem = mh.problems.function(lambda h: h["x"] ** 2 + (h["y"] - 0.3) ** 2)._replace(
+    sample=jax.random.normal, loss=lambda key, h, task, state: (h["x"] - task) ** 2 + h["y"] ** 2
+)
+
+
+def history(population, mesh, strategy=mh.strategies.differential_evolution):
+    tune = lambda key: mh.search(
+        key, problem, space, strategy(space, population), rounds=3, steps=2, mesh=mesh
+    ).history
+    return jax.jit(tune)(jax.random.key(0))
+
+
+def meta(mesh):
+    return mh.meta_train(
+        jax.random.key(0), problem, mh.hypergrad.reverse(problem, 1),
+        {"x": jnp.array(0.5), "y": jnp.array(0.5)}, optax.adam(0.1), rounds=3, tasks=6, mesh=mesh,
+    ).history
+
+
+def equal(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+print(json.dumps({
+    "divides": equal(history(16, None), history(16, mesh)),
+    "padded": equal(history(11, None), history(11, mesh)),
+    "two axes": equal(history(11, None), history(11, square)),
+    "gradients": equal(
+        history(5, None, mh.strategies.hypergradient), history(5, mesh, mh.strategies.hypergradient)
+    ),
+    "tasks": equal(meta(None), meta(mesh)),
+    "seeds": jax.jit(jax.vmap(lambda key: mh.search(
+        key, problem, space, mh.strategies.random(space, 3), rounds=1, steps=1, mesh=mesh
+    ).best_loss))(jax.random.split(jax.random.key(0), 2)).shape == (2,),
+}))
+"""
+
+
+def test_a_mesh_of_eight_devices_gives_the_history_of_one():
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome == dict.fromkeys(outcome, True)
