@@ -29,7 +29,7 @@ def split(hparams: HParams) -> tuple[Floats, Callable[[Floats], HParams]]:
         merged = list(leaves)
         for i, leaf in zip(where, floats, strict=True):
             merged[i] = leaf
-        return treedef.unflatten(merged)
+        return jax.tree.unflatten(treedef, merged)
 
     return [leaves[i] for i in where], merge
 

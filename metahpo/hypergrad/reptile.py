@@ -1,5 +1,8 @@
 """Reptile: how far training moves the state, taken for a gradient."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -55,7 +58,7 @@ def reptile(problem: Problem, steps: int) -> Estimator:
             return [leaf for leaf in jax.tree.leaves(state) if floats.is_float(leaf)], state
 
         before, pull_back, state = jax.vjp(start, leaves, has_aux=True)
-        state = train(step_key, hparams, task, state)
+        state = train(step_key, hparams, task, state, 0)
         after = [leaf for leaf in jax.tree.leaves(state) if floats.is_float(leaf)]
         (moved,) = pull_back([a - b for a, b in zip(before, after, strict=True)])
         grad = floats.gradient_tree(hparams, moved)
@@ -66,7 +69,7 @@ def reptile(problem: Problem, steps: int) -> Estimator:
     return Estimator(no_memory, estimate)
 
 
-def _reached(hparams: HParams, state: floats.Floats, pull_back: jax.stages.Wrapped) -> HParams:
+def _reached(hparams: HParams, state: floats.Floats, pull_back: Callable[..., Any]) -> HParams:
     """Which hyperparameters the initial state depends on, ``bool[]`` for each leaf.
 
     A random cotangent is orthogonal to a derivative that is not zero with probability 0.
