@@ -12,7 +12,7 @@ from metahpo import inner
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree
 from metahpo.hypergrad import floats
 from metahpo.run.loop import Loop, check_positive, scan
-from metahpo.run.sharding import batched, gathered
+from metahpo.run.sharding import batched
 
 
 class MetaHistory(NamedTuple):
@@ -141,7 +141,6 @@ def meta_loop(
         some = jax.vmap(problem.sample)(jax.random.split(task_key, tasks))
         keys = jax.random.split(estimate_key, tasks)
         estimate, memory = estimate_all(carry.hparams, keys, some, carry.memory)
-        estimate = gathered(estimate, mesh)
         grads = [grad.mean(axis=0) for grad in floats.split(estimate.grad)[0]]
         values, merge = floats.split(carry.hparams)
         norm = optax.tree.norm(grads)

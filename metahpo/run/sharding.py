@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from metahpo.base import PyTree
 
@@ -40,16 +40,6 @@ def batched(fn: Callable[..., Any], mesh: Mesh | None, shared: int = 1) -> Calla
         return jax.tree.map(lambda leaf: leaf[:size], out)
 
     return run
-
-
-def gathered(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    """Copies a batch to every device, so that sums over it are taken in the same order on all.
-
-    Partial sums by device would make the result depend, in its last digits, on their number.
-    """
-    if mesh is None:
-        return tree
-    return jax.lax.with_sharding_constraint(tree, NamedSharding(_automatic(mesh), PartitionSpec()))
 
 
 def _automatic(mesh: Mesh) -> Mesh:

@@ -43,7 +43,8 @@ print(json.dumps({
     "gradients": equal(
         history(5, None, mh.strategies.hypergradient), history(5, mesh, mh.strategies.hypergradient)
     ),
-    "tasks": equal(meta(None), meta(mesh)),
+    # The mean over tasks sums device by device, so its last digits may differ.
+    "tasks": all(np.allclose(a, b, rtol=1e-6) for a, b in zip(meta(None), meta(mesh))),
     "seeds": jax.jit(jax.vmap(lambda key: mh.search(
         key, problem, space, mh.strategies.random(space, 3), rounds=1, steps=1, mesh=mesh
     ).best_loss))(jax.random.split(jax.random.key(0), 2)).shape == (2,),
