@@ -1,6 +1,5 @@
 """Runs a comparison: methods one after another, saved as they finish, then a table and plots."""
 
-import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from metahpo import report
 from metahpo._extras import require
+from metahpo._files import writable_folder
 from metahpo.compare.trials import Reached, Trials, reached
 
 SETTINGS_FILE = "settings.json"
@@ -101,13 +101,8 @@ def _trials(comparison: Comparison, name: str, path: Path, resume: bool) -> tupl
 
 def prepare(out: Path, comparison: Comparison, resume: bool) -> None:
     """Makes the results folder, or checks that it is this comparison's."""
+    writable_folder(out)
     path = out / SETTINGS_FILE
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not os.access(out, os.W_OK):
-            raise PermissionError(f"{out} is not writable")
-    except OSError as error:
-        raise ValueError(f"the output folder {out} cannot be written: {error}") from error
     wanted = {"comparison": comparison.name, **comparison.settings}
     if resume and path.exists():
         found = report.load_json(path)

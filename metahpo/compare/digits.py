@@ -119,7 +119,7 @@ def on_all(one: Callable[..., Any], setting: Setting, *shared: Any) -> tuple[Any
 def as_trials(outcome: tuple[chex.Array, chex.Array], cost: float, *seconds: float) -> Trials:
     """Flattens the evaluations of each task and seed."""
     loss, score = (np.asarray(x).reshape(*x.shape[:2], -1) for x in outcome)
-    return Trials(loss, score, cost, *seconds)
+    return Trials(loss, score, float(cost), *seconds)
 
 
 def default(setting: Setting) -> Trials:

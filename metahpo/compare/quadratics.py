@@ -201,4 +201,4 @@ def _learned(
 
 def _trials(ratio: np.ndarray, cost: float, *seconds: float) -> Trials:
     """As one task: ratios ``f[seeds, E]``, and how many times the optimum they are."""
-    return Trials(ratio[None], ratio[None] / OPTIMUM, cost, *seconds)
+    return Trials(ratio[None], ratio[None] / OPTIMUM, float(cost), *seconds)

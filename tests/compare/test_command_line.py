@@ -1,0 +1,64 @@
+"""The command line: real runs in small, and one-line errors with exit status 2."""
+
+import json
+import sys
+
+import pytest
+
+from metahpo.__main__ import main
+from metahpo.compare.catalogue import powers
+
+
+def call(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["metahpo", *map(str, arguments)])
+    main()
+
+
+def test_the_quadratics_give_the_known_ratios(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "out"
+    methods = ("static", "chebyshev")
+    call(monkeypatch, "compare", "quadratics", "--seeds", 2, "--out", out, "--strategies", *methods)
+    saved = json.loads((out / "results.json").read_text())["methods"]
+    # The figures of the closed forms; the grid's maximum may be 0.8 % below the interval's.
+    assert saved["static"]["loss"][-1]["mean"] == pytest.approx(0.670, abs=5e-4)
+    assert saved["chebyshev"]["loss"][-1]["mean"] == pytest.approx(0.0361, abs=5e-4)
+    assert "chebyshev" in capsys.readouterr().out
+
+
+def test_digits_run_resume_and_refuse_another_budget(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "out"
+    common = ("compare", "digits", "--tasks", 2, "--seeds", 1, "--out", out, "--budget", 4)
+    call(monkeypatch, *common, "--strategies", "random")
+    first = (out / "results.json").read_text()
+    call(monkeypatch, *common, "--strategies", "random", "--resume")
+    assert (out / "results.json").read_text() == first
+    assert json.loads(first)["budgets"] == [1, 2, 4]
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        call(monkeypatch, *common[:-1], 8, "--strategies", "random", "--resume")
+    assert "budget is 4 there, 8 here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "letters"], "unknown comparison 'letters'; there are digits, quadratics"),
+        (["compare", "quadratics", "--strategies", "typo"], "unknown strategies ['typo']"),
+        (["compare", "quadratics", "--budget", "0"], "budget must be at least 1, got 0"),
+        (["compare", "digits", "--seeds", "-1"], "seeds must be at least 1, got -1"),
+        (["compare", "quadratics", "--tasks", "3"], "quadratics has one task"),
+        (["compare", "quadratics", "--resume"], "--resume needs --out"),
+    ],
+)
+def test_wrong_inputs_end_with_one_line_that_names_them(monkeypatch, capsys, arguments, message):
+    with pytest.raises(SystemExit, match="2"):
+        call(monkeypatch, *arguments)
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_budgets_are_powers_and_end_at_the_budget():
+    assert powers(2, 32) == [1, 2, 4, 8, 16, 32]
+    assert powers(2, 20) == [1, 2, 4, 8, 16, 20]
+    assert powers(4, 1) == [1]
