@@ -1,6 +1,6 @@
 """The small dense network behind policies and mappings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import chex
@@ -11,7 +11,7 @@ from metahpo.base import Key
 
 
 class MLP(nn.Module):
-    """Dense layers with tanh between them; the last one starts small, at a chosen bias.
+    """Dense layers with an activation between them; the last one starts at a chosen bias.
 
     Attributes:
         hidden: widths of the hidden layers.
@@ -19,6 +19,8 @@ class MLP(nn.Module):
             network says.
         scale: standard deviation of the last layer's outputs around ``bias`` at the start, for
             hidden units of about unit size.
+        activation: of the hidden layers.
+        spread: standard deviation of the hidden layers' initial biases.
 
     Example:
         >>> import jax
@@ -31,6 +33,8 @@ class MLP(nn.Module):
     hidden: Sequence[int]
     bias: Sequence[float]
     scale: float = 0.1
+    activation: Callable[[chex.Array], chex.Array] = nn.tanh
+    spread: float = 0.0
 
     @nn.compact
     def __call__(self, inputs: chex.Array) -> chex.Array:
@@ -38,7 +42,8 @@ class MLP(nn.Module):
         dtype = inputs.dtype
         x = inputs
         for width in self.hidden:
-            x = nn.tanh(nn.Dense(width, param_dtype=dtype)(x))
+            biases = nn.initializers.normal(self.spread)
+            x = self.activation(nn.Dense(width, param_dtype=dtype, bias_init=biases)(x))
         kernel = nn.initializers.variance_scaling(self.scale**2, "fan_in", "normal")
 
         def bias(key: Key, shape: tuple[int, ...], dtype: Any) -> chex.Array:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,10 +47,14 @@ def network(
     scale: chex.Array,
     hidden: Sequence[int] = (16,),
     floats_only: bool = False,
+    prior: float = 0.5,
 ) -> Network:
     """A dense network from a standardised descriptor to hyperparameters.
 
-    Untrained, it says ``default`` for every task, up to small random differences.
+    Its scores are those of a network that learns plus those of a random one that never does: a
+    prior that training cancels where there are tasks, and that lets the members of an ensemble
+    disagree where there are none (Osband et al. 2018, arXiv:1806.03335).  Untrained, it says
+    ``default`` up to these differences.
 
     Args:
         space: the search space.
@@ -58,13 +63,15 @@ def network(
         scale: ``f[F]``, positive, divides it after that.
         hidden: widths of the hidden layers.
         floats_only: whether dimensions that are not ``Float`` stay at ``default``.
+        prior: about the standard deviation of the random network's scores, at least 0.
 
     Returns:
-        A Network.
+        A Network whose weights are ``{"learner": ..., "prior": ...}``.
 
     Raises:
         ValueError: if ``default`` does not match ``space`` or is outside, ``mean`` and ``scale``
-            are not vectors of one length, a scale is not positive, or nothing is to be learned.
+            are not vectors of one length, a scale is not positive, nothing is to be learned, or
+            ``prior`` is negative.
 
     Example:
         >>> import metahpo as mh
@@ -77,20 +84,29 @@ def network(
     """
     spaces.check(space, default)
     dims = list(spaces.dimensions(space).values())
-    encoded = spaces.encode(space, default)
     learned = spaces.is_continuous(space) | (not floats_only)
-    mean, scale = _standardisation(mean, scale)
+    with jax.ensure_compile_time_eval():  # concrete, also where a traced function makes a network
+        encoded = spaces.encode(space, default)
+        mean, scale = _standardisation(mean, scale)
     if not learned.any():
         raise ValueError(f"floats_only needs a Float dimension, got {space}")
+    if not prior >= 0.0:
+        raise ValueError(f"prior must be at least 0, got {prior}")
     sizes = [len(dim.values) if isinstance(dim, Choice) else 1 for dim in dims]
-    bias = _bias(dims, encoded)
-    mlp = MLP(hidden=tuple(hidden), bias=tuple(bias))
+    learner = MLP(hidden=tuple(hidden), bias=tuple(_bias(dims, encoded)))
+    # Unlike the learner's tanh, the prior's ReLU goes on growing where no task has been.
+    random = MLP(tuple(hidden), (0.0,) * sum(sizes), scale=1.0, activation=nn.relu, spread=1.0)
 
     def init(key: Key) -> PyTree:
-        return mlp.init(key, jnp.zeros(mean.shape))
+        learner_key, prior_key = jax.random.split(key)
+        zeros = jnp.zeros(mean.shape)
+        return {"learner": learner.init(learner_key, zeros), "prior": random.init(prior_key, zeros)}
 
     def scores(weights: PyTree, descriptor: chex.Array) -> list[chex.Array]:
-        outputs = cast(chex.Array, mlp.apply(weights, (descriptor - mean) / scale))
+        x = (descriptor - mean) / scale
+        fixed = prior * cast(chex.Array, random.apply(weights["prior"], x))
+        outputs = cast(chex.Array, learner.apply(weights["learner"], x))
+        outputs = outputs + jax.lax.stop_gradient(fixed)
         parts = jnp.split(outputs, np.cumsum(sizes)[:-1])
         return [
             part if isinstance(dim, Choice) else part[0]

@@ -19,7 +19,7 @@ def fit(
     members: int = 8,
     steps: int = 500,
     learning_rate: float = 0.01,
-    weight_decay: float = 1e-3,
+    weight_decay: float = 1.0,
 ) -> PyTree:
     """Fits an ensemble to the best points found for ``N`` tasks.
 
@@ -37,7 +37,7 @@ def fit(
         members: networks in the ensemble.
         steps: AdamW updates on the full batch.
         learning_rate: of AdamW.
-        weight_decay: of AdamW.
+        weight_decay: of AdamW, on the kernels of what learns.
 
     Returns:
         The ensemble's weights, leading axis ``[members]``, for ``predict``.
@@ -59,7 +59,7 @@ def fit(
     _check(descriptors, units, len(network.learned), steps)
     init_key, bag_key = jax.random.split(key)
     weights = ensemble_init(init_key, network, members)
-    optimizer = optax.adamw(learning_rate, weight_decay=weight_decay)
+    optimizer = optax.adamw(learning_rate, weight_decay=weight_decay, mask=_decayed)
 
     def errors(weights: PyTree) -> chex.Array:
         return jax.vmap(lambda d, u: _error(network, weights, d, u))(descriptors, units)
@@ -82,6 +82,12 @@ def fit(
         return jax.lax.scan(step, start, length=steps)[0][2]
 
     return jax.vmap(train)(jax.random.split(bag_key, members), weights)
+
+
+def _decayed(weights: PyTree) -> PyTree:
+    """Which weights decay: not the biases, which hold the default, and not the prior."""
+    kernels = jax.tree.map(lambda w: w.ndim > 1, weights)
+    return {**kernels, "prior": jax.tree.map(lambda w: False, weights["prior"])}
 
 
 def _bootstrap(key: Key, descriptors: chex.Array) -> tuple[chex.Array, chex.Array]:
