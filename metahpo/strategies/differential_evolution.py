@@ -11,7 +11,7 @@ from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Space
 from metahpo.strategies import parts
 
-VARIANTS = ("rand/1", "best/1", "current-to-best/1")
+VARIANTS = ("rand/1/bin", "best/1/bin", "current-to-best/1/bin")
 SMALLEST_POPULATION = 4  # a target and three others
 
 
@@ -28,7 +28,7 @@ def differential_evolution(
     population: int,
     initial: chex.Array | None = None,
     *,
-    variant: str = "best/1",
+    variant: str = "current-to-best/1/bin",
     weight: float | tuple[float, float] = (0.5, 1.0),
     crossover_rate: float = 0.9,
 ) -> Strategy:
@@ -47,9 +47,9 @@ def differential_evolution(
         population: members, ``P``, at least 4.
         initial: ``f[K, D]`` with ``K <= P``, first members in the unit cube (a warm start); may be
             traced.  The rest is uniform.
-        variant: the point that the scaled difference of two random members is added to:
-            ``"rand/1"`` a random member, ``"best/1"`` the best one, ``"current-to-best/1"`` one
-            between the target and the best (by the same weight).  All random members differ from
+        variant: what the scaled difference of two random members is added to: ``"rand/1/bin"`` a
+            random member, ``"best/1/bin"`` the best one, ``"current-to-best/1/bin"`` the target,
+            moved towards the best by the same weight (at most 1).  All random members differ from
             each other and from the target.
         weight: the scale ``F > 0`` of the difference, or a range from which every trial draws its
             own (dither).
@@ -94,9 +94,9 @@ def differential_evolution(
         r1, r2, r3 = x[distinct_others(parent_key, population, 3)]
         best = x[jnp.argmin(state.loss)]
         f = jax.random.uniform(weight_key, (population, 1), x.dtype, lowest, highest)
-        if variant == "rand/1":
+        if variant == "rand/1/bin":
             base = r1
-        elif variant == "best/1":
+        elif variant == "best/1/bin":
             base = jnp.broadcast_to(best, x.shape)
         else:
             base = x + jnp.minimum(f, 1.0) * (best - x)
@@ -125,9 +125,10 @@ def distinct_others(key: Key, population: int, count: int) -> chex.Array:
     Uniform over all ordered choices: the j-th is drawn from ``P - 1 - j`` numbers and then moved
     past those that are taken, the smallest first.
     """
+    choices = population - 1 - jnp.arange(count)[:, None]
+    drawn = jax.random.randint(key, (count, population), 0, choices)
     taken = jnp.arange(population)[None]
-    for j, draw_key in enumerate(jax.random.split(key, count)):
-        index = jax.random.randint(draw_key, (population,), 0, population - 1 - j)
+    for index in drawn:
         for other in jnp.sort(taken, axis=0):
             index = index + (index >= other)
         taken = jnp.concatenate([taken, index[None]])

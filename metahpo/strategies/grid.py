@@ -14,7 +14,7 @@ from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Choice, Dimension, Float, Space
 from metahpo.strategies import parts
 
-DEFAULT_POINTS = 3
+DEFAULT_POINTS = 4
 LARGEST_GRID = 2**32 - 1  # positions are uint32
 
 

@@ -14,9 +14,11 @@ from metahpo.strategies import parts
 
 
 class HypergradientState(NamedTuple):
-    """The points and one optimiser state for each."""
+    """What the next round proposes, and each member's way there."""
 
     unit: chex.Array  # f[P, D]
+    last: chex.Array  # f[P, D]: the last point whose loss was finite
+    known: chex.Array  # bool[P]: whether there is one
     optimizer: PyTree  # leaves [P, ...]
 
 
@@ -27,19 +29,50 @@ def hypergradient(
     initial: chex.Array | None = None,
 ) -> Strategy:
     """Projected gradient descent in the unit cube from ``population`` starts.
+
+    Every member has an optimiser state of its own, so a member with huge gradients does not slow
+    the others down.  After each step its coordinates are clipped to [0, 1].  Integers and choices
+    have no gradient: each member keeps those that it started with.
+
+    A member whose loss was not finite takes no step: it goes half the way back to its last point
+    with a finite loss, or starts again from a uniform point if it never had one.
+
+    Args:
+        space: the search space, with a ``Float`` at least.
+        population: number of starts, ``P``.
+        optimizer: any optax optimiser that needs no more than gradients; its steps are lengths in
+            the unit cube.  ``default_optimizer()`` when ``None``.
+        initial: ``f[K, D]`` with ``K <= P``, first starts in the unit cube; may be traced.  The
+            rest is uniform.
+
+    Returns:
+        A Strategy with ``needs_grad``.
+
+    Raises:
+        ValueError: if ``population`` is not a whole number of at least 1, the space has no
+            ``Float``, or ``initial`` has a wrong shape.
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> space = {"x": mh.Float(-1.0, 1.0)}
+        >>> result = mh.search(
+        ...     jax.random.key(0), mh.problems.function(lambda h: (h["x"] - 0.3) ** 2), space,
+        ...     hypergradient(space, population=2), rounds=20, steps=1,
+        ... )
+        >>> bool(result.best_loss < 1e-4)
+        True
     """
     parts.check_population("hypergradient", population)
     parts.check_initial(space, population, initial)
     continuous = spaces.is_continuous(space)
     if not continuous.any():
-        raise ValueError(
-            f"hypergradient needs a Float, the space has only {spaces.dimensions(space)}"
-        )
-    descent = optax.adam(0.1) if optimizer is None else optimizer
+        raise ValueError(f"hypergradient needs a Float, got {spaces.dimensions(space)}")
+    descent = default_optimizer() if optimizer is None else optimizer
 
     def init(key: Key) -> HypergradientState:
         unit = parts.starting_points(key, space, population, initial)
-        return HypergradientState(unit, jax.vmap(descent.init)(unit))
+        known = jnp.zeros(population, bool)
+        return HypergradientState(unit, unit, known, jax.vmap(descent.init)(unit))
 
     def ask(key: Key, state: HypergradientState) -> tuple[Proposal, HypergradientState]:
         del key
@@ -48,10 +81,40 @@ def hypergradient(
     def tell(
         key: Key, state: HypergradientState, proposal: Proposal, evaluation: Evaluation
     ) -> HypergradientState:
-        del key
-        grad = jnp.where(continuous, evaluation.grad.astype(proposal.unit.dtype), 0.0)
-        updates, memory = jax.vmap(descent.update)(grad, state.optimizer, proposal.unit)
-        unit = jnp.clip(proposal.unit + jnp.where(continuous, updates, 0.0), 0.0, 1.0)
-        return HypergradientState(unit, memory)
+        unit = proposal.unit
+        good = jnp.isfinite(parts.finite_loss(evaluation, unit))
+        grad = jnp.where(continuous, evaluation.grad.astype(unit.dtype), 0.0)  # type: ignore[union-attr]
+        updates, memory = jax.vmap(descent.update)(grad, state.optimizer, unit)
+        stepped = jnp.clip(unit + jnp.where(continuous, updates, 0.0), 0.0, 1.0)
+        back = jnp.where(
+            state.known[:, None], (unit + state.last) / 2, parts.uniform(key, space, population)
+        )
+        return HypergradientState(
+            unit=_where(good, stepped, back),
+            last=_where(good, unit, state.last),
+            known=good | state.known,
+            optimizer=jax.tree.map(lambda a, b: _where(good, a, b), memory, state.optimizer),
+        )
 
     return Strategy(init, ask, tell, needs_grad=True)
+
+
+def default_optimizer() -> optax.GradientTransformation:
+    """Adam with a short memory and steps of ``0.2 / sqrt(1 + t / 2)`` in the unit cube.
+
+    A search has tens of rounds, not thousands: the usual decay rates 0.9 and 0.999 would average
+    over all of it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> optimizer = default_optimizer()
+        >>> updates, _ = optimizer.update(jnp.array([1e3, -1e-3]), optimizer.init(jnp.zeros(2)))
+        >>> [round(float(u), 3) for u in updates]  # the scale of the gradient does not matter
+        [-0.2, 0.2]
+    """
+    return optax.adam(lambda count: 0.2 / jnp.sqrt(1 + count / 2), b1=0.5, b2=0.9)
+
+
+def _where(condition: chex.Array, yes: chex.Array, no: chex.Array) -> chex.Array:
+    """``jnp.where`` by member."""
+    return jnp.where(condition.reshape(-1, *[1] * (yes.ndim - 1)), yes, no)

@@ -132,5 +132,3 @@ def perturb(key: Key, unit: chex.Array, length: float) -> chex.Array:
     step = jax.random.uniform(length_key, unit.shape, unit.dtype, 0.5 * length, 1.5 * length)
     moved = jnp.abs(unit + step * jax.random.rademacher(sign_key, unit.shape, unit.dtype))
     return jnp.where(moved > 1.0, 2.0 - moved, moved)
-
-

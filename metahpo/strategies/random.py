@@ -41,5 +41,3 @@ def random(space: Space, population: int) -> Strategy:
         return state
 
     return Strategy(init, ask, tell)
-
-

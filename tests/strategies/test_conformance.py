@@ -1,0 +1,251 @@
+"""What every strategy must be able to do.  A new strategy is one row of ``TABLE``.
+
+A row that cannot make a claim says why.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import metahpo as mh
+from metahpo import strategies
+from metahpo.base import FULL_BUDGET
+
+
+class Row(NamedTuple):
+    make: Callable  # (space, population, **options) -> Strategy
+    smallest: int = 1  # population
+    warm: bool = False  # takes ``initial``
+    not_better_than_random: str = ""  # the reason
+
+
+TABLE = {
+    "random": Row(strategies.random, not_better_than_random="it is random search"),
+    "grid": Row(
+        strategies.grid,
+        not_better_than_random="it learns nothing; its own claim, that no point comes twice and "
+        "any part is a fair sample, is tested in test_grid.py",
+    ),
+    "differential_evolution": Row(strategies.differential_evolution, smallest=4, warm=True),
+    "pbt": Row(strategies.pbt, smallest=2, warm=True),
+    "hypergradient": Row(strategies.hypergradient, warm=True),
+}
+NAMES = list(TABLE)
+WARM = [name for name, row in TABLE.items() if row.warm]
+
+POPULATION, ROUNDS, SEEDS = 8, 12, 16
+SPACE = {
+    "lr": mh.Float(1e-3, 1.0, log=True),
+    "drop": mh.Float(0.0, 0.5),
+    "width": mh.Int(2, 9),
+    "act": mh.Choice(("a", "b", "c")),
+}
+SIZE = 4
+
+
+def rough(hparams):
+    """Not a number where ``drop`` lies in the upper half of its range, so in half of the cube."""
+    smooth = jnp.log(hparams["lr"] / 0.1) ** 2 + 0.1 * hparams["width"] + (hparams["act"] == 1)
+    return jnp.where(hparams["drop"] > 0.25, jnp.nan, smooth + hparams["drop"])
+
+
+def searched(name, space, fn, population, rounds):
+    """``(key, *constants) -> SearchResult`` of ``fn(hparams, *constants)``."""
+    strategy = TABLE[name].make(space, population)
+
+    def run(key, *constants):
+        problem = mh.problems.function(lambda hparams: fn(hparams, *constants))
+        return mh.search(key, problem, space, strategy, rounds=rounds, steps=1)
+
+    return run
+
+
+@functools.cache
+def rough_run(name, x64=False):
+    """A search with non-finite losses: jitted, vmapped over seeds, scanned over rounds."""
+    with jax.enable_x64(x64):
+        run = jax.jit(jax.vmap(searched(name, SPACE, rough, POPULATION, ROUNDS)))
+        return run, run(jax.random.split(jax.random.key(0), SEEDS))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("x64", [False, True])
+def test_proposals_keep_the_protocol_and_the_default_float_type(name, x64):
+    with jax.enable_x64(x64):
+        strategy = TABLE[name].make(SPACE, POPULATION)
+        state = strategy.init(jax.random.key(0))
+        proposal, asked = strategy.ask(jax.random.key(1), state)
+        assert proposal.unit.shape == (POPULATION, SIZE)
+        assert proposal.unit.dtype == jnp.result_type(float)
+        assert proposal.parent.shape == proposal.budget.shape == (POPULATION,)
+        assert proposal.parent.dtype == proposal.budget.dtype == jnp.int32
+        assert jax.tree.map(abstract, asked) == jax.tree.map(abstract, state)
+
+
+def abstract(leaf):
+    return jnp.shape(leaf), jnp.asarray(leaf).dtype if not is_key(leaf) else "key"
+
+
+def is_key(leaf):
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("x64", [False, True])
+def test_history_stays_in_bounds_with_known_parents(name, x64):
+    history = jax.tree.map(np.asarray, rough_run(name, x64)[1].history)
+    dtype = np.dtype("float64" if x64 else "float32")
+    assert history.unit.dtype == history.loss.dtype == dtype
+    assert history.unit.shape == (SEEDS, ROUNDS, POPULATION, SIZE)
+    assert ((history.unit >= 0) & (history.unit <= 1)).all()
+    assert ((history.parent >= -1) & (history.parent < POPULATION)).all()
+    assert (history.parent[:, 0] == -1).all()  # nobody to inherit from in the first round
+    assert ((history.budget >= 1) & (history.budget <= FULL_BUDGET)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nonfinite_losses_are_survived(name):
+    result = rough_run(name)[1]
+    nonfinite = np.isinf(result.history.loss)
+    assert nonfinite[:, 0].any(axis=1).mean() > 0.9  # the test is not vacuous
+    assert bool(jnp.isfinite(result.best_loss).all())
+    last, first = nonfinite[:, -3:].mean(), nonfinite[:, 0].mean()
+    if TABLE[name].not_better_than_random:
+        assert last == pytest.approx(0.5, abs=0.15)  # the half of the cube that it is
+    else:
+        assert last < 0.6 * first
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_key_gives_the_same_history_and_another_key_another(name):
+    run, result = rough_run(name)
+    again = run(jax.random.split(jax.random.key(0), SEEDS))
+    jax.tree.map(np.testing.assert_array_equal, again, result)
+    assert not np.array_equal(result.history.unit[0], result.history.unit[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_trace_serves_all_numbers(name):
+    traces = []
+    options = {"initial": None} if TABLE[name].warm else {}
+
+    @jax.jit
+    def run(key, centre, initial):
+        traces.append(name)
+        if options:
+            options["initial"] = initial
+        space = {"x": mh.Float(-1.0, 1.0), "n": mh.Int(1, 5)}
+        problem = mh.problems.function(lambda h: (h["x"] - centre) ** 2 + h["n"])
+        strategy = TABLE[name].make(space, 6, **options)
+        return mh.search(key, problem, space, strategy, rounds=3, steps=1).history
+
+    histories = [
+        run(jax.random.key(seed), centre, jnp.full((2, 2), point))
+        for seed, centre, point in [(0, 0.1, 0.2), (0, 0.3, 0.2), (0, 0.3, 0.7), (1, 0.3, 0.7)]
+    ]
+
+    assert len(traces) == 1
+    assert not np.array_equal(histories[0].loss, histories[1].loss)
+    assert TABLE[name].warm != np.array_equal(histories[1].unit[0], histories[2].unit[0])
+
+
+@pytest.mark.parametrize("name", WARM)
+def test_warm_start_is_evaluated_first(name):
+    initial = jnp.array([[0.1, 0.2, 0.3, 0.4], [-3.0, 5.0, jnp.nan, 1.0]])
+    strategy = TABLE[name].make(SPACE, POPULATION, initial=initial)
+    state = strategy.init(jax.random.key(0))
+    unit = np.asarray(strategy.ask(jax.random.key(1), state)[0].unit)
+    np.testing.assert_array_equal(unit[0], initial[0])
+    np.testing.assert_array_equal(unit[1, [0, 1, 3]], [0.0, 1.0, 1.0])  # moved into the cube
+    assert 0 < unit[1, 2] < 1
+    assert len(np.unique(unit[2:])) == (POPULATION - 2) * SIZE
+
+
+@pytest.mark.parametrize("name", WARM)
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((9, SIZE), "initial has 9 points, more than the population 8"),
+        ((2, 3), r"initial must have shape \[K, 4\] for this space, got \(2, 3\)"),
+        ((SIZE,), r"initial must have shape \[K, 4\] for this space, got \(4,\)"),
+    ],
+)
+def test_warm_start_of_a_wrong_shape_is_refused(name, shape, message):
+    with pytest.raises(ValueError, match=message):
+        TABLE[name].make(SPACE, POPULATION, initial=jnp.zeros(shape))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_population_that_is_too_small_is_refused(name):
+    row = TABLE[name]
+    row.make(SPACE, row.smallest)
+    for population in {0, -1, row.smallest - 1, row.smallest + 0.5}:
+        message = rf"population .* at least {row.smallest}, got {population}"
+        with pytest.raises(ValueError, match=message):
+            row.make(SPACE, population)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_smallest_population_works(name):
+    run = searched(name, SPACE, lambda h: h["lr"] + h["width"], TABLE[name].smallest, 5)
+    assert bool(jnp.isfinite(jax.jit(run)(jax.random.key(0)).history.loss).all())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_not_a_space_is_refused(name):
+    with pytest.raises(ValueError, match="a space is a pytree whose leaves are"):
+        TABLE[name].make({"lr": 0.1}, POPULATION)
+
+
+def sphere(h):
+    return sum((x - 0.3) ** 2 for x in h.values())
+
+
+def rosenbrock(h):
+    x = list(h.values())
+    return sum(100 * (b - a**2) ** 2 + (1 - a) ** 2 for a, b in zip(x, x[1:], strict=False))
+
+
+def mixed(h):
+    smooth = sum((h[f"x{i}"] - 0.3) ** 2 for i in range(4))
+    return smooth + 0.02 * (h["n"] - 3) ** 2 + 0.1 * (h["c"] != 1)
+
+
+FUNCTIONS = {
+    "sphere": (sphere, {f"x{i}": mh.Float(-1.0, 1.0) for i in range(6)}),
+    "rosenbrock": (rosenbrock, {f"x{i}": mh.Float(-2.0, 2.0) for i in range(4)}),
+    "mixed": (
+        mixed,
+        {f"x{i}": mh.Float(-1.0, 1.0) for i in range(4)}
+        | {"n": mh.Int(1, 9), "c": mh.Choice(("a", "b", "c"))},
+    ),
+}
+DUELS = 200
+
+
+@functools.cache
+def best_losses(name):
+    """The best losses of ``DUELS`` seeds on the three functions, in one compilation."""
+
+    def run(key):
+        return {
+            label: searched(name, space, fn, 16, 40)(key).best_loss
+            for label, (fn, space) in FUNCTIONS.items()
+        }
+
+    return jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(2), DUELS))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("name", [n for n in NAMES if not TABLE[n].not_better_than_random])
+def test_beats_random_search_with_p_below_one_in_ten_thousand(name, function):
+    wins = int((best_losses(name)[function] < best_losses("random")[function]).sum())
+    # One-sided sign test: the chance of so many wins if each were the toss of a coin.
+    p = sum(math.comb(DUELS, k) for k in range(wins, DUELS + 1)) / 2**DUELS
+    assert p < 1e-4, f"{wins} wins of {DUELS}"
