@@ -34,6 +34,15 @@ def keys(key: Key) -> Keys:
     return Keys(*jax.random.split(key, 3))
 
 
+def step_keys(key: Key, steps: int, start: chex.Numeric = 0) -> Key:
+    """The keys ``key[steps]`` of the updates ``start ... start + steps - 1``.
+
+    Hashed together before a loop rather than one by one inside it, where the many small kernels of
+    a hash would cost a small model's step more than its matrix products.
+    """
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, start + jnp.arange(steps))
+
+
 def advance(
     problem: Problem,
     steps: int,
@@ -65,11 +74,11 @@ def advance(
     def segment(
         step_key: Key, hparams: HParams, task: Task, state: State, start: chex.Numeric = 0
     ) -> Any:
-        def body(state: State, t: chex.Array) -> tuple[State, PyTree]:
-            state = problem.step(jax.random.fold_in(step_key, t), hparams, task, state)
+        def body(state: State, key: Key) -> tuple[State, PyTree]:
+            state = problem.step(key, hparams, task, state)
             return state, None if record is None else record(state)
 
-        state, trace = _scan(body, state, start + jnp.arange(steps), checkpoint)
+        state, trace = _scan(body, state, step_keys(step_key, steps, start), checkpoint)
         return state if record is None else (state, trace)
 
     return segment
@@ -135,28 +144,28 @@ def scalar_loss(
 
 
 def _scan(
-    body: Callable[[State, chex.Array], tuple[State, PyTree]],
+    body: Callable[[State, Key], tuple[State, PyTree]],
     state: State,
-    times: chex.Array,
+    keys: Key,
     checkpoint: str,
 ) -> tuple[State, PyTree]:
     if checkpoint == "none":
-        return jax.lax.scan(body, state, times)
+        return jax.lax.scan(body, state, keys)
     # Inside a scan nothing can be merged with the first computation, so CSE needs no barrier.
     step = jax.checkpoint(body, prevent_cse=False)  # type: ignore[attr-defined]
-    steps = times.shape[0]
+    steps = keys.shape[0]
     if checkpoint == "step" or steps < 4:
-        return jax.lax.scan(step, state, times)
+        return jax.lax.scan(step, state, keys)
     length = math.isqrt(steps)
     count = steps // length
 
-    def segment(state: State, times: chex.Array) -> tuple[State, PyTree]:
-        return jax.lax.scan(step, state, times)
+    def segment(state: State, keys: Key) -> tuple[State, PyTree]:
+        return jax.lax.scan(step, state, keys)
 
-    nested = times[: count * length].reshape(count, length)
+    nested = keys[: count * length].reshape(count, length)
     state, head = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), state, nested)
     head = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), head)
     if count * length == steps:
         return state, head
-    state, tail = jax.lax.scan(step, state, times[count * length :])
+    state, tail = jax.lax.scan(step, state, keys[count * length :])
     return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), head, tail)

@@ -179,9 +179,15 @@ def search_loop(
         unit = jnp.zeros(proposal.unit.shape, proposal.unit.dtype)
         hparams = jax.vmap(lambda u: spaces.decode(space, u))(unit)
         keys = jax.random.split(member_key, unit.shape[0])
-        first = problem.init if estimator is None else estimator.init
-        members = jax.vmap(first, (0, 0, None))(keys, hparams, this_task)
-        states, memory = ((), members) if strategy.needs_grad else (members, ())
+        states: State = ()
+        memory: PyTree = ()
+        if estimator is None:
+            # Zeros that nobody goes on from: only their shapes are needed, and compiling the
+            # random numbers of an initialisation a second time is not cheap.
+            members = jax.eval_shape(jax.vmap(problem.init, (0, 0, None)), keys, hparams, this_task)
+            states = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), members)
+        else:
+            memory = jax.vmap(estimator.init, (0, 0, None))(keys, hparams, this_task)
         trained = jax.eval_shape(
             evaluate, this_task, keys, unit, states, memory, proposal.parent, proposal.budget
         )
@@ -202,7 +208,7 @@ def search_loop(
             proposal.unit,
             jax.tree.map(lambda x: x[parents], carry.states),
             carry.memory,
-            proposal.parent,
+            jnp.where(carry.round == 0, -1, proposal.parent),  # before round 0 nobody trained
             budget,
         )
         evaluation, nonfinite = _evaluation(trained)
@@ -251,11 +257,13 @@ def _trainer(
         fresh = problem.init(keys.init, hparams, task)
         state = _select(parent < 0, fresh, parent_state)
 
-        def body(state: State, t: chex.Array) -> tuple[State, None]:
-            new = problem.step(jax.random.fold_in(keys.steps, t), hparams, task, state)
+        def body(state: State, x: tuple[chex.Array, Key]) -> tuple[State, None]:
+            t, step_key = x
+            new = problem.step(step_key, hparams, task, state)
             return _select(t < budget, new, state), None
 
-        state, _ = jax.lax.scan(body, state, jnp.arange(steps))
+        xs = (jnp.arange(steps), inner.step_keys(keys.steps, steps))
+        state, _ = jax.lax.scan(body, state, xs)
         loss = inner.scalar_loss(problem, keys.loss, hparams, task, state)
         extra = None if metrics is None else metrics(keys.loss, hparams, task, state)
         return _Trained(state, memory, loss, None, extra)
