@@ -185,13 +185,13 @@ def search_loop(
             # Zeros that nobody goes on from: only their shapes are needed, and compiling the
             # random numbers of an initialisation a second time is not cheap.
             members = jax.eval_shape(jax.vmap(problem.init, (0, 0, None)), keys, hparams, this_task)
-            states = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), members)
+            states = _blank(members, member_key)
         else:
             memory = jax.vmap(estimator.init, (0, 0, None))(keys, hparams, this_task)
         trained = jax.eval_shape(
             evaluate, this_task, keys, unit, states, memory, proposal.parent, proposal.budget
         )
-        best = jax.tree.map(lambda x: jnp.empty(x.shape[1:], x.dtype), trained.state)
+        best = jax.tree.map(lambda x: x[0], _blank(trained.state, member_key))
         best_loss = jnp.full((), jnp.inf, trained.loss.dtype)
         zero = jnp.zeros((), jnp.int32)
         return _Carry(zero, this_task, state, states, memory, best_loss, unit[0], best)
@@ -328,3 +328,14 @@ def _keep_best(
 
 def _select(condition: chex.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def _blank(shapes: PyTree, key: Key) -> PyTree:
+    """Zeros of these shapes; a state may also hold random keys, which have no zero."""
+
+    def blank(x: jax.ShapeDtypeStruct) -> chex.Array:
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jnp.broadcast_to(key, x.shape)
+        return jnp.zeros(x.shape, x.dtype)
+
+    return jax.tree.map(blank, shapes)

@@ -194,3 +194,16 @@ def test_training_with_adam_goes_on_where_its_parent_stopped():
     twice = run(scripted([[[0.1]], [[0.1]]], [[-1], [0]]), rounds=2, steps=5, problem=problem)
     once = run(scripted([[[0.1]]], [[-1]]), steps=10, problem=problem)
     np.testing.assert_allclose(twice.history.loss[1], once.history.loss[0], rtol=1e-6)
+
+
+def test_a_training_state_may_hold_a_random_key():
+    problem = Problem(
+        sample=lambda key: None,
+        init=lambda key, h, task: key,
+        step=lambda key, h, task, state: jax.random.fold_in(state, 1),
+        loss=lambda key, h, task, state: jax.random.uniform(state),
+        describe=lambda task: jnp.zeros(0),
+    )
+    result = run(scripted([[[0.1]], [[0.1]]], [[-1], [0]]), rounds=2, problem=problem)
+    assert result.best_loss == result.history.loss.min()
+    np.testing.assert_allclose(jax.random.uniform(result.info["best_state"]), result.best_loss)
