@@ -7,13 +7,13 @@ and ``grad`` as a whole.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import chex
 import numpy as np
 
 PyTree = Any
-Key = chex.PRNGKey
+Key: TypeAlias = chex.PRNGKey
 Task = PyTree
 Params = PyTree
 HParams = PyTree

@@ -123,8 +123,9 @@ def load_trials(path: Path) -> Trials:
     """Reads a method's trials; a damaged file is refused and left alone."""
     try:
         arrays = report.load_npz(path)
-        return Trials(**{k: v if k in ("loss", "score") else float(v) for k, v in arrays.items()})
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        loss, score = arrays.pop("loss"), arrays.pop("score")
+        return Trials(loss, score, **{name: float(number) for name, number in arrays.items()})
+    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is damaged: {error}; delete it to run the method again"
         ) from error

@@ -10,7 +10,6 @@ from typing import Any
 
 import chex
 import jax
-import numpy as np
 import optax
 
 from metahpo import hypergrad, inner, learned_optimizers, rl, strategies, transfer
@@ -45,6 +44,7 @@ Reach = tuple[chex.Array, chex.Array]
 
 def policy(setting: Setting) -> Trials:
     """A policy that moves rates and regularisers between the fifths of a training (REINFORCE)."""
+    mean, scale = _standardisation(setting.key)
     environment = rl.tuning_environment(
         problem(),
         SPACE,
@@ -53,7 +53,8 @@ def policy(setting: Setting) -> Trials:
         hparams=defaults(),
         adjust=("learning_rate", "weight_decay", "label_smoothing"),
         moves=(-0.3, -0.1, 0.0, 0.1, 0.3),
-        **_standardisation(setting.key),
+        mean=mean,
+        scale=scale,
     )
     actor = rl.softmax_policy(environment)
     tuner = rl.policy_problem(problem(), environment, actor)
@@ -106,7 +107,7 @@ def learned_optimizer(setting: Setting) -> Trials:
 
 def mapping(setting: Setting) -> Trials:
     """An ensemble from descriptor to floats, learned end to end; more budget samples around it."""
-    network = transfer.network(SPACE, defaults(), **_standardisation(setting.key), floats_only=True)
+    network = _network(setting, floats_only=True)
     learner = transfer.mapping(problem(), network)
     estimator = hypergrad.reverse(learner, STEPS, "none")
 
@@ -125,13 +126,13 @@ def mapping(setting: Setting) -> Trials:
 
 def mapping_regression(setting: Setting) -> Trials:
     """An ensemble fitted to the best hyperparameters of a search on each of 64 other tasks."""
-    network = transfer.network(SPACE, defaults(), **_standardisation(setting.key))
+    network = _network(setting)
     return _predicted(setting, network, lambda key: _regression(key, network))
 
 
 def mapping_differential_evolution(setting: Setting) -> Trials:
     """Differential evolution from a first population around the regression's prediction."""
-    network = transfer.network(SPACE, defaults(), **_standardisation(setting.key))
+    network = _network(setting)
     population = evolution_population(setting.budget)
 
     def one(key: Key, task: Task, weights: PyTree) -> Reach:
@@ -204,12 +205,16 @@ def _regression(key: Key, network: transfer.Network) -> PyTree:
     return transfer.fit(fit_key, network, descriptors, units)
 
 
-def _standardisation(key: Key) -> dict[str, np.ndarray]:
+def _network(setting: Setting, floats_only: bool = False) -> transfer.Network:
+    mean, scale = _standardisation(setting.key)
+    return transfer.network(SPACE, defaults(), mean, scale, floats_only=floats_only)
+
+
+def _standardisation(key: Key) -> tuple[chex.Array, chex.Array]:
     """Mean and standard deviation of the descriptors of other tasks."""
     keys = jax.random.split(jax.random.fold_in(key, 0), META_TASKS)
     descriptors = jax.jit(jax.vmap(lambda k: problem().describe(problem().sample(k))))(keys)
-    mean, scale = np.asarray(descriptors.mean(axis=0)), np.asarray(descriptors.std(axis=0))
-    return {"mean": mean, "scale": np.where(scale > 0, scale, 1.0)}
+    return descriptors.mean(axis=0), descriptors.std(axis=0)
 
 
 def _learn(setting: Setting, learn: Callable[[Key], HParams]) -> tuple[PyTree, float]:

@@ -172,16 +172,18 @@ def _sample(key: Key, pools: Pools) -> DigitsTask:
     order = jnp.argsort(jax.random.uniform(row_key, y.shape) + ~classes[y])[:MAX_TRAIN]
     weight = (jnp.arange(MAX_TRAIN) < size).astype(x.dtype)
     support = Part(x[order], _noisy_labels(label_key, y[order], classes, label_noise), weight)
-    parts = [support]
-    for pool in (pools.validation, pools.test):
-        labels = jnp.asarray(pool[1])
-        parts.append(Part(jnp.asarray(pool[0]), labels, classes[labels].astype(x.dtype)))
-    noise_keys = jax.random.split(noise_key, len(parts))
-    parts = [
-        part._replace(x=part.x + feature_noise * jax.random.normal(k, part.x.shape))
-        for k, part in zip(noise_keys, parts, strict=True)
-    ]
-    return DigitsTask(*parts, size, classes)
+    query, test = (_whole(pool, classes) for pool in (pools.validation, pools.test))
+    support, query, test = (
+        part._replace(x=part.x + feature_noise * jax.random.normal(key, part.x.shape))
+        for key, part in zip(jax.random.split(noise_key, 3), (support, query, test), strict=True)
+    )
+    return DigitsTask(support, query, test, size, classes)
+
+
+def _whole(pool: tuple[np.ndarray, np.ndarray], classes: chex.Array) -> Part:
+    """All images of a pool; those of other classes have weight 0."""
+    x, y = (jnp.asarray(array) for array in pool)
+    return Part(x, y, classes[y].astype(x.dtype))
 
 
 def _noisy_labels(
