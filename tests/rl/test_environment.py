@@ -11,9 +11,10 @@ START = {"rate": 0.1, "start": 2.0}
 
 def play(environment, actions, task=1.0, key=0):
     """The states after each action, and the rewards."""
-    state, states, rewards = environment.reset(jax.random.key(key), task), [], []
+    step = jax.jit(environment.step)
+    state, states, rewards = jax.jit(environment.reset)(jax.random.key(key), task), [], []
     for action in actions:
-        state, reward = environment.step(jax.random.key(99), task, state, jnp.array(action))
+        state, reward = step(jax.random.key(99), task, state, jnp.array(action))
         states.append(state)
         rewards.append(float(reward))
     return states, rewards
@@ -26,7 +27,7 @@ def test_staying_after_the_first_move_is_one_straight_training(descent, space, f
         environment = mh.rl.tuning_environment(descent, space, 4, segments=3, hparams=START)
         states, _ = play(environment, [first, [STAY, STAY], [STAY, STAY]], task=0.7)
         unit = mh.space.encode(space, START) + 0.1 * (jnp.array(first) - 1)
-        train = mh.inner.unroll(descent, steps=12)
+        train = jax.jit(mh.inner.unroll(descent, steps=12))
         expected = train(jax.random.key(0), mh.space.decode(space, unit), 0.7)
         assert states[-1].training.dtype == jnp.result_type(float)
         np.testing.assert_allclose(states[-1].training, expected, rtol=1e-12 if x64 else 1e-5)

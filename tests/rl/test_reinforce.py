@@ -89,20 +89,20 @@ def own_mean_baseline(episode, rollouts=2):
     return plain(episode) * (rollouts - 1) / rollouts
 
 
-def estimates(rollouts, count, bonus=0.0):
+def estimator_of_many(rollouts, bonus=0.0):
     estimator = mh.rl.reinforce(two_states(bonus), table_policy(), STEPS, rollouts)
 
     def one(key):
         estimate, _ = estimator.estimate(key, jnp.asarray(WEIGHTS), None, ())
         return estimate
 
-    return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), count))
+    return jax.jit(lambda key, count: jax.vmap(one)(jax.random.split(key, count)), static_argnums=1)
 
 
 @pytest.fixture(scope="module")
 def many():
     with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, estimates(rollouts=2, count=40_000))
+        return jax.tree.map(np.asarray, estimator_of_many(2)(jax.random.key(0), 40_000))
 
 
 def mean_and_error(samples):
@@ -152,15 +152,15 @@ def test_baseline_lowers_the_variance(many):
     assert (many.grad.var(axis=0) < 0.5 * variance_of_plain).all()
 
 
-def test_a_constant_reward_changes_no_gradient():
-    without, with_bonus = estimates(4, 16), estimates(4, 16, bonus=100.0)
+def test_a_constant_reward_changes_no_gradient_and_a_key_decides_the_estimate():
+    estimate = estimator_of_many(4)
+    without, again = (estimate(jax.random.key(0), 16) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, without, again)
+    with_bonus = estimator_of_many(4, bonus=100.0)(jax.random.key(0), 16)
     np.testing.assert_allclose(with_bonus.grad, without.grad, atol=1e-3)
     np.testing.assert_allclose(with_bonus.loss, without.loss - 100.0 * STEPS, rtol=1e-5)
-
-
-def test_same_key_same_estimate():
-    first, second = estimates(2, 4), estimates(2, 4)
-    jax.tree.map(np.testing.assert_array_equal, first, second)
+    other = estimate(jax.random.key(1), 16)
+    assert (other.loss != without.loss).any()
 
 
 @pytest.mark.parametrize(
