@@ -9,7 +9,7 @@ Example:
     >>> import metahpo as mh
     >>> space = {"lr": mh.Float(1e-4, 1.0, log=True), "width": mh.Int(4, 64)}
     >>> hparams = mh.space.decode(space, jnp.array([0.5, 0.0]))
-    >>> float(hparams["lr"].round(4)), int(hparams["width"])
+    >>> round(float(hparams["lr"]), 4), int(hparams["width"])
     (0.01, 4)
 """
 
@@ -41,7 +41,7 @@ class Float:
         ValueError: if the bounds are not finite, ``low >= high``, or ``log`` with ``low <= 0``.
 
     Example:
-        >>> float(Float(1e-4, 1.0, log=True).decode(0.5).round(4))
+        >>> round(float(Float(1e-4, 1.0, log=True).decode(0.5)), 4)
         0.01
     """
 
