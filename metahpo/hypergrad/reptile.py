@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
+from metahpo.diagnostics import gradient_info, no_memory
 from metahpo.hypergrad import floats
-from metahpo.hypergrad.diagnostics import gradient_info, no_memory
 from metahpo.inner import advance, keys, scalar_loss
 
 
