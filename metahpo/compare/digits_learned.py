@@ -81,7 +81,7 @@ def policy(setting: Setting) -> Trials:
 
 def learned_optimizer(setting: Setting) -> Trials:
     """A learned update rule in place of AdamW, the architecture at its defaults."""
-    rule = learned_optimizers.per_parameter_mlp()
+    rule = learned_optimizers.per_parameter_mlp(hidden=4)
     width, activation = DEFAULTS["width"], DEFAULTS["activation"]
     family = digits(MAX_WIDTH, width, activation, activations=ACTIVATIONS)
     learner = training(family, rule.transform, minibatch=digits_minibatch)

@@ -52,6 +52,7 @@ class TuningState(NamedTuple):
         previous: ``f[]``, the validation loss one segment ago.
         loss: ``f[]``, the validation loss now, as it is: not finite if the training diverged.
         diverged: ``i32[]``, how many segments ended with a loss that is not finite.
+        descriptor: ``f[F]``, the task's, standardised; it may cost more than a segment.
     """
 
     training: State
@@ -62,6 +63,7 @@ class TuningState(NamedTuple):
     previous: chex.Array
     loss: chex.Array
     diverged: chex.Array
+    descriptor: chex.Array
 
 
 def tuning_environment(
@@ -142,7 +144,8 @@ def tuning_environment(
         training = problem.init(keys.init, spaces.decode(space, start), task)
         loss = validate(keys, start, task, training)
         zero = jnp.zeros((), jnp.int32)
-        return TuningState(training, keys, start, zero, loss, loss, loss, diverged=zero)
+        described = jnp.clip((problem.describe(task) - mean) / scale, -3.0, 3.0)
+        return TuningState(training, keys, start, zero, loss, loss, loss, zero, described)
 
     def step(
         key: Key, task: Task, state: TuningState, action: chex.Array
@@ -173,13 +176,13 @@ def tuning_environment(
         return _log(before) - _log(after) if log_reward else before - after
 
     def observe(task: Task, state: TuningState) -> chex.Array:
+        del task
         initial = _log(_capped(state.initial, state, penalty))
         previous = _log(_capped(state.previous, state, penalty))
         now = _log(_capped(state.loss, state, penalty))
         losses = jnp.stack([initial, now - initial, 10.0 * (now - previous)])
         time = 2.0 * state.time.astype(state.unit.dtype) / segments - 1.0
-        described = jnp.clip((problem.describe(task) - mean) / scale, -3.0, 3.0)
-        parts = (2.0 * state.unit - 1.0, jax.nn.soft_sign(losses), time[None], described)
+        parts = (2.0 * state.unit - 1.0, jax.nn.soft_sign(losses), time[None], state.descriptor)
         return jnp.concatenate([part.astype(state.unit.dtype) for part in parts])
 
     observations = len(names) + 4 + math.prod(descriptor.shape)

@@ -1,11 +1,12 @@
 """From a task's descriptor to its hyperparameters: zero-shot, with uncertainty, or warm-started."""
 
-from metahpo.transfer.mapping import mapping
+from metahpo.transfer.mapping import MappedState, mapping
 from metahpo.transfer.network import Network, ensemble_init, network, predict, unit_point
 from metahpo.transfer.regression import fit
 from metahpo.transfer.warm_start import warm_start
 
 __all__ = [
+    "MappedState",
     "Network",
     "ensemble_init",
     "fit",

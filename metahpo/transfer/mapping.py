@@ -1,10 +1,19 @@
 """Learning the map from tasks to hyperparameters end to end, through training itself."""
 
+from typing import NamedTuple
+
 import chex
 
 from metahpo import space as spaces
 from metahpo.base import HParams, Key, Problem, State, Task
 from metahpo.transfer.network import Network, unit_point
+
+
+class MappedState(NamedTuple):
+    """The predicted hyperparameters, and the problem's state."""
+
+    hparams: HParams
+    training: State
 
 
 def mapping(problem: Problem, network: Network) -> Problem:
@@ -20,7 +29,8 @@ def mapping(problem: Problem, network: Network) -> Problem:
         network: a Network with ``floats_only=True``.
 
     Returns:
-        A Problem whose hyperparameters are one member's weights and whose state is the problem's.
+        A Problem whose hyperparameters are one member's weights and whose state is a
+        ``MappedState``.
 
     Raises:
         ValueError: if the network predicts dimensions that have no gradient.
@@ -55,17 +65,19 @@ def mapping(problem: Problem, network: Network) -> Problem:
             f"make the network with floats_only=True"
         )
 
-    def hyperparameters(weights: HParams, task: Task) -> HParams:
-        unit = unit_point(network, weights, problem.describe(task))
-        return spaces.decode(network.space, unit)
+    def init(key: Key, hparams: HParams, task: Task) -> MappedState:
+        # Once a training: a descriptor may cost more than a step.
+        unit = unit_point(network, hparams, problem.describe(task))
+        predicted = spaces.decode(network.space, unit)
+        return MappedState(predicted, problem.init(key, predicted, task))
 
-    def init(key: Key, hparams: HParams, task: Task) -> State:
-        return problem.init(key, hyperparameters(hparams, task), task)
+    def step(key: Key, hparams: HParams, task: Task, state: MappedState) -> MappedState:
+        del hparams
+        training = problem.step(key, state.hparams, task, state.training)
+        return state._replace(training=training)
 
-    def step(key: Key, hparams: HParams, task: Task, state: State) -> State:
-        return problem.step(key, hyperparameters(hparams, task), task, state)
-
-    def loss(key: Key, hparams: HParams, task: Task, state: State) -> chex.Array:
-        return problem.loss(key, hyperparameters(hparams, task), task, state)
+    def loss(key: Key, hparams: HParams, task: Task, state: MappedState) -> chex.Array:
+        del hparams
+        return problem.loss(key, state.hparams, task, state.training)
 
     return Problem(problem.sample, init, step, loss, problem.describe)
