@@ -68,7 +68,7 @@ def policy(setting: Setting) -> Trials:
             estimator,
             actor.init(init_key),
             optax.adam(0.01),
-            rounds=150,
+            rounds=100,
             tasks=8,
         ).hparams
 
