@@ -1,6 +1,7 @@
 """Differential evolution: its operators exactly, its selection, its speed."""
 
 import collections
+import functools
 import itertools
 
 import jax
@@ -17,6 +18,8 @@ from metahpo.strategies.differential_evolution import (
     distinct_others,
 )
 
+# These programs compile for seconds and run for milliseconds.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 PLANE = {"x": mh.Float(0.0, 1.0), "y": mh.Float(0.0, 1.0)}
 
@@ -24,7 +27,7 @@ PLANE = {"x": mh.Float(0.0, 1.0), "y": mh.Float(0.0, 1.0)}
 def test_parents_are_every_ordered_choice_of_distinct_others_equally_often():
     population, draws = 5, 20_000
     keys = jax.random.split(KEY, draws)
-    parents = np.asarray(jax.jit(jax.vmap(lambda k: distinct_others(k, population, 3)))(keys))
+    parents = np.asarray(jit(jax.vmap(lambda k: distinct_others(k, population, 3)))(keys))
     for target in range(population):
         counts = collections.Counter(map(tuple, parents[:, :, target].tolist()))
         others = set(range(population)) - {target}
@@ -36,7 +39,8 @@ def test_parents_are_every_ordered_choice_of_distinct_others_equally_often():
 
 def test_crossover_takes_one_coordinate_for_sure_and_the_others_at_the_rate():
     def rates(rate):
-        masks = jax.vmap(lambda k: crossover_mask(k, 8, 5, rate))(jax.random.split(KEY, 2000))
+        mask = jit(jax.vmap(lambda key: crossover_mask(key, 8, 5, rate)))
+        masks = mask(jax.random.split(KEY, 2000))
         return np.asarray(masks)
 
     assert (rates(0.0).sum(axis=-1) == 1).all()
@@ -65,7 +69,7 @@ def test_bounce_back_draws_between_base_and_bound_and_leaves_the_rest():
 def told(strategy, losses):
     """The state after the first round with the given losses."""
 
-    @jax.jit
+    @jit
     def run(key):
         proposal, state = strategy.ask(key, strategy.init(key))
         evaluation = mh.Evaluation(jnp.asarray(losses), None, ())
@@ -81,7 +85,7 @@ def test_trial_is_the_formula_of_its_variant(variant):
     strategy = de(PLANE, 4, initial, variant=variant, weight=0.7, crossover_rate=1.0)
     state, _ = told(strategy, [3.0, 1.0, 2.0, 4.0])
     x, best = np.asarray(initial), np.asarray(initial[1])
-    trials = np.asarray(jax.jit(strategy.ask)(jax.random.key(8), state)[0].unit)
+    trials = np.asarray(jit(strategy.ask)(jax.random.key(8), state)[0].unit)
     for i in range(4):
         others = [x[j] for j in range(4) if j != i]
         formulas = []
@@ -100,7 +104,7 @@ def test_dither_gives_every_trial_its_own_weight():
     strategy = de({"x": mh.Float(0.0, 1.0)}, 6, initial, weight=(0.5, 1.0), crossover_rate=1.0)
     state, _ = told(strategy, jnp.zeros(6))
     keys = jax.random.split(KEY, 400)
-    unit = jax.jit(jax.vmap(lambda key: strategy.ask(key, state)[0].unit))(keys)
+    unit = jit(jax.vmap(lambda key: strategy.ask(key, state)[0].unit))(keys)
     steps = np.abs(np.asarray(unit[:, 1, 0]) - 0.5)  # the target and the best are at 0.5
     single = [s for s in steps if 0 < s < 0.1001]  # a difference of 0.1
     assert 0.0499 < min(single) < 0.055
@@ -113,7 +117,7 @@ def test_first_round_is_accepted_whole_and_then_a_member_yields_only_to_what_is_
     np.testing.assert_array_equal(state.unit, first.unit)
     np.testing.assert_array_equal(state.loss, [1.0, np.inf, np.inf, 2.0])
 
-    trial, state = jax.jit(strategy.ask)(jax.random.key(5), state)
+    trial, state = jit(strategy.ask)(jax.random.key(5), state)
     loss = jnp.array(
         [1.5, 9.0, jnp.inf, 2.0]
     )  # worse, finite after infinite, still infinite, equal
@@ -133,7 +137,7 @@ def test_ten_dimensional_sphere_is_solved_to_1e_8_within_10000_evaluations():
         return mh.search(key, problem, space, strategy, rounds=rounds, steps=1).best_loss
 
     keys = jax.random.split(KEY, 8)
-    losses = jax.jit(jax.vmap(lambda key: best(key, 40)))(keys)
+    losses = jit(jax.vmap(lambda key: best(key, 40)))(keys)
     assert losses.max() < 1e-8
 
 
@@ -142,7 +146,7 @@ def test_optimum_on_the_bounds_is_reached(corner):
     space = [mh.Float(0.0, 1.0)] * 5
     problem = mh.problems.function(lambda h: sum(jnp.abs(x - corner) for x in h))
     strategy = de(space, 20)
-    result = jax.jit(lambda k: mh.search(k, problem, space, strategy, rounds=100, steps=1))(KEY)
+    result = jit(lambda k: mh.search(k, problem, space, strategy, rounds=100, steps=1))(KEY)
     assert result.best_loss < 1e-5
 
 
