@@ -12,6 +12,10 @@ from metahpo.space import Space
 from metahpo.strategies import parts
 
 VARIANTS = ("rand/1/bin", "best/1/bin", "current-to-best/1/bin")
+# The defaults are the only ones measured to be good on both scales.  Dithered weights of at least
+# 1/2 keep a population from collapsing: with F = 0.5 fixed, best/1 and current-to-best/1 win more
+# duels of 32 evaluations against random search (0.68 of them, the defaults 0.65, rand/1 0.48) but
+# stall far from the optimum of a 10-D sphere, which the defaults always reach to 1e-8.
 SMALLEST_POPULATION = 4  # a target and three others
 
 
