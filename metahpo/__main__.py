@@ -30,19 +30,20 @@ def compare(
         resume: go on with the run in --out; finished methods are taken from there.
     """
     from metahpo import report
-    from metahpo.compare import catalogue
-    from metahpo.compare import comparison as comparisons
+    from metahpo.compare import catalogue, results
+    from metahpo.compare.comparison import run
 
     what = catalogue.comparison(name, tasks, seeds, budget, seed)
     if resume and out is None:
         raise ValueError("--resume needs --out, the results folder to go on with")
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     out = out or Path("results") / f"compare-{name}-{stamp}"
-    outcomes = comparisons.run(what, strategies or tuple(what.methods), out, resume)
+    outcomes = run(what, strategies or tuple(what.methods), out, resume)
+    results.write(what, outcomes, out)
     settings = ", ".join(f"{key} {value}" for key, value in what.settings.items())
     report.print_table(
-        comparisons.table_rows(what, outcomes),
-        formats=comparisons.table_formats(what),
+        results.table_rows(what, outcomes),
+        formats=results.table_formats(what),
         title=f"compare {name}: {settings}",
     )
     print(f"\nMeans and 95 % intervals. Results and plots are in {out}")

@@ -77,6 +77,7 @@ def _quadratics(tasks: int | None, seeds: int | None, budget: int | None, seed: 
         score_label="times the optimum",
         reference="static",
         loss_log=True,
+        loss_drawn=10.0,
     )
 
 

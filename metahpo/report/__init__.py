@@ -8,6 +8,7 @@ from metahpo.report.data import (
     interval,
     regret,
     t_quantile,
+    without_shared_differences,
 )
 from metahpo.report.files import load_json, load_npz, save_json, save_npz
 from metahpo.report.plots import draw_bars, draw_curves, draw_training
@@ -30,4 +31,5 @@ __all__ = [
     "save_npz",
     "t_quantile",
     "table",
+    "without_shared_differences",
 ]

@@ -116,6 +116,43 @@ def interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(mean, t_quantile(0.5 + confidence / 2, n - 1) * error, n)
 
 
+def without_shared_differences(values: ArrayLike) -> np.ndarray:
+    """Values of several methods on the same tasks, less what a task does to all methods alike.
+
+    The means stay as they are; intervals of the result show how sure differences between methods
+    are, even where tasks differ far more than methods do.
+
+    Args:
+        values: ``f[methods, ..., tasks]``, at least two methods; NaN where a method has none.
+
+    Returns:
+        ``f[methods, ..., tasks]``.
+
+    Source:
+        Cousineau, "Confidence intervals in within-subject designs" (2005), with the factor of
+        Morey (2008), methods / (methods - 1) on the variance.
+
+    Example:
+        >>> without_shared_differences([[1.0, 10.0], [2.0, 11.0]])
+        array([[5.5, 5.5],
+               [6.5, 6.5]])
+    """
+    numbers = _floats(values).astype(np.float64)
+    if numbers.ndim < 2 or len(numbers) < 2:
+        raise ValueError(f"there must be at least two methods, got shape {numbers.shape}")
+    shared = _mean_of_present(numbers)
+    level = numbers.mean(axis=-1, keepdims=True)
+    own = numbers - shared - (level - shared.mean(axis=-1, keepdims=True))
+    return level + own * math.sqrt(len(numbers) / (len(numbers) - 1))
+
+
+def _mean_of_present(numbers: np.ndarray) -> np.ndarray:
+    """The mean over the first axis, of what is not NaN there."""
+    present = ~np.isnan(numbers)
+    with np.errstate(invalid="ignore"):
+        return np.where(present, numbers, 0).sum(axis=0) / present.sum(axis=0)
+
+
 def curve(values: ArrayLike, x: ArrayLike | None = None, confidence: float = 0.95) -> Curve:
     """The mean curve of several runs, with its confidence band.
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from metahpo import report
-from metahpo.compare.comparison import Comparison, against, over_tasks, run, table_rows
+from metahpo.compare.comparison import Comparison, run
+from metahpo.compare.results import against, over_tasks, table_rows, write
 from metahpo.compare.trials import Trials, reached
 
 
@@ -59,11 +60,12 @@ def test_intervals_are_over_tasks_because_seeds_of_one_task_are_not_independent(
 def test_results_table_and_plots_are_written(tmp_path):
     counted = Counted()
     outcomes = run(counted.comparison, ["first", "second"], tmp_path / "new", resume=False)
+    write(counted.comparison, outcomes, tmp_path / "new")
     assert against(outcomes, "second", "first").mean == pytest.approx(1.0)
     saved = json.loads((tmp_path / "new" / "results.json").read_text())
     # At budget 4 the loss is 1, plus 0.1 for the mean seed, plus 0 or 1 for the task.
     assert saved["methods"]["first"]["loss"][-1]["mean"] == pytest.approx(1.6)
-    assert saved["methods"]["second"]["loss_minus"]["first"]["mean"] == pytest.approx(1.0)
+    assert saved["methods"]["second"]["loss_minus"]["first"][0]["mean"] == pytest.approx(1.0)
     for picture in ("loss_against_budget.png", "score_by_method.png"):
         assert (tmp_path / "new" / picture).read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "new" / "table.md").read_text()

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metahpo import report
 from metahpo.report import best_so_far, curve, interval, regret, t_quantile
 
 stats = pytest.importorskip("scipy.stats")
@@ -109,3 +110,21 @@ def test_a_curve_has_an_interval_at_each_budget():
 def test_wrong_arguments_are_told(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_intervals_without_shared_differences_are_those_of_the_paired_difference():
+    """With two methods half the paired difference's interval, times the square root of two."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2, 12)) + 10 * rng.normal(size=12)
+    result = report.without_shared_differences(values)
+    np.testing.assert_allclose(result.mean(axis=1), values.mean(axis=1))
+    paired = report.interval(values[0] - values[1]).half_width
+    for row in result:
+        np.testing.assert_allclose(report.interval(row).half_width, paired / np.sqrt(2))
+
+
+def test_shared_differences_are_taken_over_the_methods_that_have_a_value():
+    values = np.array([[1.0, 10.0], [2.0, 11.0], [np.nan, np.nan]])
+    result = report.without_shared_differences(values)
+    np.testing.assert_allclose(result[:2], [[5.5, 5.5], [6.5, 6.5]])
+    assert np.isnan(result[2]).all()

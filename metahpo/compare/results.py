@@ -1,0 +1,153 @@
+"""What a comparison found: a table, a JSON file and two pictures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metahpo import report
+from metahpo.compare.comparison import Comparison, Outcome
+
+Outcomes = Mapping[str, Outcome]
+
+
+def write(comparison: Comparison, outcomes: Outcomes, out: Path) -> None:
+    """Writes ``results.json``, ``table.md`` and the two plots."""
+    report.save_json(
+        out / "results.json",
+        {
+            "settings": {"comparison": comparison.name, **comparison.settings},
+            "budgets": list(comparison.budgets),
+            "methods": {
+                name: {
+                    **_summary(outcome),
+                    "loss_minus": {
+                        other: [
+                            against(outcomes, name, other, i)
+                            for i in range(len(comparison.budgets))
+                        ]
+                        for other in outcomes
+                    },
+                }
+                for name, outcome in outcomes.items()
+            },
+        },
+    )
+    rows = table_rows(comparison, outcomes)
+    text = report.table(rows, formats=table_formats(comparison), style="markdown")
+    (out / "table.md").write_text(text + "\n", encoding="utf-8")
+    _draw_losses(comparison, outcomes, out / "loss_against_budget.png")
+    _draw_scores(comparison, outcomes, out / "score_by_method.png")
+
+
+def _draw_losses(comparison: Comparison, outcomes: Outcomes, path: Path) -> None:
+    losses = _comparable(np.stack([_units(o.reached.loss) for o in outcomes.values()]))
+    losses = np.where(losses <= comparison.loss_drawn, losses, np.nan)
+    budgets = np.asarray(comparison.budgets, dtype=float)
+    report.draw_curves(
+        {
+            name: report.curve(values.T, budgets)
+            for name, values in zip(outcomes, losses, strict=True)
+        },
+        path,
+        xlabel="budget (complete trainings)",
+        ylabel=f"{comparison.loss_label}, best so far",
+        title=_interval_label(losses),
+        log_x=True,
+        log_y=comparison.loss_log,
+    )
+
+
+def _draw_scores(comparison: Comparison, outcomes: Outcomes, path: Path) -> None:
+    scores = np.stack([_units(o.reached.score)[-1] for o in outcomes.values()])
+    scores = _comparable(scores * (100 if comparison.score_percent else 1))
+    report.draw_bars(
+        {name: report.interval(values) for name, values in zip(outcomes, scores, strict=True)},
+        path,
+        xlabel=score_unit(comparison),
+        title=_interval_label(scores),
+        digits=1 if comparison.score_percent else 3,
+        from_zero=False,
+    )
+
+
+def _comparable(values: np.ndarray) -> np.ndarray:
+    """``f[methods, ..., n]``, for pictures, without what all methods have in common on a task."""
+    return report.without_shared_differences(values) if len(values) > 1 else values
+
+
+def _interval_label(values: np.ndarray) -> str:
+    shared = ", differences between tasks taken out" if len(values) > 1 else ""
+    return f"95 % intervals{shared}"
+
+
+def table_rows(comparison: Comparison, outcomes: Outcomes) -> list[dict[str, Any]]:
+    """One row a method: the loss at each budget, both measures at the last one, seconds."""
+    *early, last = comparison.budgets
+    scale = 100 if comparison.score_percent else 1
+    rows = []
+    for name, (trials, best) in outcomes.items():
+        row: dict[str, Any] = {"method": name}
+        for budget, loss in zip(early, best.loss, strict=False):
+            row[f"@{budget}"] = None if np.isnan(loss).all() else float(loss.mean())
+        row[f"{comparison.loss_label} @{last}"] = over_tasks(best.loss[-1])
+        row[f"- {comparison.reference}"] = None
+        if comparison.reference in outcomes and name != comparison.reference:
+            row[f"- {comparison.reference}"] = against(outcomes, name, comparison.reference)
+        row[score_unit(comparison)] = over_tasks(best.score[-1] * scale)
+        row["compile s"] = trials.compile_seconds
+        row["run s"] = trials.run_seconds
+        row["learn s"] = trials.learning_seconds or None
+        rows.append(row)
+    return rows
+
+
+def table_formats(comparison: Comparison) -> dict[str, str]:
+    """How the table's numbers are written."""
+    seconds = dict.fromkeys(("compile s", "run s", "learn s"), ".1f")
+    loss = ".3g" if comparison.loss_log else ".3f"
+    return {f"@{budget}": loss for budget in comparison.budgets} | seconds
+
+
+def over_tasks(values: np.ndarray) -> report.Interval:
+    """The mean of ``f[tasks, seeds]`` with its 95 % interval."""
+    return report.interval(_units(values))
+
+
+def _units(values: np.ndarray) -> np.ndarray:
+    """``f[..., tasks, seeds]`` as independent values ``f[..., n]``.
+
+    Seeds of one task are not independent of each other, so they are averaged and the tasks are
+    the values; of a single task the seeds are.
+    """
+    return values.mean(axis=-1) if values.shape[-2] > 1 else values[..., 0, :]
+
+
+def score_unit(comparison: Comparison) -> str:
+    """The score's label with its unit."""
+    return comparison.score_label + (" %" if comparison.score_percent else "")
+
+
+def against(outcomes: Outcomes, name: str, other: str, budget: int = -1) -> report.Interval:
+    """The paired difference of two methods' losses, negative where ``name`` is better.
+
+    Args:
+        outcomes: of all methods.
+        name: the method.
+        other: the one that it is compared with.
+        budget: index of the budget, the last by default.
+    """
+    return over_tasks(outcomes[name].reached.loss[budget] - outcomes[other].reached.loss[budget])
+
+
+def _summary(outcome: Outcome) -> dict[str, Any]:
+    trials, best = outcome
+    return {
+        "loss": [over_tasks(loss) for loss in best.loss],
+        "score": [over_tasks(score) for score in best.score],
+        "trainings_per_evaluation": trials.cost,
+        "compile_seconds": trials.compile_seconds,
+        "run_seconds": trials.run_seconds,
+        "learning_seconds": trials.learning_seconds,
+    }
