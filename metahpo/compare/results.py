@@ -1,6 +1,6 @@
 """What a comparison found: a table, a JSON file and two pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def write(comparison: Comparison, outcomes: Outcomes, out: Path) -> None:
 
 
 def _draw_losses(comparison: Comparison, outcomes: Outcomes, path: Path) -> None:
-    losses = _comparable(np.stack([_units(o.reached.loss) for o in outcomes.values()]))
+    losses = _comparable([outcome.reached.loss for outcome in outcomes.values()])
     losses = np.where(losses <= comparison.loss_drawn, losses, np.nan)
     budgets = np.asarray(comparison.budgets, dtype=float)
     report.draw_curves(
@@ -53,32 +53,35 @@ def _draw_losses(comparison: Comparison, outcomes: Outcomes, path: Path) -> None
         path,
         xlabel="budget (complete trainings)",
         ylabel=f"{comparison.loss_label}, best so far",
-        title=_interval_label(losses),
+        title=_interval_label(outcomes),
         log_x=True,
         log_y=comparison.loss_log,
     )
 
 
 def _draw_scores(comparison: Comparison, outcomes: Outcomes, path: Path) -> None:
-    scores = np.stack([_units(o.reached.score)[-1] for o in outcomes.values()])
-    scores = _comparable(scores * (100 if comparison.score_percent else 1))
+    scale = 100 if comparison.score_percent else 1
+    scores = _comparable([outcome.reached.score[-1] * scale for outcome in outcomes.values()])
     report.draw_bars(
         {name: report.interval(values) for name, values in zip(outcomes, scores, strict=True)},
         path,
         xlabel=score_unit(comparison),
-        title=_interval_label(scores),
+        title=_interval_label(outcomes),
         digits=1 if comparison.score_percent else 3,
         from_zero=False,
     )
 
 
-def _comparable(values: np.ndarray) -> np.ndarray:
+def _comparable(values: Sequence[np.ndarray]) -> np.ndarray:
     """``f[methods, ..., n]``, for pictures, without what all methods have in common on a task."""
-    return report.without_shared_differences(values) if len(values) > 1 else values
+    units = np.stack([_units(method) for method in values])
+    paired = values[0].shape[-2] > 1 and len(values) > 1
+    return report.without_shared_differences(units) if paired else units
 
 
-def _interval_label(values: np.ndarray) -> str:
-    shared = ", differences between tasks taken out" if len(values) > 1 else ""
+def _interval_label(outcomes: Outcomes) -> str:
+    tasks = next(iter(outcomes.values())).reached.loss.shape[1]
+    shared = ", differences between tasks taken out" if tasks > 1 and len(outcomes) > 1 else ""
     return f"95 % intervals{shared}"
 
 
