@@ -1,0 +1,1 @@
+"""Speed and memory beside named baselines; ``python -m benchmarks.all --out FILE`` runs all."""
