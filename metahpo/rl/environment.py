@@ -177,16 +177,20 @@ def tuning_environment(
 
     def observe(task: Task, state: TuningState) -> chex.Array:
         del task
-        initial = _log(_capped(state.initial, state, penalty))
-        previous = _log(_capped(state.previous, state, penalty))
-        now = _log(_capped(state.loss, state, penalty))
-        losses = jnp.stack([initial, now - initial, 10.0 * (now - previous)])
-        time = 2.0 * state.time.astype(state.unit.dtype) / segments - 1.0
-        parts = (2.0 * state.unit - 1.0, jax.nn.soft_sign(losses), time[None], state.descriptor)
-        return jnp.concatenate([part.astype(state.unit.dtype) for part in parts])
+        return _observation(state, segments, penalty)
 
     observations = len(names) + 4 + math.prod(descriptor.shape)
     return Environment(reset, step, observe, observations, len(adjusted), len(moves))
+
+
+def _observation(state: TuningState, segments: int, penalty: float) -> chex.Array:
+    initial = _log(_capped(state.initial, state, penalty))
+    previous = _log(_capped(state.previous, state, penalty))
+    now = _log(_capped(state.loss, state, penalty))
+    losses = jnp.stack([initial, now - initial, 10.0 * (now - previous)])
+    time = 2.0 * state.time.astype(state.unit.dtype) / segments - 1.0
+    parts = (2.0 * state.unit - 1.0, jax.nn.soft_sign(losses), time[None], state.descriptor)
+    return jnp.concatenate([part.astype(state.unit.dtype) for part in parts])
 
 
 def _capped(loss: chex.Array, state: TuningState, penalty: float) -> chex.Array:

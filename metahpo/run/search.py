@@ -1,17 +1,16 @@
 """Search: a strategy tunes a problem on one task."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from metahpo import hypergrad, inner
+from metahpo import hypergrad
 from metahpo import space as spaces
 from metahpo.base import (
-    Estimate,
     Estimator,
     Evaluation,
     HParams,
@@ -24,9 +23,15 @@ from metahpo.base import (
     Task,
 )
 from metahpo.run.loop import Loop, check_positive, scan
+from metahpo.run.member import (
+    Metrics,
+    Trained,
+    as_evaluation,
+    select,
+    trainer,
+    trainer_with_gradient,
+)
 from metahpo.run.sharding import batched
-
-Metrics = Callable[[Key, HParams, Task, State], PyTree]
 
 
 class SearchHistory(NamedTuple):
@@ -77,16 +82,6 @@ class _Carry(NamedTuple):
     best_loss: chex.Array
     best_unit: chex.Array
     best_state: State
-
-
-class _Trained(NamedTuple):
-    """One member after a round."""
-
-    state: State
-    memory: PyTree
-    loss: chex.Array
-    grad: chex.Array | None
-    metrics: PyTree
 
 
 def search(
@@ -165,36 +160,14 @@ def search_loop(
     spaces.size(space)  # refuses what is not a space
     if strategy.needs_grad:
         estimator = estimator or hypergrad.reverse(problem, steps)
-        train = _trainer_with_gradient(estimator, space, metrics)
+        train = trainer_with_gradient(estimator, space, metrics)
     else:
         estimator = None
-        train = _trainer(problem, space, steps, metrics)
+        train = trainer(problem, space, steps, metrics)
     evaluate = batched(train, mesh)
 
     def init(key: Key) -> _Carry:
-        task_key, strategy_key, member_key = jax.random.split(key, 3)
-        this_task = problem.sample(task_key) if task is None else task
-        state = strategy.init(strategy_key)
-        proposal, _ = jax.eval_shape(strategy.ask, strategy_key, state)
-        unit = jnp.zeros(proposal.unit.shape, proposal.unit.dtype)
-        hparams = jax.vmap(lambda u: spaces.decode(space, u))(unit)
-        keys = jax.random.split(member_key, unit.shape[0])
-        states: State = ()
-        memory: PyTree = ()
-        if estimator is None:
-            # Zeros that nobody goes on from: only their shapes are needed, and compiling the
-            # random numbers of an initialisation a second time is not cheap.
-            members = jax.eval_shape(jax.vmap(problem.init, (0, 0, None)), keys, hparams, this_task)
-            states = _blank(members, member_key)
-        else:
-            memory = jax.vmap(estimator.init, (0, 0, None))(keys, hparams, this_task)
-        trained = jax.eval_shape(
-            evaluate, this_task, keys, unit, states, memory, proposal.parent, proposal.budget
-        )
-        best = jax.tree.map(lambda x: x[0], _blank(trained.state, member_key))
-        best_loss = jnp.full((), jnp.inf, trained.loss.dtype)
-        zero = jnp.zeros((), jnp.int32)
-        return _Carry(zero, this_task, state, states, memory, best_loss, unit[0], best)
+        return _first_carry(key, problem, estimator, space, strategy, task, evaluate)
 
     def step(key: Key, carry: _Carry) -> tuple[_Carry, SearchHistory]:
         ask_key, train_key, tell_key = jax.random.split(jax.random.fold_in(key, carry.round), 3)
@@ -211,7 +184,7 @@ def search_loop(
             jnp.where(carry.round == 0, -1, proposal.parent),  # before round 0 nobody trained
             budget,
         )
-        evaluation, nonfinite = _evaluation(trained)
+        evaluation, nonfinite = as_evaluation(trained)
         state = strategy.tell(tell_key, state, proposal, evaluation)
         record = SearchHistory(
             proposal.unit,
@@ -234,100 +207,55 @@ def search_loop(
             "best_state": carry.best_state,
             "nonfinite": history.nonfinite.sum(dtype=jnp.int32),
         }
-        hparams = spaces.decode(space, carry.best_unit)
-        return SearchResult(carry.best_loss, hparams, history, info)
+        return SearchResult(carry.best_loss, spaces.decode(space, carry.best_unit), history, info)
 
     return Loop(init, step, finish, rounds)
 
 
-def _trainer(
-    problem: Problem, space: spaces.Space, steps: int, metrics: Metrics | None
-) -> Callable[..., _Trained]:
-    def train(
-        task: Task,
-        key: Key,
-        unit: chex.Array,
-        parent_state: State,
-        memory: PyTree,
-        parent: chex.Array,
-        budget: chex.Array,
-    ) -> _Trained:
-        keys = inner.keys(key)
-        hparams = spaces.decode(space, unit)
-        fresh = problem.init(keys.init, hparams, task)
-        state = _select(parent < 0, fresh, parent_state)
-
-        def body(state: State, x: tuple[chex.Array, Key]) -> tuple[State, None]:
-            t, step_key = x
-            new = problem.step(step_key, hparams, task, state)
-            return _select(t < budget, new, state), None
-
-        xs = (jnp.arange(steps), inner.step_keys(keys.steps, steps))
-        state, _ = jax.lax.scan(body, state, xs)
-        loss = inner.scalar_loss(problem, keys.loss, hparams, task, state)
-        extra = None if metrics is None else metrics(keys.loss, hparams, task, state)
-        return _Trained(state, memory, loss, None, extra)
-
-    return train
-
-
-def _trainer_with_gradient(
-    estimator: Estimator, space: spaces.Space, metrics: Metrics | None
-) -> Callable[..., _Trained]:
-    def train(
-        task: Task,
-        key: Key,
-        unit: chex.Array,
-        parent_state: State,
-        memory: PyTree,
-        parent: chex.Array,
-        budget: chex.Array,
-    ) -> _Trained:
-        del parent_state, parent, budget
-        hparams = spaces.decode(space, unit)
-        estimate, memory = estimator.estimate(key, hparams, task, memory)
-        grad = spaces.pullback(space, unit, estimate.grad)
-        state = _final_state(estimate, metrics)
-        extra = None if metrics is None else metrics(inner.keys(key).loss, hparams, task, state)
-        return _Trained(state, memory, estimate.loss, grad, extra)
-
-    return train
-
-
-def _final_state(estimate: Estimate, metrics: Metrics | None) -> State:
-    if metrics is not None and "state" not in estimate.info:
-        raise ValueError(
-            "metrics need the final training state, which this estimator does not give in "
-            f"info['state']; its info has {sorted(estimate.info)}"
-        )
-    return estimate.info.get("state", ())
-
-
-def _evaluation(trained: _Trained) -> tuple[Evaluation, chex.Array]:
-    """Makes failures data: an infinite loss, a zero gradient, and a flag."""
-    finite = jnp.isfinite(trained.loss)
-    loss = jnp.where(finite, trained.loss, jnp.inf)
-    if trained.grad is None:
-        return Evaluation(loss, None, ()), ~finite
-    good = finite & jnp.isfinite(trained.grad).all(axis=1)
-    grad = jnp.where(good[:, None], trained.grad, 0.0)
-    return Evaluation(loss, grad, ()), ~good
+def _first_carry(
+    key: Key,
+    problem: Problem,
+    estimator: Estimator | None,
+    space: spaces.Space,
+    strategy: Strategy,
+    task: Task,
+    evaluate: Callable[..., Trained],
+) -> _Carry:
+    task_key, strategy_key, member_key = jax.random.split(key, 3)
+    task = problem.sample(task_key) if task is None else task
+    state = strategy.init(strategy_key)
+    proposal, _ = jax.eval_shape(strategy.ask, strategy_key, state)
+    unit = jnp.zeros(proposal.unit.shape, proposal.unit.dtype)
+    hparams = jax.vmap(lambda u: spaces.decode(space, u))(unit)
+    keys = jax.random.split(member_key, unit.shape[0])
+    states: State = ()
+    memory: PyTree = ()
+    if estimator is None:
+        # Zeros that nobody goes on from: only their shapes are needed, and compiling the
+        # random numbers of an initialisation a second time is not cheap.
+        members = jax.eval_shape(jax.vmap(problem.init, (0, 0, None)), keys, hparams, task)
+        states = _blank(members, member_key)
+    else:
+        memory = jax.vmap(estimator.init, (0, 0, None))(keys, hparams, task)
+    trained = jax.eval_shape(
+        evaluate, task, keys, unit, states, memory, proposal.parent, proposal.budget
+    )
+    best = jax.tree.map(lambda x: x[0], _blank(trained.state, member_key))
+    best_loss = jnp.full((), jnp.inf, trained.loss.dtype)
+    zero = jnp.zeros((), jnp.int32)
+    return _Carry(zero, task, state, states, memory, best_loss, unit[0], best)
 
 
 def _keep_best(
-    carry: _Carry, proposal: Proposal, evaluation: Evaluation, trained: _Trained
+    carry: _Carry, proposal: Proposal, evaluation: Evaluation, trained: Trained
 ) -> _Carry:
     i = jnp.argmin(evaluation.loss)
     better = evaluation.loss[i] < carry.best_loss
     return carry._replace(
         best_loss=jnp.where(better, evaluation.loss[i], carry.best_loss),
         best_unit=jnp.where(better, proposal.unit[i], carry.best_unit),
-        best_state=_select(better, jax.tree.map(lambda x: x[i], trained.state), carry.best_state),
+        best_state=select(better, jax.tree.map(lambda x: x[i], trained.state), carry.best_state),
     )
-
-
-def _select(condition: chex.Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 def _blank(shapes: PyTree, key: Key) -> PyTree:
