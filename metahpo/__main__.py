@@ -33,6 +33,7 @@ def compare(
     from metahpo.compare import catalogue, results
     from metahpo.compare.comparison import run
 
+    require("matplotlib", "plot")  # say it now rather than after minutes of work
     what = catalogue.comparison(name, tasks, seeds, budget, seed)
     if resume and out is None:
         raise ValueError("--resume needs --out, the results folder to go on with")
@@ -61,11 +62,11 @@ def info() -> None:
 
 def main() -> None:
     """Reads the command line; a wrong input ends with one line and exit status 2."""
-    tyro = require("tyro", "cli")
-    app = tyro.extras.SubcommandApp()
-    app.command(compare)
-    app.command(info)
     try:
+        tyro = require("tyro", "cli")
+        app = tyro.extras.SubcommandApp()
+        app.command(compare)
+        app.command(info)
         app.cli(
             prog="python -m metahpo",
             description=__doc__,

@@ -62,3 +62,11 @@ def test_budgets_are_powers_and_end_at_the_budget():
     assert powers(2, 32) == [1, 2, 4, 8, 16, 32]
     assert powers(2, 20) == [1, 2, 4, 8, 16, 20]
     assert powers(4, 1) == [1]
+
+
+@pytest.mark.parametrize(("module", "extra"), [("tyro", "cli"), ("matplotlib", "plot")])
+def test_a_missing_extra_ends_with_one_line_that_names_it(monkeypatch, capsys, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)  # an import of it fails
+    with pytest.raises(SystemExit, match="2"):
+        call(monkeypatch, "compare", "quadratics")
+    assert f"pip install 'metahpo[{extra}]'" in capsys.readouterr().err
