@@ -3,7 +3,9 @@
 from metahpo.hypergrad.es import es
 from metahpo.hypergrad.first_order import first_order
 from metahpo.hypergrad.forward import forward
+from metahpo.hypergrad.one_step import one_step
 from metahpo.hypergrad.reptile import reptile
 from metahpo.hypergrad.reverse import reverse
+from metahpo.hypergrad.truncated import truncated
 
-__all__ = ["es", "first_order", "forward", "reptile", "reverse"]
+__all__ = ["es", "first_order", "forward", "one_step", "reptile", "reverse", "truncated"]

@@ -41,6 +41,14 @@ def scalar_exact(lr, start, a, steps):
     return by_rate, base ** (2 * steps) * start
 
 
+def scalar_truncated(lr, start, a, steps, window):
+    """The last ``window`` factors are differentiated; the start only if these are all."""
+    if window >= steps:
+        return scalar_exact(lr, start, a, steps)
+    by_rate, _ = scalar_exact(lr, start * (1 - a * lr) ** (steps - window), a, window)
+    return by_rate, 0.0
+
+
 def scalar_first_order(lr, start, a, steps):
     """``-w_T sum_t a w_t`` and ``w_T``."""
     w = start * (1 - a * lr) ** np.arange(steps + 1)

@@ -33,6 +33,14 @@ ROWS = {
     "forward": Row(hypergrad.forward, forms.scalar_exact),
     "first_order": Row(hypergrad.first_order, forms.scalar_first_order, exact=False),
     "reptile": Row(hypergrad.reptile, forms.scalar_reptile, exact=False),
+    "truncated": Row(
+        lambda p, t: hypergrad.truncated(p, t, window=3),
+        functools.partial(forms.scalar_truncated, window=3),
+        exact=False,
+    ),
+    "one_step": Row(
+        hypergrad.one_step, functools.partial(forms.scalar_truncated, window=1), exact=False
+    ),
     "es": Row(
         lambda p, t: hypergrad.es(p, t, pairs=2000, sigma=1e-5),
         forms.scalar_exact,

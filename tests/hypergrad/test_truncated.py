@@ -1,0 +1,86 @@
+"""Truncation: exact over the whole training, and as wrong as is known where memory is long."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import metahpo as mh
+from metahpo import hypergrad
+from metahpo.base import Problem
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(autouse=True)
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def influence_balancing():
+    """Vicol et al. 2021, section 5.1: the recent influence of theta is against the older one."""
+    size = 23
+    a = 0.5 * (jnp.eye(size) + jnp.eye(size, k=1))
+    q = jnp.where(jnp.arange(size) < 10, 1.0, -1.0)
+    return Problem(
+        sample=lambda key: None,
+        init=lambda key, h, task: jnp.ones(size),
+        step=lambda key, h, task, s: a @ s + h["theta"] * q,
+        loss=lambda key, h, task, s: (s[0] - 1) ** 2 / 2,
+        describe=lambda task: jnp.zeros(0),
+    )
+
+
+# The steady state is s[0] = -6 theta, so at theta = 1/2 the loss is 8 and the gradient 24.
+WINDOWS = {1: -4.0, 5: -20.0, 10: -40.0, 20: -65.904, 40: -2.262, 100: 24.0}
+
+
+@pytest.mark.parametrize(("window", "expected"), WINDOWS.items())
+def test_influence_balancing_gives_the_known_wrong_gradients(window, expected):
+    estimator = hypergrad.truncated(influence_balancing(), steps=400, window=window)
+    estimate, _ = estimator.estimate(KEY, {"theta": jnp.array(0.5)}, None, ())
+    np.testing.assert_allclose(estimate.loss, 8.0, rtol=1e-12)
+    # The figures are known to three decimals.
+    np.testing.assert_allclose(estimate.grad["theta"], expected, atol=5e-4)
+
+
+def test_one_step_is_the_shortest_window():
+    estimate, _ = hypergrad.one_step(influence_balancing(), 400).estimate(
+        KEY, {"theta": jnp.array(0.5)}, None, ()
+    )
+    np.testing.assert_allclose(estimate.grad["theta"], WINDOWS[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("window", [12, 100])
+def test_a_window_over_all_steps_is_the_exact_gradient(window):
+    family = mh.problems.quadratics(dimension=4, kappa=5.0, power=2.0)
+    problem = mh.problems.training(family, lambda h: optax.sgd(h["lr"], momentum=h["momentum"]))
+    hparams = {"lr": jnp.array(0.1), "momentum": jnp.array(0.5)}
+    task = problem.sample(KEY)
+    some, exact = (
+        make.estimate(KEY, hparams, task, ())[0]
+        for make in (hypergrad.truncated(problem, 12, window), hypergrad.reverse(problem, 12))
+    )
+    for name in hparams:
+        np.testing.assert_allclose(some.grad[name], exact.grad[name], rtol=1e-12)
+
+
+def test_the_steps_before_the_window_use_the_keys_of_a_whole_training():
+    def step(key, h, task, state):
+        return 0.5 * state + h["x"] * jax.random.normal(key)
+
+    problem = influence_balancing()._replace(
+        init=lambda key, h, task: jnp.zeros(()), step=step, loss=lambda key, h, task, s: s
+    )
+    hparams = {"x": jnp.array(1.0)}
+    some, _ = hypergrad.truncated(problem, 9, window=4).estimate(KEY, hparams, None, ())
+    exact, _ = mh.inner.outer_loss(problem, 9)(KEY, hparams, None)
+    np.testing.assert_allclose(some.loss, exact, rtol=1e-12)
+
+
+@pytest.mark.parametrize("window", [0, -1, 1.5])
+def test_a_window_must_be_a_positive_whole_number(window):
+    with pytest.raises(ValueError, match=f"window .* got {window}"):
+        hypergrad.truncated(influence_balancing(), 10, window)
