@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from metahpo import hypergrad, inner, strategies
-from metahpo.base import HParams, Key, Problem, Strategy, Task
+from metahpo.base import HParams, Key, Problem, Strategy, Task, TaskFamily
 from metahpo.compare.trials import Trials, timed
 from metahpo.problems import TrainState, digits, digits_accuracy, digits_minibatch, training
 from metahpo.run import search
@@ -78,7 +78,7 @@ def problem() -> Problem:
             hparams["learning_rate"], weight_decay=hparams["weight_decay"], eps_root=1e-8
         )
 
-    def configure(hparams: HParams) -> Any:
+    def configure(hparams: HParams) -> TaskFamily:
         return digits(
             MAX_WIDTH,
             hparams["width"],

@@ -76,7 +76,7 @@ def policy(setting: Setting) -> Trials:
         return test_accuracy(key, spaces.decode(SPACE, state.unit), task, state.training)
 
     tune = inner.outer_loss(tuner, SEGMENTS)
-    return _learned(setting, learn, lambda key, weights, task: tune(key, weights, task), score)
+    return _learned(setting, learn, tune, score)
 
 
 def learned_optimizer(setting: Setting) -> Trials:
