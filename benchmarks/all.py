@@ -22,9 +22,10 @@ NOT_BENCHMARKS = {"all", "common"}
 
 
 def topics() -> list[str]:
-    """The names of the benchmark modules."""
-    names = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
-    return sorted(set(names) - NOT_BENCHMARKS)
+    """The names of the benchmark modules; a leading underscore is for what they share."""
+    found = pkgutil.iter_modules(benchmarks.__path__)
+    names = {module.name for module in found if not module.ispkg}
+    return sorted(name for name in names - NOT_BENCHMARKS if not name.startswith("_"))
 
 
 def merge(old: list[dict], new: list[dict], topic: str) -> list[dict]:
