@@ -1,16 +1,26 @@
 """What every estimator tells about its result."""
 
 import chex
+import jax
 import jax.numpy as jnp
 import optax
 
-from metahpo.base import HParams, Key, Task
+from metahpo.base import HParams, Key, PyTree, Task
 
 
-def gradient_info(loss: chex.Array, grad: HParams) -> dict[str, chex.Array]:
-    """``grad_norm`` f[] and ``finite`` bool[], which also covers the loss."""
+def gradient_info(loss: chex.Array, grad: HParams) -> dict[str, PyTree]:
+    """The diagnostics of every estimator.
+
+    ``grad_norm`` f[]; ``finite`` bool[], which also covers the loss; ``zero_grad``, a pytree of
+    bool[] like the hyperparameters: whether a leaf's gradient is exactly zero everywhere, as it is
+    for whole numbers and for hyperparameters that have no effect on the loss.
+    """
     norm = optax.tree.norm(grad)
-    return {"grad_norm": norm, "finite": jnp.isfinite(norm) & jnp.isfinite(loss)}
+    return {
+        "grad_norm": norm,
+        "finite": jnp.isfinite(norm) & jnp.isfinite(loss),
+        "zero_grad": jax.tree.map(lambda leaf: jnp.all(leaf == 0), grad),
+    }
 
 
 def no_memory(key: Key, hparams: HParams, task: Task) -> tuple[()]:

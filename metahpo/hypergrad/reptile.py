@@ -24,7 +24,7 @@ def reptile(problem: Problem, steps: int) -> Estimator:
     Only float leaves of the state move; those that do not hold parameters (moments of an
     optimiser) do not count as long as they start from constants.  Hyperparameters that ``init``
     does not see (rates, penalties) get **zero**: Reptile cannot learn them, and
-    ``info["reaches_init"]`` says which these are.
+    ``info["sees"]`` says which these are.
 
     Args:
         problem: the training process; ``mh.meta.maml`` for Reptile itself.
@@ -32,7 +32,7 @@ def reptile(problem: Problem, steps: int) -> Estimator:
 
     Returns:
         An Estimator without a memory.  ``info``: ``state`` (final training state),
-        ``reaches_init`` (a pytree of bool[] like the hyperparameters), ``grad_norm``, ``finite``.
+        ``sees`` (a pytree of bool[] like the hyperparameters), ``grad_norm``, ``finite``, ``zero_grad``.
 
     Raises:
         ValueError: if ``steps`` is negative; when called, if no hyperparameter is a float.
@@ -63,7 +63,7 @@ def reptile(problem: Problem, steps: int) -> Estimator:
         (moved,) = pull_back([a - b for a, b in zip(before, after, strict=True)])
         grad = floats.gradient_tree(hparams, moved)
         value = scalar_loss(problem, loss_key, hparams, task, state)
-        info = {"state": state, "reaches_init": _reached(hparams, before, pull_back)}
+        info = {"state": state, "sees": _reached(hparams, before, pull_back)}
         return Estimate(value, grad, {**info, **gradient_info(value, grad)}), memory
 
     return Estimator(no_memory, estimate)

@@ -42,11 +42,11 @@ def test_what_init_does_not_see_is_zero_and_flagged():
     task, hparams = problem.sample(KEY), {"scale": jnp.array(2.0), "lr": jnp.array(0.05)}
     estimate, _ = mh.hypergrad.reptile(problem, 7).estimate(KEY, hparams, task, ())
     assert estimate.grad["lr"] == 0
-    assert estimate.info["reaches_init"]["scale"] and not estimate.info["reaches_init"]["lr"]
+    assert estimate.info["sees"]["scale"] and not estimate.info["sees"]["lr"]
 
 
 def test_a_training_that_does_not_move_is_not_taken_for_one_that_init_does_not_see():
     problem = scaled_start(lambda h: optax.sgd(h["lr"]))
     hparams = {"scale": jnp.array(2.0), "lr": jnp.array(0.0)}
     estimate, _ = mh.hypergrad.reptile(problem, 3).estimate(KEY, hparams, problem.sample(KEY), ())
-    assert estimate.grad["scale"] == 0 and estimate.info["reaches_init"]["scale"]
+    assert estimate.grad["scale"] == 0 and estimate.info["sees"]["scale"]
