@@ -1,11 +1,11 @@
 """Antithetic evolution strategies: a hypergradient from losses alone."""
 
 import jax
-import jax.numpy as jnp
 
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
-from metahpo.diagnostics import gradient_info, no_memory
-from metahpo.hypergrad import floats
+from metahpo.diagnostics import no_memory
+from metahpo.hypergrad import antithetic, floats
+from metahpo.hypergrad.antithetic import over_members
 from metahpo.inner import outer_loss
 
 
@@ -44,37 +44,20 @@ def es(problem: Problem, steps: int, pairs: int, sigma: float) -> Estimator:
         >>> bool(abs(estimate.grad["x"] - 2.0) < 4 * estimate.info["standard_error"]["x"])
         True
     """
-    if pairs < 1:
-        raise ValueError(f"es needs at least 1 pair, got pairs={pairs}")
-    if not sigma > 0:
-        raise ValueError(f"sigma must be positive, got {sigma}")
+    antithetic.check("es", pairs, sigma)
     loss = outer_loss(problem, steps)
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
         flat, merge, gradient_tree = floats.ravel(hparams)
         noise_key, train_key = jax.random.split(key)
         noise = jax.random.normal(noise_key, (pairs, flat.size), flat.dtype)
-        signs = jnp.array([1, -1], flat.dtype)
 
-        def member(train_key: Key, noise: jax.Array, sign: jax.Array) -> jax.Array:
-            return loss(train_key, merge(flat + sign * sigma * noise), task)[0]
+        def member(train_key: Key, point: jax.Array) -> jax.Array:
+            return loss(train_key, merge(point), task)[0]
 
-        both = jax.vmap(jax.vmap(member, in_axes=(None, None, 0)), in_axes=(0, 0, None))
-        losses = both(jax.random.split(train_key, pairs), noise, signs)  # f[pairs, 2]
-        samples = noise * ((losses[:, 0] - losses[:, 1]) / (2 * sigma))[:, None]
-        grad = gradient_tree(jnp.mean(samples, axis=0))
-        error = gradient_tree(_standard_error(samples))
-        value = jnp.mean(losses)
-        return Estimate(
-            value, grad, {"standard_error": error, **gradient_info(value, grad)}
-        ), memory
+        points = antithetic.members(flat, noise, sigma)
+        losses = over_members(member, shared=1)(jax.random.split(train_key, pairs), points)
+        samples = antithetic.slopes(noise, losses, sigma)
+        return antithetic.summary(losses, samples, gradient_tree), memory
 
     return Estimator(no_memory, estimate)
-
-
-def _standard_error(samples: jax.Array) -> jax.Array:
-    """Standard error of the mean over the leading axis."""
-    count = samples.shape[0]
-    if count == 1:
-        return jnp.full(samples.shape[1:], jnp.inf, samples.dtype)
-    return jnp.std(samples, axis=0, ddof=1) / jnp.sqrt(count).astype(samples.dtype)

@@ -1,0 +1,74 @@
+"""What the estimators that perturb hyperparameters in antithetic pairs share."""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from metahpo.base import Estimate, HParams
+from metahpo.diagnostics import gradient_info
+
+
+def check(name: str, pairs: int, sigma: float, least: int = 1) -> None:
+    """Refuses too few pairs and a scale that is not positive with a ``ValueError``."""
+    if pairs != int(pairs) or pairs < least:
+        noun = "pair" if least == 1 else "pairs"
+        raise ValueError(f"{name} needs at least {least} {noun}, got pairs={pairs}")
+    if not 0 < sigma < float("inf"):
+        raise ValueError(f"sigma must be positive, got {sigma}")
+
+
+def members(center: chex.Array, noise: chex.Array, sigma: float) -> chex.Array:
+    """The points ``center +- sigma noise``: ``f[h], f[pairs, h] -> f[pairs, 2, h]``."""
+    signs = jnp.array([1, -1], center.dtype)
+    return center + sigma * signs[:, None] * noise[:, None, :]
+
+
+def slopes(noise: chex.Array, losses: chex.Array, sigma: float) -> chex.Array:
+    """Every pair's estimate of the gradient: ``f[pairs, h], f[pairs, 2] -> f[pairs, h]``.
+
+    The slope along the noise by a central difference, times the noise (Salimans et al. 2017,
+    section 2.1).
+    """
+    along = (losses[:, 0] - losses[:, 1]) / (2 * sigma)
+    return noise * along.astype(noise.dtype)[:, None]
+
+
+def standard_error(samples: chex.Array) -> chex.Array:
+    """Of the mean over the leading axis; infinite for a single sample, which does not tell."""
+    count = samples.shape[0]
+    if count == 1:
+        return jnp.full(samples.shape[1:], jnp.inf, samples.dtype)
+    return jnp.std(samples, axis=0, ddof=1) / jnp.sqrt(count).astype(samples.dtype)
+
+
+def summary(
+    losses: chex.Array, samples: chex.Array, tree: Callable[[chex.Array], HParams]
+) -> Estimate:
+    """The mean over independent samples ``f[pairs, h]`` of the gradient, and its standard error.
+
+    Args:
+        losses: of all members; the estimate's loss is their mean.
+        samples: one estimate of the gradient per pair.
+        tree: turns ``f[h]`` into a pytree like the hyperparameters.
+    """
+    value, grad = jnp.mean(losses), tree(jnp.mean(samples, axis=0))
+    info = {"standard_error": tree(standard_error(samples)), **gradient_info(value, grad)}
+    return Estimate(value, grad, info)
+
+
+def over_members(fn: Callable[..., chex.Array], shared: int) -> Callable[..., chex.Array]:
+    """Maps ``fn`` over ``[pairs, 2]``: both members of a pair get the same first arguments.
+
+    Args:
+        fn: takes ``shared`` arguments of a pair, with leading axis ``[pairs]``, and then those of
+            a member, with leading axes ``[pairs, 2]``.
+        shared: how many arguments the members of a pair share, such as its training key.
+    """
+
+    def run(*args: chex.ArrayTree) -> chex.Array:
+        axes = (None,) * shared + (0,) * (len(args) - shared)
+        return jax.vmap(jax.vmap(fn, axes))(*args)
+
+    return run
