@@ -51,6 +51,7 @@ class Size(NamedTuple):
     rounds: int = 100
 
 
+FULL = Size()
 QUICK = Size(draws=3, steps=30, rounds=30)
 
 
@@ -194,7 +195,7 @@ def judge(task, learned):
     return {name: score(found) for name, found in zip(METHODS, decisions, strict=True)}
 
 
-def study(size: Size = Size(), seed: int = 0, progress: bool = False):
+def study(size: Size = FULL, seed: int = 0, progress: bool = False):
     """Everything that the table and the picture show."""
     begin = time.perf_counter()
     tasks = jax.vmap(sample)(jax.random.split(jax.random.key(seed), size.draws))
@@ -256,7 +257,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/hyper_cleaning"))
     parser.add_argument("--quick", action="store_true", help="3 draws and 30 rounds")
     arguments = parser.parse_args()
-    size = QUICK if arguments.quick else Size()
+    size = QUICK if arguments.quick else FULL
     rows, arrays, seconds = study(size, progress=True)
     mh.report.print_table(rows)
     out = arguments.out
