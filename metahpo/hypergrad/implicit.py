@@ -1,0 +1,246 @@
+"""Implicit hypergradients: the derivative of where training ends, not of how it gets there."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metahpo.base import Estimate, Estimator, HParams, Key, Params, Problem, PyTree, State, Task
+from metahpo.diagnostics import gradient_info, no_memory
+from metahpo.hypergrad import floats, linear_solvers
+from metahpo.hypergrad.linear_solvers import LinearSolver, Solution
+from metahpo.hypergrad.root import Equation, InnerLoss, equation, root, solve_by, solver_key
+from metahpo.inner import keys, scalar_loss
+
+SLACK = 10.0
+"""The true residual may lie this much above ``tolerance``, at which recurrences stop."""
+
+
+def implicit(
+    problem: Problem,
+    steps: int,
+    solver: str = "auto",
+    *,
+    inner_loss: InnerLoss | None = None,
+    params: Callable[[State], Params] | None = None,
+    stationarity_tolerance: float | None = None,
+    **options: Any,
+) -> Estimator:
+    """The implicit function theorem where ``steps`` inner updates end (Bengio 2000).
+
+    Training is not differentiated.  Its result counts as the root ``x`` of ``F(x, hparams) = 0``,
+    and with ``A = dF/dx`` and the outer loss L, ``grad = dL/dh - (dF/dh)' u`` where
+    ``A' u = dL/dx`` (Lorraine et al. 2020, eq. 3).  Memory and time of the backward pass do not
+    grow with ``steps``; A is never formed, but by ``"dense"``.  There are two equations:
+
+    * without ``inner_loss``, the fixed point of the step: ``F = state - step(key, h, task, state)``
+      over the float leaves of the state, at the key of the update that would come next.  A is
+      symmetric for plain gradient descent alone.  Steps on minibatches have no fixed point, and
+      those of the Adam family a singular one: give such a training its ``inner_loss``.
+    * with ``inner_loss``, its stationarity: ``F = d inner_loss / d params``, and A its Hessian.
+      The rest of the state counts as a constant.
+
+    What does not move the root has no gradient here: initial parameters, and whatever only decides
+    how fast training gets there (rates, momentum, schedules, batch sizes).  ``info["sees"]`` says
+    so; differentiate the path instead, by ``reverse``, ``forward`` or ``truncated``.
+
+    Args:
+        problem: the training process; ``steps`` of it must converge.
+        steps: number of inner updates, at least 0.
+        solver: ``"cg"`` (A symmetric positive definite), ``"nystrom"`` (A symmetric, of low rank),
+            ``"neumann"`` (the step contracts), ``"gmres"``, ``"bicgstab"``, ``"normal_cg"`` (any
+            A), ``"dense"`` (any A, small), see ``hypergrad.linear_solvers``; ``"auto"`` is
+            ``"cg"`` with an ``inner_loss`` and ``"gmres"`` without.
+        inner_loss: ``(hparams, task, params) -> f[]``, what training minimises.
+        params: ``(state) -> params``, which part of the state ``inner_loss`` sees; by default
+            ``state.params`` where there is such an attribute, else the state.
+        stationarity_tolerance: the largest ``stationarity`` that counts as converged, by default
+            the root of the machine epsilon (1.5e-8 in double, 3.5e-4 in single precision).
+        options: ``tolerance``, ``damping`` and the solver's own, see ``linear_solvers.make``.
+            ``neumann`` has ``scale=1`` for a fixed point: its terms are those of an unrolled step.
+
+    Returns:
+        An Estimator without a memory.  ``info``: ``state`` (trained), ``grad_norm``, ``finite``,
+
+        * ``stationarity`` f[]: ``|A^-1 F| / |x|``, the length of one more Newton step relative to
+          x; about the relative distance to the root, whatever the scale and conditioning.
+        * ``residual`` f[]: ``|A' u - dL/dx| / |dL/dx|``, computed anew after the solve.
+        * ``iterations`` i32[]: of that solve.
+        * ``converged`` bool[]: ``stationarity <= stationarity_tolerance``, and the residuals of
+          both linear solves are at most ten times ``tolerance``.  Without it do not trust the
+          gradient.
+        * ``sees``: a pytree of bool[] like the hyperparameters, whether this leaf moves the root
+          or enters the outer loss directly.  False for a leaf whose effect on F, along a random
+          direction, is at the root less than 1 % of what it is a tenth of ``|x|`` away from it:
+          exactly zero if F lacks it, a rate's falls with F itself.  Means something only once
+          ``converged``.
+
+        ``stationarity`` takes a second linear solve, which a compiled program leaves out where
+        neither it nor ``converged`` is used.
+
+    Raises:
+        ValueError: if ``steps`` is negative, the solver or an option unknown or out of range, or
+            ``params`` given without an ``inner_loss``; when called, if no hyperparameter or no
+            part of the state is a float, or ``params`` computes instead of picking.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, metahpo as mh
+        >>> shrink = mh.problems.function(lambda h: 0.0)._replace(  # w = 2 / (1 + h)
+        ...     init=lambda key, h, task: jnp.zeros(()),
+        ...     step=lambda key, h, task, w: w - 0.5 * ((w - 2.0) + h["l2"] * w),
+        ...     loss=lambda key, h, task, w: w,
+        ... )
+        >>> estimator = mh.hypergrad.implicit(shrink, steps=100)
+        >>> estimate, _ = estimator.estimate(jax.random.key(0), {"l2": jnp.array(1.0)}, None, ())
+        >>> float(estimate.grad["l2"]), bool(estimate.info["converged"])  # -2 / (1 + h)^2
+        (-0.5, True)
+    """
+    if stationarity_tolerance is not None and not stationarity_tolerance > 0:
+        raise ValueError(f"stationarity_tolerance must be positive, got {stationarity_tolerance}")
+    linear = _make_solver(solver, inner_loss, options)
+    make = equation(problem, steps, inner_loss, params)
+    tolerance = options.get("tolerance")
+
+    def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
+        leaves, merge = floats.split(hparams)
+        eq, extra_key = make(key, hparams, task), solver_key(key)
+        x = root(eq, hparams, linear, extra_key)
+
+        def outer(x: jax.Array, leaves: floats.Floats) -> jax.Array:
+            return scalar_loss(problem, keys(key).loss, merge(leaves), task, eq.put(x))
+
+        value, (by_x, direct) = jax.value_and_grad(outer, argnums=(0, 1))(x, leaves)
+        u, solution = solve_by(linear, extra_key, eq.symmetric)(eq.vecmat(x, hparams), by_x)
+        pull = jax.vjp(lambda leaves: eq.f(x, merge(leaves)), leaves)[1]
+        grad = floats.gradient_tree(
+            hparams, [a - b for a, b in zip(direct, pull(u)[0], strict=True)]
+        )
+        constants = jax.lax.stop_gradient(hparams)
+        info = {
+            "state": eq.put(x),
+            **_convergence(
+                eq, constants, solution, linear, extra_key, tolerance, stationarity_tolerance
+            ),
+            "sees": _sees(eq, constants, direct, jax.random.fold_in(extra_key, 1)),
+            **gradient_info(value, grad),
+        }
+        return Estimate(value, grad, info), memory
+
+    return Estimator(no_memory, estimate)
+
+
+def implicit_loss(
+    problem: Problem,
+    steps: int,
+    solver: str = "auto",
+    *,
+    inner_loss: InnerLoss | None = None,
+    params: Callable[[State], Params] | None = None,
+    **options: Any,
+) -> Callable[[Key, HParams, Task], tuple[jax.Array, State]]:
+    """The outer loss after training, differentiable to any order by the implicit function theorem.
+
+    Compose it as any function: ``jvp``, ``grad``, ``hessian``, ``vmap``.  Built on
+    ``jax.lax.custom_root``, whose derivatives suppose a root: where training has not converged
+    every order is wrong, the second more than the first, and nothing here can say so.  Look at the
+    ``info`` of ``implicit``, whose gradient is the same, at the hyperparameters that matter.
+
+    Args:
+        problem: the training process.
+        steps: number of inner updates, at least 0.
+        solver: as in ``implicit``.
+        inner_loss: as in ``implicit``.
+        params: as in ``implicit``.
+        options: as in ``implicit``; with ``damping`` second derivatives are biased, too.
+
+    Returns:
+        ``(key, hparams, task) -> (loss f[], state)``, as ``inner.outer_loss``.
+
+    Raises:
+        ValueError: as ``implicit``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, metahpo as mh
+        >>> square_root = mh.problems.function(lambda h: 0.0)._replace(
+        ...     init=lambda key, c, task: jnp.ones(()),
+        ...     step=lambda key, c, task, x: (x + c / x) / 2,
+        ...     loss=lambda key, c, task, x: x,
+        ... )
+        >>> loss = mh.hypergrad.implicit_loss(square_root, steps=10)
+        >>> value = lambda c: loss(jax.random.key(0), c, None)[0]
+        >>> float(jax.grad(value)(4.0)), float(jax.grad(jax.grad(value))(4.0))
+        (0.25, -0.03125)
+    """
+    linear = _make_solver(solver, inner_loss, options)
+    make = equation(problem, steps, inner_loss, params)
+
+    def run(key: Key, hparams: HParams, task: Task) -> tuple[jax.Array, State]:
+        eq = make(key, hparams, task)
+        state = eq.put(root(eq, hparams, linear, solver_key(key)))
+        return scalar_loss(problem, keys(key).loss, hparams, task, state), state
+
+    return run
+
+
+def _make_solver(
+    solver: str, inner_loss: InnerLoss | None, options: dict[str, Any]
+) -> LinearSolver:
+    if solver == "auto":
+        solver = "gmres" if inner_loss is None else "cg"
+    if solver == "neumann" and inner_loss is None:
+        options = {"scale": 1.0, **options}
+    return linear_solvers.make(solver, **options)
+
+
+def _convergence(
+    eq: Equation,
+    hparams: HParams,
+    adjoint: Solution,
+    linear: LinearSolver,
+    key: Key,
+    tolerance: float | None,
+    stationarity_tolerance: float | None,
+) -> dict[str, jax.Array]:
+    newton = linear(key, eq.matvec(eq.x, hparams), eq.f(eq.x, hparams))
+    length, size = jnp.linalg.norm(newton.x), jnp.linalg.norm(eq.x)
+    # At a root that is 0 no distance is small beside x, except 0.
+    stationarity = jnp.where(length == 0, 0, length / size)
+    if stationarity_tolerance is None:
+        stationarity_tolerance = float(jnp.finfo(eq.x.dtype).eps) ** 0.5
+    if tolerance is None:
+        tolerance = linear_solvers.default_tolerance(eq.x.dtype)
+    return {
+        "stationarity": stationarity,
+        "residual": adjoint.residual,
+        "iterations": adjoint.iterations,
+        "converged": (stationarity <= stationarity_tolerance)
+        & (jnp.maximum(adjoint.residual, newton.residual) <= SLACK * tolerance),
+    }
+
+
+def _sees(eq: Equation, hparams: HParams, direct: floats.Floats, key: Key) -> HParams:
+    """Whether a hyperparameter's effect on F is still there at the root, or on the loss directly.
+
+    Compared with the effect beside the root, so that neither the hyperparameter's scale nor that
+    of F nor the rounding of a state at rest matters.
+    """
+    leaves, merge = floats.split(hparams)
+    beside_key, direction_key = jax.random.split(key)
+    x = eq.x
+    away = 0.1 * jnp.linalg.norm(x) / jnp.sqrt(x.size).astype(x.dtype)
+    beside = x + away * jax.random.normal(beside_key, x.shape, x.dtype)
+
+    def seen(i: int, leaf: jax.Array, direct: jax.Array) -> jax.Array:
+        direction = jax.random.normal(jax.random.fold_in(direction_key, i), leaf.shape, leaf.dtype)
+
+        def effect(x: jax.Array) -> jax.Array:
+            def f(leaf: jax.Array) -> jax.Array:
+                return eq.f(x, merge([*leaves[:i], leaf, *leaves[i + 1 :]]))
+
+            return jnp.linalg.norm(jax.jvp(f, (leaf,), (direction,))[1])
+
+        return (effect(x) > 0.01 * effect(beside)) | jnp.any(direct != 0)
+
+    found = [seen(i, leaf, d) for i, (leaf, d) in enumerate(zip(leaves, direct, strict=True))]
+    return jax.tree.map(lambda leaf: jnp.any(leaf != 0), floats.gradient_tree(hparams, found))
