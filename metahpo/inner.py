@@ -5,7 +5,6 @@ derivation of keys are decided once.  The loops are nested ``lax.scan`` with ``j
 and no custom derivative, so ``jit``, ``vmap``, ``jvp``, ``grad`` and grad-of-grad compose.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,9 +12,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checkpointing
 from metahpo.base import HParams, Key, Problem, PyTree, State, Task
-
-MODES = ("none", "step", "sqrt")
+from metahpo.checkpointing import Checkpoint
 
 
 class Keys(NamedTuple):
@@ -46,7 +45,7 @@ def step_keys(key: Key, steps: int, start: chex.Numeric = 0) -> Key:
 def advance(
     problem: Problem,
     steps: int,
-    checkpoint: str = "none",
+    checkpoint: Checkpoint = "none",
     record: Callable[[State], PyTree] | None = None,
 ) -> Callable[[Key, HParams, Task, State, chex.Numeric], Any]:
     """A training segment of ``steps`` updates from a given state.
@@ -54,9 +53,11 @@ def advance(
     Args:
         problem: the training process.
         steps: number of updates, at least 0.
-        checkpoint: what reverse mode keeps in memory: ``"none"`` every intermediate value,
-            ``"step"`` every state (each step is computed again), ``"sqrt"`` about ``2 sqrt(steps)``
-            states (each step is computed twice again; Griewank & Walther 2008, ch. 12).
+        checkpoint: what reverse mode keeps in memory: ``"none"`` every intermediate value that is
+            not elementwise in others, ``"step"`` every state (each step is computed again),
+            ``"sqrt"`` about ``2 sqrt(steps)`` states (each step is computed twice again), a whole
+            number at most so many states, with as few more computations as ``checkpointing.plan``
+            finds.
         record: ``(state) -> pytree``, evaluated after every step.
 
     Returns:
@@ -64,12 +65,11 @@ def advance(
         updates made before, or ``-> (state, trace)`` with leading axis ``[steps]`` when recording.
 
     Raises:
-        ValueError: if ``steps`` is negative or ``checkpoint`` unknown.
+        ValueError: if ``steps`` is negative, ``checkpoint`` unknown or too few states.
     """
     if steps != int(steps) or steps < 0:
         raise ValueError(f"steps must be a whole number of at least 0, got {steps}")
-    if checkpoint not in MODES:
-        raise ValueError(f"checkpoint must be one of {MODES}, got {checkpoint!r}")
+    plan = checkpointing.plan(steps, checkpoint)
 
     def segment(
         step_key: Key, hparams: HParams, task: Task, state: State, start: chex.Numeric = 0
@@ -78,7 +78,7 @@ def advance(
             state = problem.step(key, hparams, task, state)
             return state, None if record is None else record(state)
 
-        state, trace = _scan(body, state, step_keys(step_key, steps, start), checkpoint)
+        state, trace = checkpointing.scan(body, state, step_keys(step_key, steps, start), plan)
         return state if record is None else (state, trace)
 
     return segment
@@ -87,7 +87,7 @@ def advance(
 def unroll(
     problem: Problem,
     steps: int,
-    checkpoint: str = "none",
+    checkpoint: Checkpoint = "none",
     record: Callable[[State], PyTree] | None = None,
 ) -> Callable[[Key, HParams, Task], Any]:
     """A whole training: ``problem.init`` and then ``steps`` updates.
@@ -95,7 +95,7 @@ def unroll(
     Args:
         problem: the training process.
         steps: number of updates, at least 0.
-        checkpoint: ``"none" | "step" | "sqrt"``, see ``advance``.
+        checkpoint: ``"none" | "step" | "sqrt"`` or a number of states, see ``advance``.
         record: ``(state) -> pytree``, evaluated after every step.
 
     Returns:
@@ -119,7 +119,7 @@ def unroll(
 
 
 def outer_loss(
-    problem: Problem, steps: int, checkpoint: str = "none"
+    problem: Problem, steps: int, checkpoint: Checkpoint = "none"
 ) -> Callable[[Key, HParams, Task], tuple[chex.Array, State]]:
     """The outer loss after a whole training: ``(key, hparams, task) -> (loss f32[], state)``."""
     train = unroll(problem, steps, checkpoint)
@@ -141,31 +141,3 @@ def scalar_loss(
             f"a problem's loss must be a real scalar, got shape {loss.shape}, dtype {loss.dtype}"
         )
     return loss
-
-
-def _scan(
-    body: Callable[[State, Key], tuple[State, PyTree]],
-    state: State,
-    keys: Key,
-    checkpoint: str,
-) -> tuple[State, PyTree]:
-    if checkpoint == "none":
-        return jax.lax.scan(body, state, keys)
-    # Inside a scan nothing can be merged with the first computation, so CSE needs no barrier.
-    step = jax.checkpoint(body, prevent_cse=False)  # type: ignore[attr-defined]
-    steps = keys.shape[0]
-    if checkpoint == "step" or steps < 4:
-        return jax.lax.scan(step, state, keys)
-    length = math.isqrt(steps)
-    count = steps // length
-
-    def segment(state: State, keys: Key) -> tuple[State, PyTree]:
-        return jax.lax.scan(step, state, keys)
-
-    nested = keys[: count * length].reshape(count, length)
-    state, head = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), state, nested)
-    head = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), head)
-    if count * length == steps:
-        return state, head
-    state, tail = jax.lax.scan(step, state, keys[count * length :])
-    return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), head, tail)

@@ -1,5 +1,6 @@
 """The inner loop: every checkpoint mode is the same function and composes in the same way."""
 
+import math
 from collections.abc import Callable
 
 import chex
@@ -8,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metahpo import inner
+from metahpo import checkpointing, inner
 from metahpo.base import Problem
+from metahpo.checkpointing import MODES
 
 KEY = jax.random.key(0)
-MODE = pytest.mark.parametrize("mode", inner.MODES)
+MODE = pytest.mark.parametrize("mode", (*MODES, 6))
 # No square, a square, a prime, what is too short to nest, and nothing.
 STEPS = pytest.mark.parametrize("steps", [0, 1, 3, 7, 9, 12])
 
@@ -105,12 +107,12 @@ def transformations() -> dict[str, Callable]:
 
 def test_every_transformation_of_a_checkpointed_loop_equals_the_plain_one():
     for name, transform in transformations().items():
-        plain, step, sqrt = (
-            jax.jit(lambda mode=mode, t=transform: t(loss_of(7, mode, noisy=False)))()
-            for mode in inner.MODES
+        plain, *others = (
+            jax.jit(lambda mode=mode, t=transform: t(loss_of(9, mode, noisy=False)))()
+            for mode in (*MODES, 5)
         )
-        chex.assert_trees_all_close(step, plain, rtol=1e-10, custom_message=name)
-        chex.assert_trees_all_close(sqrt, plain, rtol=1e-10, custom_message=name)
+        for other in others:
+            chex.assert_trees_all_close(other, plain, rtol=1e-10, custom_message=name)
 
 
 def test_second_derivative_agrees_with_finite_differences():
@@ -142,41 +144,74 @@ def test_a_segment_may_start_at_a_traced_step():
     chex.assert_trees_all_close(go_on(4), states[7], rtol=1e-12)
 
 
-def test_checkpointing_saves_memory():
-    """Long training of a wide state: each mode keeps less than the one before."""
-
-    def step(key, hparams, task, state):
-        for _ in range(4):
-            state = jnp.sin(hparams["rate"] * state)
-        return state
-
+def stored_states(step, mode) -> float:
+    """Temporary memory of the gradient of 100 steps, in states of 10,000 numbers."""
     problem = pendulum()._replace(
-        init=lambda key, hparams, task: jnp.ones(10_000),
-        step=step,
+        init=lambda key, hparams, task: jnp.eye(100),
+        step=lambda key, hparams, task, state: step(hparams["rate"], state),
         loss=lambda key, hparams, task, state: state.sum(),
     )
+    grad = jax.grad(lambda rate: inner.outer_loss(problem, 100, mode)(KEY, {"rate": rate}, 0)[0])
+    return jax.jit(grad).lower(0.9).compile().memory_analysis().temp_size_in_bytes / 80_000
 
-    def memory(mode):
-        grad = jax.grad(
-            lambda rate: inner.outer_loss(problem, 100, mode)(KEY, {"rate": rate}, 0)[0]
-        )
-        return jax.jit(grad).lower(0.9).compile().memory_analysis().temp_size_in_bytes / 80_000
 
-    none, step_, sqrt = (memory(mode) for mode in inner.MODES)
-    assert none > 300  # in states: several intermediate values for each of the 100 steps
-    assert 100 <= step_ < 120
-    assert sqrt < 35  # 10 segments' first states, and the 10 states of one segment
+def test_checkpointing_saves_memory():
+    """Each mode keeps less than the one before."""
+
+    def step(rate, state):
+        for _ in range(3):
+            state = jnp.sin(rate * state @ state)
+        return state
+
+    assert 400 <= stored_states(step, "none") < 420  # a state and three products a step
+    assert 100 <= stored_states(step, "step") < 115
+    assert stored_states(step, "sqrt") < 32  # 10 pieces' first states, and the 10 of one piece
+    assert stored_states(step, 20) < 32
+    assert stored_states(step, 14) < 26
+
+
+def test_keeping_everything_keeps_no_elementwise_value():
+    def step(rate, state):
+        for _ in range(4):
+            state = jnp.sin(rate * state)
+        return state
+
+    assert 100 <= stored_states(step, "none") < 110  # the states: the loop's carry
+
+
+@pytest.mark.parametrize("steps", [5, 12, 64, 100, 997, 10_000, 12_345])
+@pytest.mark.parametrize("states", [35, 40, 60, 140])
+def test_a_plan_covers_all_steps_with_the_states_it_has(steps, states):
+    plan = checkpointing.plan(steps, states)
+    assert math.prod(plan.levels) * plan.block + plan.tail == steps
+    assert plan.states <= states
+    # Loops of equal lengths cover the most; a tail may cost one level more.
+    depth = next(d for d in range(1, states) if max(1, states / d) ** d >= steps)
+    assert len(plan.levels) <= depth + (plan.tail > 0)
+
+
+def test_ten_thousand_steps_need_sixty_states_and_four_evaluations():
+    plan = checkpointing.plan(10_000, 60)
+    assert plan.states <= 60 and plan.evaluations <= 4
+
+
+@pytest.mark.parametrize(("steps", "states", "least"), [(64, 10, 11), (997, 20, 22), (7, 3, 4)])
+def test_too_few_states_are_refused_and_the_least_is_named(steps, states, least):
+    with pytest.raises(ValueError, match=f"{states} stored states cannot .* {least} is the least"):
+        inner.unroll(pendulum(), steps, states)
+    assert checkpointing.plan(steps, least).states <= least
+
+
+@pytest.mark.parametrize("checkpoint", ["all", 0, -3, 2.5, True])
+def test_refuses_an_unknown_checkpoint(checkpoint):
+    with pytest.raises(ValueError, match=f"one of .*'sqrt'.* number of states, got {checkpoint!r}"):
+        inner.unroll(pendulum(), 3, checkpoint)
 
 
 @pytest.mark.parametrize("steps", [-1, 2.5])
 def test_refuses_a_wrong_number_of_steps(steps):
     with pytest.raises(ValueError, match=f"whole number of at least 0, got {steps}"):
         inner.unroll(pendulum(), steps)
-
-
-def test_refuses_an_unknown_checkpoint_mode():
-    with pytest.raises(ValueError, match="checkpoint must be one of .*'sqrt'.*, got 'all'"):
-        inner.unroll(pendulum(), 3, "all")
 
 
 @pytest.mark.parametrize("loss", [jnp.zeros(3), jnp.array(1), jnp.array(1j)])

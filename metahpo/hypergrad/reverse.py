@@ -5,7 +5,8 @@ import jax
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
 from metahpo.diagnostics import gradient_info, no_memory
 from metahpo.hypergrad import floats
-from metahpo.inner import MODES, outer_loss, unroll
+from metahpo.checkpointing import MODES
+from metahpo.inner import outer_loss, unroll
 
 STORED_STATES_BYTES = 2**30
 """``checkpoint="auto"`` stores every state while all of them fit into this many bytes."""
