@@ -7,10 +7,10 @@ for arithmetic, 0 for transcendental functions and for moving data) and every lo
 multiplied by its trip count.
 
 The walk proves itself: with every trip count taken as one it must come to the figure of
-``cost_analysis`` within one in a thousand, or ``flops`` refuses.  Counting the optimised program is right where counting the
-traced one is not: there, dead code and what XLA merges would count too.  The programs counted are
-those of the CPU, whose matrix products stay visible as ``dot``; on a GPU they become library calls
-that say nothing, so compile for the CPU to count.
+``cost_analysis`` within one in a thousand, or ``flops`` refuses.  Counting the optimised program is
+right where counting the traced one is not: there, dead code and what XLA merges would count too.
+The programs counted are those of the CPU, whose matrix products stay visible as ``dot``; on a GPU
+they become library calls that say nothing, so compile for the CPU to count.
 """
 
 import math
