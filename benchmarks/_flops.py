@@ -134,6 +134,8 @@ def cost(
     if opcode == "reduce":
         merged = elements(types[operands[0]]) - elements(instruction.type)
         return max(merged, 0.0) * sum(map(total, called))
+    if opcode == "scatter":
+        return elements(types[operands[-1]]) * sum(map(total, called))  # of the updates
     return 0.0
 
 

@@ -28,13 +28,6 @@ PEERS = {
 }
 
 
-def regressions(examples: int, features: int, effort: Effort) -> Iterator[Row]:
-    """Ridge and logistic regression, trained by gradient descent and by quasi-Newton methods."""
-    for kind in _regression.KINDS:
-        for inner in (DESCENT, QUASI_NEWTON):
-            yield from regression(kind, inner, examples, features, effort)
-
-
 def regression(
     kind: str, inner: Inner, examples: int, features: int, effort: Effort
 ) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """The cases of ``benchmarks.hypergrad`` that differentiate through training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,18 +14,17 @@ from benchmarks._variants import Case, Effort, Variant, compile_in_turns, measur
 from benchmarks.common import Row
 from metahpo.base import Estimator, HParams, PyTree
 
-MODES = ("none", "step", "sqrt", "auto")
 PEERS = ("torch", "torchopt", "higher")
 Arguments = tuple[HParams, Data]
 
 
-def one_training(size: Size, effort: Effort) -> Iterator[Row]:
+def one_training(size: Size, modes: Sequence[str], effort: Effort) -> Iterator[Row]:
     """The reference: one large training."""
     data, hparams = _reference.data(size), _reference.hparams(size)
     arguments = _reference.cast(hparams), _reference.cast(data)
     variants = [
         *by_hand(size, arguments),
-        *(reverse(size, arguments, mode) for mode in MODES),
+        *(reverse(size, arguments, mode) for mode in modes),
         forward(size, arguments),
     ]
     case = Case(
@@ -41,11 +40,11 @@ def one_training(size: Size, effort: Effort) -> Iterator[Row]:
         yield from measure(case, peers, effort)
 
 
-def many_trainings(size: Size, tasks: int, effort: Effort) -> Iterator[Row]:
+def many_trainings(size: Size, tasks: int, modes: Sequence[str], effort: Effort) -> Iterator[Row]:
     """Many small trainings: in JAX all at once, in torch one after another."""
     data, hparams = _reference.data(size, tasks=tasks), _reference.hparams(size)
     arguments = _reference.cast(hparams), _reference.cast(data)
-    variants = [*by_hand(size, arguments), *(reverse(size, arguments, mode) for mode in MODES)]
+    variants = [*by_hand(size, arguments), *(reverse(size, arguments, mode) for mode in modes)]
     case = Case(
         f"hypergrad/{tasks} tasks",
         batched(training(size, arguments)),
@@ -98,11 +97,13 @@ def in_few_states(size: Size, states: int, effort: Effort) -> Iterator[Row]:
     yield from measure(case, [], effort)
 
 
-def compile_growth(size: Size, short: int, states: int, effort: Effort) -> Iterator[Row]:
+def compile_growth(
+    size: Size, short: int, modes: Sequence[str | int], effort: Effort
+) -> Iterator[Row]:
     """Compile seconds of a long training's gradient; the baseline is that of a short one."""
     data, hparams = _reference.data(size), _reference.hparams(size)
     arguments = _reference.cast(hparams), _reference.cast(data)
-    for mode in (*MODES, states):
+    for mode in modes:
         pair = [reverse(size._replace(steps=n), arguments, mode) for n in (size.steps, short)]
         _, seconds = compile_in_turns(pair, effort)
         name = f"hypergrad/{size.steps} steps over {short}, {pair[0].name}"
