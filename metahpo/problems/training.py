@@ -8,6 +8,7 @@ import jax
 import optax
 
 from metahpo.base import HParams, Key, Params, Problem, Task, TaskFamily
+from metahpo.problems.safe_sqrt import with_safe_sqrt
 
 
 class TrainState(NamedTuple):
@@ -35,7 +36,9 @@ def training(
             default.
 
     Returns:
-        A Problem whose state is a ``TrainState`` and whose outer loss is the query loss.
+        A Problem whose state is a ``TrainState`` and whose outer loss is the query loss.  The
+        roots in the optimiser's update have the slope 0 at 0, so that hypergradients through Adam
+        and its kin stay right when a parameter's gradient is exactly zero.
 
     Example:
         >>> import jax, metahpo as mh
@@ -57,7 +60,8 @@ def training(
     def step(key: Key, hparams: HParams, task: Task, state: TrainState) -> TrainState:
         batch = task if minibatch is None else minibatch(key, task)
         grads = jax.grad(model(hparams).loss)(state.params, batch, "support")
-        updates, opt_state = optimizer(hparams).update(grads, state.opt_state, state.params)
+        update = with_safe_sqrt(optimizer(hparams).update)
+        updates, opt_state = update(grads, state.opt_state, state.params)
         return TrainState(optax.apply_updates(state.params, updates), opt_state)
 
     def loss(key: Key, hparams: HParams, task: Task, state: TrainState) -> chex.Array:

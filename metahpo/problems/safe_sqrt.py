@@ -1,0 +1,108 @@
+"""Square roots that can be differentiated at zero.
+
+Optimisers of Adam's family divide by the root of a second moment.  Where a parameter's gradient is
+exactly zero (a dead unit, an absent feature, a masked weight), reverse and forward mode meet the
+root's infinite slope times zero and return NaN for every hyperparameter of the training, although
+``g / (sqrt(g^2) + eps)`` has the derivative ``1 / eps`` there.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from metahpo.base import PyTree
+
+
+def with_safe_sqrt(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """The same function, in which every root has the slope 0 at exactly 0.
+
+    Values do not change, bit for bit: ``sqrt``, ``rsqrt``, ``cbrt`` and constant powers below 1
+    are evaluated as before, also inside ``jit``, ``scan``, ``cond`` and ``while``.  Where ``fn``
+    has a derivative and reaches a root of 0 only through squares, as in Adam's quotient, zero is
+    the right slope; a bare ``sqrt(x)`` has none there.  Functions with custom derivatives are left
+    as they are.
+
+    Args:
+        fn: any function of pytrees of arrays; is traced once a call.
+
+    Returns:
+        A function of the same arguments, for every transformation of JAX and every order.
+
+    Example:
+        >>> fn = lambda g: g / (jnp.sqrt(g**2) + 0.5)
+        >>> float(jax.grad(fn)(0.0)), float(jax.grad(with_safe_sqrt(fn))(0.0))
+        (nan, 2.0)
+    """
+
+    def safe(*args: PyTree) -> PyTree:
+        closed, shape = jax.make_jaxpr(fn, return_shape=True)(*args)
+        closed = closed.replace(jaxpr=_rewritten(closed.jaxpr))
+        out = core.jaxpr_as_fun(closed)(*jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), out)
+
+    return safe
+
+
+@functools.lru_cache(maxsize=256)  # the same program again, so that nothing is compiled twice
+def _rewritten(jaxpr: core.Jaxpr) -> core.Jaxpr:
+    """The same program with other roots; the same object if there is none in it."""
+    eqns = [_rewritten_equation(eqn) for eqn in jaxpr.eqns]
+    same = all(new is old for new, old in zip(eqns, jaxpr.eqns, strict=True))
+    return jaxpr if same else jaxpr.replace(eqns=eqns)
+
+
+def _rewritten_equation(eqn: core.JaxprEqn) -> core.JaxprEqn:
+    if _is_root(eqn):
+        (call,) = jax.make_jaxpr(_safe_root(eqn))(*[x.aval for x in eqn.invars]).eqns
+        return eqn.replace(primitive=call.primitive, params=call.params)
+    if eqn.primitive.name.startswith("custom_"):
+        return eqn
+    params = {name: _rewritten_part(value) for name, value in eqn.params.items()}
+    same = all(params[name] is value for name, value in eqn.params.items())
+    return eqn if same else eqn.replace(params=params)
+
+
+def _rewritten_part(part: Any) -> Any:
+    """A parameter of an equation; those of ``jit``, ``scan``, ``cond`` and others are programs."""
+    if isinstance(part, core.Jaxpr):
+        return _rewritten(part)
+    if isinstance(part, core.ClosedJaxpr):
+        inner = _rewritten(part.jaxpr)
+        return part if inner is part.jaxpr else part.replace(jaxpr=inner)
+    if type(part) is tuple:
+        parts = tuple(_rewritten_part(x) for x in part)
+        return part if all(new is old for new, old in zip(parts, part, strict=True)) else parts
+    return part
+
+
+def _is_root(eqn: core.JaxprEqn) -> bool:
+    """Whether an equation is a root of a real number, or a constant power with such a trap."""
+    out: Any = eqn.outvars[0].aval
+    if not jnp.issubdtype(out.dtype, jnp.floating):
+        return False
+    if eqn.primitive.name == "pow":
+        exponent = eqn.invars[1]
+        return isinstance(exponent, core.Literal) and float(exponent.val) < 1
+    return eqn.primitive.name in ("sqrt", "rsqrt", "cbrt")
+
+
+def _safe_root(eqn: core.JaxprEqn) -> Callable[..., chex.Array]:
+    """As one call, so that it can stand for the equation.
+
+    Selecting before and after the root, rather than a custom derivative, because JAX forgets
+    custom rules of second derivatives within a scan.
+    """
+
+    @jax.jit
+    def root(x: chex.Array, *exponent: chex.Array) -> chex.Array:
+        zero = x == 0
+        at_zero = eqn.primitive.bind(jnp.zeros_like(x), *exponent, **eqn.params)
+        elsewhere = eqn.primitive.bind(jnp.where(zero, 1, x), *exponent, **eqn.params)
+        return jnp.where(zero, at_zero, elsewhere)
+
+    return root
