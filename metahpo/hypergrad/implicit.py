@@ -72,12 +72,12 @@ def implicit(
           gradient.
         * ``sees``: a pytree of bool[] like the hyperparameters, whether this leaf moves the root
           or enters the outer loss directly.  False for a leaf whose effect on F, along a random
-          direction, is at the root less than 1 % of what it is a tenth of ``|x|`` away from it:
-          exactly zero if F lacks it, a rate's falls with F itself.  Means something only once
-          ``converged``.
+          direction, is at the root (after that Newton step) at most 1 % of what it is a tenth of
+          ``|x|`` away from it: exactly zero if F lacks it, while a rate's vanishes with F.  Means
+          something only once ``converged``.
 
-        ``stationarity`` takes a second linear solve, which a compiled program leaves out where
-        neither it nor ``converged`` is used.
+        The Newton step takes a second linear solve, which a compiled program leaves out where
+        none of ``stationarity``, ``converged`` and ``sees`` is used.
 
     Raises:
         ValueError: if ``steps`` is negative, the solver or an option unknown or out of range, or
@@ -117,12 +117,11 @@ def implicit(
             hparams, [a - b for a, b in zip(direct, pull(u)[0], strict=True)]
         )
         constants = jax.lax.stop_gradient(hparams)
+        newton = linear(extra_key, eq.matvec(eq.x, constants), eq.f(eq.x, constants))
         info = {
             "state": eq.put(x),
-            **_convergence(
-                eq, constants, solution, linear, extra_key, tolerance, stationarity_tolerance
-            ),
-            "sees": _sees(eq, constants, direct, jax.random.fold_in(extra_key, 1)),
+            **_convergence(eq.x, newton, solution, tolerance, stationarity_tolerance),
+            "sees": _sees(eq, eq.x - newton.x, constants, direct, jax.random.fold_in(extra_key, 1)),
             **gradient_info(value, grad),
         }
         return Estimate(value, grad, info), memory
@@ -194,22 +193,19 @@ def _make_solver(
 
 
 def _convergence(
-    eq: Equation,
-    hparams: HParams,
+    x: jax.Array,
+    newton: Solution,
     adjoint: Solution,
-    linear: LinearSolver,
-    key: Key,
     tolerance: float | None,
     stationarity_tolerance: float | None,
 ) -> dict[str, jax.Array]:
-    newton = linear(key, eq.matvec(eq.x, hparams), eq.f(eq.x, hparams))
-    length, size = jnp.linalg.norm(newton.x), jnp.linalg.norm(eq.x)
+    length, size = jnp.linalg.norm(newton.x), jnp.linalg.norm(x)
     # At a root that is 0 no distance is small beside x, except 0.
     stationarity = jnp.where(length == 0, 0, length / size)
     if stationarity_tolerance is None:
-        stationarity_tolerance = float(jnp.finfo(eq.x.dtype).eps) ** 0.5
+        stationarity_tolerance = float(jnp.finfo(x.dtype).eps) ** 0.5
     if tolerance is None:
-        tolerance = linear_solvers.default_tolerance(eq.x.dtype)
+        tolerance = linear_solvers.default_tolerance(x.dtype)
     return {
         "stationarity": stationarity,
         "residual": adjoint.residual,
@@ -219,28 +215,34 @@ def _convergence(
     }
 
 
-def _sees(eq: Equation, hparams: HParams, direct: floats.Floats, key: Key) -> HParams:
+def _sees(eq: Equation, x: jax.Array, hparams: HParams, direct: floats.Floats, key: Key) -> HParams:
     """Whether a hyperparameter's effect on F is still there at the root, or on the loss directly.
 
-    Compared with the effect beside the root, so that neither the hyperparameter's scale nor that
-    of F nor the rounding of a state at rest matters.
+    Compared with the effect beside the root ``x``, so that neither the hyperparameter's scale nor
+    that of F nor the rounding of a state at rest matters.
     """
     leaves, merge = floats.split(hparams)
     beside_key, direction_key = jax.random.split(key)
-    x = eq.x
     away = 0.1 * jnp.linalg.norm(x) / jnp.sqrt(x.size).astype(x.dtype)
     beside = x + away * jax.random.normal(beside_key, x.shape, x.dtype)
 
-    def seen(i: int, leaf: jax.Array, direct: jax.Array) -> jax.Array:
-        direction = jax.random.normal(jax.random.fold_in(direction_key, i), leaf.shape, leaf.dtype)
+    directions = [
+        jax.random.normal(jax.random.fold_in(direction_key, i), leaf.shape, leaf.dtype)
+        for i, leaf in enumerate(leaves)
+    ]
 
-        def effect(x: jax.Array) -> jax.Array:
-            def f(leaf: jax.Array) -> jax.Array:
-                return eq.f(x, merge([*leaves[:i], leaf, *leaves[i + 1 :]]))
+    def effects(x: jax.Array) -> jax.Array:
+        push = jax.linearize(lambda leaves: eq.f(x, merge(leaves)), leaves)[1]
 
-            return jnp.linalg.norm(jax.jvp(f, (leaf,), (direction,))[1])
+        def effect(i: jax.Array) -> jax.Array:
+            return jnp.linalg.norm(
+                push([jnp.where(i == j, d, 0) for j, d in enumerate(directions)])
+            )
 
-        return (effect(x) > 0.01 * effect(beside)) | jnp.any(direct != 0)
+        return jax.lax.map(effect, jnp.arange(len(leaves)))
 
-    found = [seen(i, leaf, d) for i, (leaf, d) in enumerate(zip(leaves, direct, strict=True))]
+    # One after the other: neither the program nor its memory grows with the number of leaves.
+    here, there = jax.lax.map(effects, jnp.stack([x, beside]))
+    moves = here > 0.01 * there
+    found = [moves[i] | jnp.any(d != 0) for i, d in enumerate(direct)]
     return jax.tree.map(lambda leaf: jnp.any(leaf != 0), floats.gradient_tree(hparams, found))
