@@ -82,13 +82,17 @@ def _rewritten_part(part: Any) -> Any:
 
 def _is_root(eqn: core.JaxprEqn) -> bool:
     """Whether an equation is a root of a real number, or a constant power with such a trap."""
-    out: Any = eqn.outvars[0].aval
-    if not jnp.issubdtype(out.dtype, jnp.floating):
-        return False
-    if eqn.primitive.name == "pow":
+    name = eqn.primitive.name
+    if name == "pow":
         exponent = eqn.invars[1]
-        return isinstance(exponent, core.Literal) and float(exponent.val) < 1
-    return eqn.primitive.name in ("sqrt", "rsqrt", "cbrt")
+        root = isinstance(exponent, core.Literal) and float(exponent.val) < 1
+    else:
+        root = name in ("sqrt", "rsqrt", "cbrt")
+    return root and _is_real(eqn.invars[0].aval)
+
+
+def _is_real(aval: Any) -> bool:
+    return bool(jnp.issubdtype(aval.dtype, jnp.floating))
 
 
 def _safe_root(eqn: core.JaxprEqn) -> Callable[..., chex.Array]:

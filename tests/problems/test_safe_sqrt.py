@@ -162,6 +162,16 @@ def test_roots_within_control_flow_are_found():
         assert result == (0.0 if fn is looped else 1.0)
 
 
+def test_what_has_no_root_is_left_alone():
+    def fn(x):
+        jax.debug.callback(lambda x: None, x)
+        return {"complex": jnp.sqrt(x + 0j), "key": jax.random.key(3), "none": None, "x": x**2.0}
+
+    out, expected = with_safe_sqrt(fn)(4.0), fn(4.0)
+    assert out["complex"] == 2.0 and out["x"] == 16.0 and out["none"] is None
+    assert jnp.array_equal(out["key"], expected["key"])
+
+
 def test_nothing_is_compiled_again_outside_of_jit(caplog):
     update = with_safe_sqrt(lambda x: jnp.linalg.norm(x) + 1.0)
     with jax.log_compiles():
