@@ -20,6 +20,7 @@ ARROWS = {
     "base": set(),
     "space": {"base"},
     "diagnostics": {"base"},
+    "links": {"base"},
     "networks": {"base"},
     "checkpointing": {"base"},
     "inner": {"base", "checkpointing"},
