@@ -4,7 +4,10 @@ from metahpo.hypergrad.es import es
 from metahpo.hypergrad.first_order import first_order
 from metahpo.hypergrad.forward import forward
 from metahpo.hypergrad.implicit import implicit, implicit_loss
+from metahpo.hypergrad.mixture import mixture
+from metahpo.hypergrad.nres import nres
 from metahpo.hypergrad.one_step import one_step
+from metahpo.hypergrad.pes import pes
 from metahpo.hypergrad.reptile import reptile
 from metahpo.hypergrad.reverse import reverse
 from metahpo.hypergrad.truncated import truncated
@@ -15,7 +18,10 @@ __all__ = [
     "forward",
     "implicit",
     "implicit_loss",
+    "mixture",
+    "nres",
     "one_step",
+    "pes",
     "reptile",
     "reverse",
     "truncated",

@@ -16,7 +16,8 @@ def check(name: str, pairs: int, sigma: float, least: int = 1) -> None:
         noun = "pair" if least == 1 else "pairs"
         raise ValueError(f"{name} needs at least {least} {noun}, got pairs={pairs}")
     if not 0 < sigma < float("inf"):
-        raise ValueError(f"sigma must be positive, got {sigma}")
+        rule = "positive and finite" if sigma > 0 else "positive"
+        raise ValueError(f"sigma must be {rule}, got {sigma}")
 
 
 def members(center: chex.Array, noise: chex.Array, sigma: float) -> chex.Array:

@@ -1,5 +1,6 @@
 """Truncation: exact over the whole training, and as wrong as is known where memory is long."""
 
+import closed_forms as forms
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,6 @@ import pytest
 
 import metahpo as mh
 from metahpo import hypergrad
-from metahpo.base import Problem
 
 KEY = jax.random.key(0)
 
@@ -19,27 +19,13 @@ def x64():
         yield
 
 
-def influence_balancing():
-    """Vicol et al. 2021, section 5.1: the recent influence of theta is against the older one."""
-    size = 23
-    a = 0.5 * (jnp.eye(size) + jnp.eye(size, k=1))
-    q = jnp.where(jnp.arange(size) < 10, 1.0, -1.0)
-    return Problem(
-        sample=lambda key: None,
-        init=lambda key, h, task: jnp.ones(size),
-        step=lambda key, h, task, s: a @ s + h["theta"] * q,
-        loss=lambda key, h, task, s: (s[0] - 1) ** 2 / 2,
-        describe=lambda task: jnp.zeros(0),
-    )
-
-
 # The steady state is s[0] = -6 theta, so at theta = 1/2 the loss is 8 and the gradient 24.
 WINDOWS = {1: -4.0, 5: -20.0, 10: -40.0, 20: -65.904, 40: -2.262, 100: 24.0}
 
 
 @pytest.mark.parametrize(("window", "expected"), WINDOWS.items())
 def test_influence_balancing_gives_the_known_wrong_gradients(window, expected):
-    estimator = hypergrad.truncated(influence_balancing(), steps=400, window=window)
+    estimator = hypergrad.truncated(forms.influence_balancing(), steps=400, window=window)
     estimate, _ = estimator.estimate(KEY, {"theta": jnp.array(0.5)}, None, ())
     np.testing.assert_allclose(estimate.loss, 8.0, rtol=1e-12)
     # The figures are known to three decimals.
@@ -47,7 +33,7 @@ def test_influence_balancing_gives_the_known_wrong_gradients(window, expected):
 
 
 def test_one_step_is_the_shortest_window():
-    estimate, _ = hypergrad.one_step(influence_balancing(), 400).estimate(
+    estimate, _ = hypergrad.one_step(forms.influence_balancing(), 400).estimate(
         KEY, {"theta": jnp.array(0.5)}, None, ()
     )
     np.testing.assert_allclose(estimate.grad["theta"], WINDOWS[1], rtol=1e-12)
@@ -71,7 +57,7 @@ def test_the_steps_before_the_window_use_the_keys_of_a_whole_training():
     def step(key, h, task, state):
         return 0.5 * state + h["x"] * jax.random.normal(key)
 
-    problem = influence_balancing()._replace(
+    problem = forms.influence_balancing()._replace(
         init=lambda key, h, task: jnp.zeros(()), step=step, loss=lambda key, h, task, s: s
     )
     hparams = {"x": jnp.array(1.0)}
@@ -83,4 +69,4 @@ def test_the_steps_before_the_window_use_the_keys_of_a_whole_training():
 @pytest.mark.parametrize("window", [0, -1, 1.5])
 def test_a_window_must_be_a_positive_whole_number(window):
     with pytest.raises(ValueError, match=f"window .* got {window}"):
-        hypergrad.truncated(influence_balancing(), 10, window)
+        hypergrad.truncated(forms.influence_balancing(), 10, window)
