@@ -122,8 +122,14 @@ def turns(
             call()
     start, found = time.perf_counter(), []
     while not found or (len(found) < effort.repeats and time.perf_counter() - start < effort.limit):
-        found.append([call() for call in calls])
+        found.append([rested(call) for call in calls])
     return [list(column) for column in zip(*found, strict=True)]
+
+
+def rested(call: Callable[[], float]) -> float:
+    """Calls once the threads of what ran before, which spin for a while, have gone to sleep."""
+    time.sleep(0.01)
+    return call()
 
 
 def count(variant: Variant, compiled: Any) -> float:
