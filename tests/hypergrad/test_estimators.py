@@ -48,7 +48,9 @@ ROWS = {
     "one_step": Row(
         hypergrad.one_step, functools.partial(forms.scalar_truncated, window=1), exact=False
     ),
-    "implicit": Row(hypergrad.implicit, forms.scalar_implicit, exact=False),
+    "implicit": Row(
+        lambda p, t: hypergrad.implicit(p, t, "cg"), forms.scalar_implicit, exact=False
+    ),
     "es": Row(
         lambda p, t: hypergrad.es(p, t, pairs=2000, sigma=1e-5),
         forms.scalar_exact,
@@ -67,7 +69,7 @@ ROWS = {
         for make in (hypergrad.pes, hypergrad.nres)
     },
     "mixture": Row(
-        lambda p, t: hypergrad.mixture(p, t, pairs=100, sigma=1e-5),
+        lambda p, t: hypergrad.mixture(p, t, pairs=100, sigma=1e-8),
         forms.scalar_exact,
         exact=False,
         unrolled=False,
