@@ -78,10 +78,15 @@ def _fewest_evaluations(steps: int, states: int) -> Plan:
     found = _search(steps, states)
     if found is not None:
         return found
-    needed = next(n for n in itertools.count(states + 1) if _search(steps, n) is not None)
     raise ValueError(
-        f"checkpoint={states} stored states cannot hold {steps} steps; {needed} is the least"
+        f"checkpoint={states} stored states cannot hold {steps} steps, "
+        f"{least_states(steps)} is the least"
     )
+
+
+def least_states(steps: int) -> int:
+    """The smallest number of stored states for which there is a plan."""
+    return next(states for states in itertools.count(1) if _search(steps, states) is not None)
 
 
 def _search(steps: int, states: int) -> Plan | None:
@@ -107,10 +112,10 @@ def _plans(steps: int, depth: int, block: int) -> Iterator[Plan]:
 def scan(body: Body, state: PyTree, xs: chex.Array, plan: Plan) -> tuple[PyTree, PyTree]:
     """``jax.lax.scan(body, state, xs)``, keeping what the plan says for reverse mode."""
     if not plan.levels:
-        return jax.lax.scan(_remat(body, policy=_keep), state, xs)
+        return jax.lax.scan(keep_products(body), state, xs)
     count = xs.shape[0] - plan.tail
     step = _remat(body)
-    block = functools.partial(jax.lax.scan, _remat(body, policy=_keep))
+    block = functools.partial(jax.lax.scan, keep_products(body))
     piece = step if plan.block == 1 else _remat(block)
     lengths = plan.levels if plan.block == 1 else (*plan.levels, plan.block)
     nested = xs[:count].reshape(*lengths, *xs.shape[1:])
@@ -140,10 +145,10 @@ MOVES = {"broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze
 CHEAP = ARITHMETIC | FUNCTIONS | ROOTS | LOGIC | CHOICES | MOVES
 
 
-def _keep(primitive: Any, *args: Any, **params: Any) -> bool:
-    """Whether ``"none"`` keeps an intermediate value: not if it is elementwise in others.
+def keep_products(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """``fn``, of which reverse mode keeps every intermediate value that is not elementwise.
 
-    Memory traffic, not arithmetic, bounds a loop that keeps everything: an MLP's activations and
-    their derivatives follow from its matrix products.
+    Memory traffic, not arithmetic, bounds a loop that keeps everything, and an MLP's activations
+    and their derivatives follow from its matrix products.
     """
-    return primitive.name not in CHEAP
+    return _remat(fn, policy=lambda primitive, *_, **__: primitive.name not in CHEAP)

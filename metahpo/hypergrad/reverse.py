@@ -1,34 +1,45 @@
 """The exact hypergradient by reverse mode through the unrolled training."""
 
-import jax
-
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
-from metahpo.diagnostics import gradient_info, no_memory
-from metahpo.hypergrad import floats
-from metahpo.checkpointing import MODES
-from metahpo.inner import outer_loss, unroll
+from metahpo.checkpointing import Checkpoint
+from metahpo.diagnostics import no_memory
+from metahpo.hypergrad import memory
+from metahpo.hypergrad.unrolled import estimate_unrolled
+from metahpo.inner import advance, keys, scalar_loss
 
-STORED_STATES_BYTES = 2**30
-"""``checkpoint="auto"`` stores every state while all of them fit into this many bytes."""
+MEMORY_BUDGET = 2**30
+"""Bytes that ``checkpoint="auto"`` may use when no ``memory_budget`` is given."""
 
 
-def reverse(problem: Problem, steps: int, checkpoint: str = "auto") -> Estimator:
+def reverse(
+    problem: Problem,
+    steps: int,
+    checkpoint: Checkpoint = "auto",
+    memory_budget: int | None = None,
+) -> Estimator:
     """Backpropagation through ``steps`` inner updates (Maclaurin et al. 2015; Franceschi 2017).
 
     Args:
         problem: the training process.
         steps: number of inner updates, at least 0.
-        checkpoint: ``"none" | "step" | "sqrt"`` as in ``inner.unroll``; ``"auto"`` is ``"step"``
-            while all states fit into 1 GiB and ``"sqrt"`` above.
+        checkpoint: ``"none" | "step" | "sqrt"`` or a number of stored states, as in
+            ``inner.unroll``; ``"auto"`` is the fastest that fits into ``memory_budget``.
+        memory_budget: bytes of temporary memory for one estimate, for ``"auto"`` alone; 1 GiB by
+            default.  Under ``vmap`` every member has the budget.
 
     Returns:
         An Estimator without a memory.  Cost: about 3, 4 and 5 trainings for ``"none"``,
-        ``"step"`` and ``"sqrt"``.  ``info``: ``state`` (final training state), ``grad_norm``,
-        ``finite``.
+        ``"step"`` and ``"sqrt"``, and one more for every further level of nested loops.  ``info``:
+        ``state`` (final training state); ``grad_norm``; ``finite``; ``zero_grad``;
+        ``explosion_exponent`` f[], the logarithm per step of how much the gradient with respect to
+        the state grew on its way back, and ``exploding`` bool[], whether it grew more than a
+        thousandfold in all: such a gradient is exact and yet of little use for descent, and
+        ``es``, ``pes`` or ``truncated`` are worth a try.
 
     Raises:
-        ValueError: if ``steps`` is negative or ``checkpoint`` unknown; when called, if no
-            hyperparameter is a float.
+        ValueError: if ``steps`` is negative, ``checkpoint`` unknown or too few states, or
+            ``memory_budget`` not positive; when called, if no hyperparameter is a float or
+            ``memory_budget`` too small for any plan.
 
     Example:
         >>> import jax, jax.numpy as jnp, metahpo as mh
@@ -38,20 +49,29 @@ def reverse(problem: Problem, steps: int, checkpoint: str = "auto") -> Estimator
         >>> float(estimate.grad["x"])
         6.0
     """
-    if checkpoint not in (*MODES, "auto"):
-        raise ValueError(f"checkpoint must be one of {(*MODES, 'auto')}, got {checkpoint!r}")
-    unroll(problem, steps)  # refuses wrong steps now rather than inside the trace
+    if memory_budget is not None and memory_budget <= 0:
+        raise ValueError(f"memory_budget must be a positive number of bytes, got {memory_budget}")
+    if memory_budget is not None and checkpoint != "auto":
+        raise ValueError(f"memory_budget needs checkpoint='auto', got checkpoint={checkpoint!r}")
+    # Refuses wrong steps and checkpoints now rather than inside the trace.
+    advance(problem, steps, "none" if checkpoint == "auto" else checkpoint)
 
-    def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
-        mode = _fitting_mode(problem, steps, key, hparams, task)
-        loss = outer_loss(problem, steps, mode if checkpoint == "auto" else checkpoint)
-        (value, state), grad = floats.value_and_grad(lambda h: loss(key, h, task))(hparams)
-        return Estimate(value, grad, {"state": state, **gradient_info(value, grad)}), memory
+    def estimate(
+        key: Key, hparams: HParams, task: Task, nothing: PyTree
+    ) -> tuple[Estimate, PyTree]:
+        init_key, step_key, loss_key = keys(key)
+        mode = checkpoint
+        if mode == "auto":
+            budget = MEMORY_BUDGET if memory_budget is None else memory_budget
+            mode = memory.fastest(problem, steps, budget, key, hparams, task)
+        train = advance(problem, steps, mode)
+        result = estimate_unrolled(
+            hparams,
+            lambda h: problem.init(init_key, h, task),
+            lambda h, state: train(step_key, h, task, state, 0),
+            lambda h, state: scalar_loss(problem, loss_key, h, task, state),
+            steps,
+        )
+        return result, nothing
 
     return Estimator(no_memory, estimate)
-
-
-def _fitting_mode(problem: Problem, steps: int, key: Key, hparams: HParams, task: Task) -> str:
-    state = jax.eval_shape(problem.init, key, hparams, task)
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    return "step" if size * steps <= STORED_STATES_BYTES else "sqrt"

@@ -66,6 +66,37 @@ def test_the_steps_before_the_window_use_the_keys_of_a_whole_training():
     np.testing.assert_allclose(some.loss, exact, rtol=1e-12)
 
 
+def test_without_burn_in_the_windows_follow_one_another_and_begin_anew():
+    problem = forms.influence_balancing()
+    estimator = hypergrad.truncated(problem, 20, window=10, burn_in=False)
+    hparams = {"theta": jnp.array(0.5)}
+    training = estimator.init(KEY, hparams, None)
+    grads = []
+    for key in jax.random.split(KEY, 4):
+        estimate, training = jax.jit(estimator.estimate)(key, hparams, None, training)
+        grads.append(float(estimate.grad["theta"]))
+    # Each window's gradient is that of a truncated training which ends there.
+    for grad, steps in zip(grads, [10, 20, 10, 20], strict=True):
+        whole, _ = hypergrad.truncated(problem, steps, 10).estimate(KEY, hparams, None, ())
+        np.testing.assert_allclose(grad, whole.grad["theta"], rtol=1e-12)
+
+
+def test_descent_with_windows_goes_the_wrong_way():
+    """Vicol et al. 2021, figure 4: from 1/2 away from the optimum at -1/6."""
+    estimator = hypergrad.truncated(forms.influence_balancing(), 10**6, 40, burn_in=False)
+
+    def round_(carry, key):
+        hparams, training = carry
+        estimate, training = estimator.estimate(key, hparams, None, training)
+        hparams = jax.tree.map(lambda h, g: h - 1e-4 * g, hparams, estimate.grad)
+        return (hparams, training), hparams["theta"]
+
+    hparams = {"theta": jnp.array(0.5)}
+    start = (hparams, estimator.init(KEY, hparams, None))
+    _, path = jax.jit(lambda keys: jax.lax.scan(round_, start, keys))(jax.random.split(KEY, 2000))
+    assert path[-1] > 0.5 and (6 * path[-1] + 1) ** 2 / 2 > 8.0
+
+
 @pytest.mark.parametrize("window", [0, -1, 1.5])
 def test_a_window_must_be_a_positive_whole_number(window):
     with pytest.raises(ValueError, match=f"window .* got {window}"):

@@ -1,0 +1,71 @@
+"""What the estimators that differentiate an unrolled training share."""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from metahpo.base import Estimate, HParams, PyTree, State
+from metahpo.diagnostics import gradient_info
+from metahpo.hypergrad import floats
+
+EXPLODING = 1e3
+"""A gradient that grew more than this many times through a training is called exploding."""
+
+
+def estimate_unrolled(
+    hparams: HParams,
+    start: Callable[[HParams], State],
+    train: Callable[[HParams, State], State],
+    loss: Callable[[HParams, State], chex.Array],
+    steps: int,
+) -> Estimate:
+    """The gradient of ``loss(h, train(h, start(h)))``, and how it grew through ``train``.
+
+    Zeros that are added to the state before and after training have the state's gradient there,
+    which reverse mode computes anyway.
+    """
+    leaves, merge = floats.split(hparams)
+    zeros = [
+        jnp.zeros(leaf.shape, leaf.dtype)
+        for leaf in jax.tree.leaves(jax.eval_shape(start, hparams))
+        if floats.is_float(leaf)
+    ]
+
+    def run(
+        leaves: floats.Floats, before: floats.Floats, after: floats.Floats
+    ) -> tuple[chex.Array, State]:
+        hparams = merge(leaves)
+        state = _add(train(hparams, _add(start(hparams), before)), after)
+        return loss(hparams, state), state
+
+    everything = jax.value_and_grad(run, argnums=(0, 1, 2), has_aux=True)
+    (value, state), (grads, first, last) = everything(leaves, zeros, zeros)
+    grad = floats.gradient_tree(hparams, grads)
+    growth = explosion_info(optax.tree.norm(first), optax.tree.norm(last), steps)
+    return Estimate(value, grad, {"state": state, **gradient_info(value, grad), **growth})
+
+
+def explosion_info(first: chex.Array, last: chex.Array, steps: int) -> dict[str, PyTree]:
+    """``explosion_exponent`` f[] and ``exploding`` bool[] from the norms of the state's gradient.
+
+    The exponent is ``log(first / last) / steps``: a Lyapunov exponent of the training at finite
+    time, as the loss sees it (Metz et al. 2021, section 3).
+    """
+    first, last = jnp.asarray(first), jnp.asarray(last)
+    growth = jnp.where(first == last, 0.0, jnp.log(first) - jnp.log(last))  # 0 for 0 / 0
+    return jax.lax.stop_gradient(
+        {
+            "explosion_exponent": growth / max(steps, 1),
+            "exploding": ~(growth <= jnp.log(EXPLODING)),  # also where it is not a number
+        }
+    )
+
+
+def _add(state: State, floats_: floats.Floats) -> State:
+    given = iter(floats_)
+    return jax.tree.map(
+        lambda leaf: leaf + next(given) if floats.is_float(jnp.asarray(leaf)) else leaf, state
+    )
