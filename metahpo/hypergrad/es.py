@@ -1,15 +1,21 @@
 """Antithetic evolution strategies: a hypergradient from losses alone."""
 
-import jax
+from collections.abc import Callable
 
-from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
+import chex
+import jax
+import jax.numpy as jnp
+
+from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
 from metahpo.diagnostics import no_memory
 from metahpo.hypergrad import antithetic, floats
 from metahpo.hypergrad.antithetic import over_members
-from metahpo.inner import outer_loss
+from metahpo.inner import advance, keys, outer_loss, scalar_loss
 
 
-def es(problem: Problem, steps: int, pairs: int, sigma: float) -> Estimator:
+def es(
+    problem: Problem, steps: int, pairs: int, sigma: float, *, window: int | None = None
+) -> Estimator:
     """The gradient of the loss smoothed by a Gaussian (Salimans et al. 2017, section 2).
 
     With directions ``e_i ~ N(0, I)`` over the floats of the hyperparameters,
@@ -26,6 +32,9 @@ def es(problem: Problem, steps: int, pairs: int, sigma: float) -> Estimator:
         pairs: number of antithetic pairs, at least 1; the cost is ``2 pairs`` trainings.
         sigma: standard deviation of the perturbation, positive, in the units of the
             hyperparameters: put them on comparable scales, such as logarithms, first.
+        window: takes the sum of the losses after every so many updates, and after the last one,
+            in place of the loss after the last one alone: what ``pes`` and ``nres`` estimate in
+            parts, with ``losses="window"``, or with ``losses="step"`` if it is 1.
 
     Returns:
         An Estimator without a memory, whose loss is the mean over all members.  ``info``:
@@ -33,8 +42,8 @@ def es(problem: Problem, steps: int, pairs: int, sigma: float) -> Estimator:
         infinite for a single pair, which says nothing about it), ``grad_norm``, ``finite``.
 
     Raises:
-        ValueError: if ``steps`` is negative, ``pairs < 1`` or ``sigma <= 0``; when called, if no
-            hyperparameter is a float.
+        ValueError: if ``steps`` is negative, ``pairs < 1``, ``sigma <= 0`` or ``window < 1``;
+            when called, if no hyperparameter is a float.
 
     Example:
         >>> import jax, jax.numpy as jnp, metahpo as mh
@@ -45,7 +54,7 @@ def es(problem: Problem, steps: int, pairs: int, sigma: float) -> Estimator:
         True
     """
     antithetic.check("es", pairs, sigma)
-    loss = outer_loss(problem, steps)
+    loss = _loss(problem, steps, window)
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
         flat, merge, gradient_tree = floats.ravel(hparams)
@@ -53,7 +62,7 @@ def es(problem: Problem, steps: int, pairs: int, sigma: float) -> Estimator:
         noise = jax.random.normal(noise_key, (pairs, flat.size), flat.dtype)
 
         def member(train_key: Key, point: jax.Array) -> jax.Array:
-            return loss(train_key, merge(point), task)[0]
+            return loss(train_key, merge(point), task)
 
         points = antithetic.members(flat, noise, sigma)
         losses = over_members(member, shared=1)(jax.random.split(train_key, pairs), points)
@@ -61,3 +70,36 @@ def es(problem: Problem, steps: int, pairs: int, sigma: float) -> Estimator:
         return antithetic.summary(losses, samples, gradient_tree), memory
 
     return Estimator(no_memory, estimate)
+
+
+def _loss(
+    problem: Problem, steps: int, window: int | None
+) -> Callable[[Key, HParams, Task], jax.Array]:
+    """The outer loss, or the sum of those at the ends of all windows."""
+    last = outer_loss(problem, steps)
+    if window is None:
+        return lambda key, hparams, task: last(key, hparams, task)[0]
+    if window != int(window) or window < 1:
+        raise ValueError(f"window must be a whole number of at least 1, got {window}")
+    count, rest = divmod(steps, window)
+    whole, shorter = advance(problem, window), advance(problem, rest)
+
+    def run(key: Key, hparams: HParams, task: Task) -> jax.Array:
+        init_key, step_key, loss_key = keys(key)
+
+        def loss(state: State, updates: chex.Numeric) -> jax.Array:
+            key = jax.random.fold_in(loss_key, updates)
+            return scalar_loss(problem, key, hparams, task, state)
+
+        def body(state: State, start: jax.Array) -> tuple[State, jax.Array]:
+            state = whole(step_key, hparams, task, state, start)
+            return state, loss(state, start + window)
+
+        starts = window * jnp.arange(count)
+        state, losses = jax.lax.scan(body, problem.init(init_key, hparams, task), starts)
+        if rest or not steps:
+            state = shorter(step_key, hparams, task, state, count * window)
+            return losses.sum() + loss(state, steps)
+        return losses.sum()
+
+    return run

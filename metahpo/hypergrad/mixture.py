@@ -27,9 +27,10 @@ def mixture(
     result is that of ``es``.  The losses must be finite nevertheless.
 
     *Bias.*  The weights come from the samples that they weight, so that where the two are skewed
-    the mean of the mixture is off by an amount of order ``1 / pairs`` of the standard deviation;
-    it vanishes for symmetric samples.  ``standard_error`` takes the weights as given, but accounts
-    for the correlation between the two, which share their noise.
+    the mean of the mixture is off by order ``1 / pairs`` of one pair's standard deviation, below
+    the error of order ``1 / sqrt(pairs)``: for ``x^3`` at ``x = sigma = 1``, whose gradient is 6,
+    by -0.29 with 8 pairs and by -0.02 with 128.  ``standard_error`` takes the weights as given,
+    but accounts for the correlation between the two, which share their noise.
 
     Args:
         problem: the training process, differentiable.

@@ -1,5 +1,6 @@
 """Antithetic evolution strategies as an estimator: unbiased, and honest about its error."""
 
+import closed_forms as forms
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,12 +82,34 @@ def test_a_loss_without_derivatives_will_do():
     assert abs(estimate.grad["x"][0] - 1.0) < 4 * error < 0.2
 
 
+@pytest.mark.parametrize(("steps", "window"), [(65, 20), (12, 1), (5, 8)])
+def test_windows_sum_the_losses_at_their_ends(steps, window):
+    """At a tiny sigma every member's loss is the unperturbed one: no noise is in the way."""
+    problem, theta = forms.influence_balancing(), jnp.array(0.5)
+    estimator = mh.hypergrad.es(problem, steps, pairs=1, sigma=1e-13, window=window)
+    run = jax.jit(lambda: estimator.estimate(KEY, {"theta": theta}, None, ())[0].loss)
+    count = -(-steps // window)
+    thetas = {"theta": jnp.full(count, theta)}
+    expected = forms.window_losses(problem, steps, window, "window", thetas)
+    np.testing.assert_allclose(run(), jnp.sum(expected), rtol=1e-9)
+
+
+def test_windows_have_the_derivative_of_the_sum():
+    problem = forms.influence_balancing()
+    estimator = mh.hypergrad.es(problem, 65, pairs=4000, sigma=2.0, window=20)
+    estimate = jax.jit(lambda: estimator.estimate(KEY, {"theta": jnp.array(0.5)}, None, ())[0])()
+    expected = forms.window_influences(problem, 65, 20, "window", 0.5).sum()
+    error = estimate.info["standard_error"]["theta"]
+    assert abs(estimate.grad["theta"] - expected) < 4 * error < 0.1 * expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"pairs": 0, "sigma": 0.1}, "at least 1 pair, got pairs=0"),
         ({"pairs": 1, "sigma": 0.0}, "sigma must be positive, got 0.0"),
         ({"pairs": 1, "sigma": float("nan")}, "sigma must be positive, got nan"),
+        ({"pairs": 1, "sigma": 0.1, "window": 0}, "window must be a whole number .*, got 0"),
     ],
 )
 def test_refuses_bad_arguments(arguments, message):
