@@ -1,5 +1,9 @@
-"""Learned update rules; with their weights given, each is an optax.GradientTransformation."""
+"""Learned update rules and rates; each is, or makes, an optax.GradientTransformation."""
 
+from metahpo.learned_optimizers.hypergradient_descent import (
+    HypergradientDescentState,
+    hypergradient_descent,
+)
 from metahpo.learned_optimizers.per_parameter_mlp import (
     RuleState,
     RuleWeights,
@@ -7,4 +11,11 @@ from metahpo.learned_optimizers.per_parameter_mlp import (
     per_parameter_mlp,
 )
 
-__all__ = ["RuleState", "RuleWeights", "UpdateRule", "per_parameter_mlp"]
+__all__ = [
+    "HypergradientDescentState",
+    "RuleState",
+    "RuleWeights",
+    "UpdateRule",
+    "hypergradient_descent",
+    "per_parameter_mlp",
+]
