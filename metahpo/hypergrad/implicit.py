@@ -31,7 +31,7 @@ def implicit(
 
     Training is not differentiated.  Its result counts as the root ``x`` of ``F(x, hparams) = 0``,
     and with ``A = dF/dx`` and the outer loss L, ``grad = dL/dh - (dF/dh)' u`` where
-    ``A' u = dL/dx`` (Lorraine et al. 2020, eq. 3).  Memory and time of the backward pass do not
+    ``A' u = dL/dx`` (Lorraine et al. 2020, theorem 1).  Memory and time of the backward pass do not
     grow with ``steps``; A is never formed, but by ``"dense"``.  There are two equations:
 
     * without ``inner_loss``, the fixed point of the step: ``F = state - step(key, h, task, state)``
@@ -62,6 +62,7 @@ def implicit(
 
     Returns:
         An Estimator without a memory.  ``info``: ``state`` (trained), ``grad_norm``, ``finite``,
+        ``zero_grad``,
 
         * ``stationarity`` f[]: ``|A^-1 F| / |x|``, the length of one more Newton step relative to
           x; about the relative distance to the root, whatever the scale and conditioning.
@@ -224,7 +225,8 @@ def _sees(eq: Equation, x: jax.Array, hparams: HParams, direct: floats.Floats, k
     leaves, merge = floats.split(hparams)
     beside_key, direction_key = jax.random.split(key)
     away = 0.1 * jnp.linalg.norm(x) / jnp.sqrt(x.size).astype(x.dtype)
-    beside = x + away * jax.random.normal(beside_key, x.shape, x.dtype)
+    # Upwards, so that what must not be negative (averages of squares) stays so.
+    beside = x + away * jnp.abs(jax.random.normal(beside_key, x.shape, x.dtype))
 
     directions = [
         jax.random.normal(jax.random.fold_in(direction_key, i), leaf.shape, leaf.dtype)
@@ -243,6 +245,6 @@ def _sees(eq: Equation, x: jax.Array, hparams: HParams, direct: floats.Floats, k
 
     # One after the other: neither the program nor its memory grows with the number of leaves.
     here, there = jax.lax.map(effects, jnp.stack([x, beside]))
-    moves = here > 0.01 * there
+    moves = ~(here <= 0.01 * there)
     found = [moves[i] | jnp.any(d != 0) for i, d in enumerate(direct)]
     return jax.tree.map(lambda leaf: jnp.any(leaf != 0), floats.gradient_tree(hparams, found))

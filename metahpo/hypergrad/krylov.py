@@ -114,9 +114,10 @@ def gmres(
     iterations: int = 500,
     restart: int = 30,
 ) -> Raw:
-    """Restarted GMRES for any A (Saad & Schultz 1986); keeps ``restart + 1`` vectors.
+    """Restarted GMRES for any A (Saad & Schultz 1986).
 
-    Without a restart (``restart >= n``) it ends within ``n`` products.
+    Keeps a basis of ``restart + 1`` vectors, in about twice that memory.  Without a restart
+    (``restart >= n``) it ends within ``n`` products.
     """
     del key
     size = min(restart, b.size)

@@ -174,8 +174,7 @@ def test_an_unconverged_training_is_flagged_and_a_converged_one_is_not(stationar
     assert all(e.info["residual"] < 1e-10 and e.info["finite"] for e in estimates)
 
 
-@pytest.mark.parametrize("solver", ["gmres", "cg"])
-def test_stationarity_is_the_distance_to_the_root_at_any_rate_and_scale(solver):
+def test_stationarity_is_the_distance_to_the_root_at_any_rate_and_scale():
     ridge = forms.ridge()
     x, y, _ = forms.ridge_data()
     root = jnp.linalg.solve(x.T @ x / len(y) + jnp.eye(4), x.T @ y / len(y))
@@ -187,7 +186,7 @@ def test_stationarity_is_the_distance_to_the_root_at_any_rate_and_scale(solver):
                 w - rate * jax.grad(forms.ridge_inner, 2)(h, task, w / scale)
             ),
         )
-        estimator = hypergrad.implicit(problem, 0, solver)
+        estimator = hypergrad.implicit(problem, 0, "cg")
         return estimator.estimate(KEY, {"log_l2": jnp.array(0.0)}, None, ())[0]
 
     rates, scales = jnp.array([1e-6, 0.5, 0.5]), jnp.array([1.0, 1e-6, 1e6])
