@@ -12,7 +12,6 @@ import pytest
 import metahpo as mh
 from metahpo import hypergrad
 from metahpo.hypergrad.linear_solvers import SOLVERS
-from metahpo.hypergrad.root import solver_key
 
 KEY = jax.random.key(3)
 # In so small a space Nyström's columns are all there are, and its regulariser can be tiny.
@@ -263,11 +262,6 @@ def test_the_fixed_point_is_that_of_the_next_steps_key_and_noise_is_flagged():
     noise = jax.random.normal(jax.random.fold_in(mh.inner.keys(KEY).steps, 60))
     np.testing.assert_allclose(estimate.grad["x"], noise, rtol=1e-12)
     assert not estimate.info["converged"] and estimate.info["stationarity"] > 0.01
-
-
-def test_the_solvers_key_is_none_that_training_uses():
-    used = [*jax.random.split(KEY, 3), KEY, *jax.random.split(KEY, 9)]
-    assert all(jnp.any(solver_key(KEY) != key) for key in used)
 
 
 def test_parameters_are_found_anywhere_in_the_state():
