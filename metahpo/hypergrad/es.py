@@ -39,7 +39,8 @@ def es(
     Returns:
         An Estimator without a memory, whose loss is the mean over all members.  ``info``:
         ``standard_error`` of every coordinate of the gradient (a pytree like the hyperparameters;
-        infinite for a single pair, which says nothing about it), ``grad_norm``, ``finite``.
+        infinite for a single pair, which says nothing about it), ``grad_norm``, ``finite``,
+        ``zero_grad``.
 
     Raises:
         ValueError: if ``steps`` is negative, ``pairs < 1``, ``sigma <= 0`` or ``window < 1``;
