@@ -24,6 +24,7 @@ from metahpo.base import (
     Strategy,
     TaskFamily,
 )
+from metahpo.mixed_mode import mixed_gradient
 from metahpo.run import meta_train, minimize, search
 from metahpo.space import Choice, Float, Int
 
@@ -48,6 +49,7 @@ __all__ = [
     "meta",
     "meta_train",
     "minimize",
+    "mixed_gradient",
     "problems",
     "report",
     "rl",

@@ -21,6 +21,7 @@ ARROWS = {
     "space": {"base"},
     "diagnostics": {"base"},
     "links": {"base"},
+    "mixed_mode": {"base"},
     "networks": {"base"},
     "checkpointing": {"base"},
     "inner": {"base", "checkpointing"},

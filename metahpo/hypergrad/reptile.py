@@ -32,7 +32,8 @@ def reptile(problem: Problem, steps: int) -> Estimator:
 
     Returns:
         An Estimator without a memory.  ``info``: ``state`` (final training state),
-        ``sees`` (a pytree of bool[] like the hyperparameters), ``grad_norm``, ``finite``, ``zero_grad``.
+        ``sees`` (a pytree of bool[] like the hyperparameters), ``grad_norm``, ``finite``,
+        ``zero_grad``.
 
     Raises:
         ValueError: if ``steps`` is negative; when called, if no hyperparameter is a float.

@@ -23,6 +23,7 @@ def training(
     optimizer: Callable[[HParams], optax.GradientTransformation],
     configure: Callable[[HParams], TaskFamily] | None = None,
     minibatch: Callable[[Key, Task], Task] | None = None,
+    gradient: Callable[..., Callable[[Params], Params]] = jax.grad,
 ) -> Problem:
     """Training of a family's model on the support set, judged on the query set.
 
@@ -34,6 +35,8 @@ def training(
             its ``init`` and ``loss`` replace the family's.  Called inside the traced function.
         minibatch: ``(key, task) -> task``, the part of the task that one step sees; all of it by
             default.
+        gradient: ``(loss) -> (params) -> gradient`` of the support loss; ``mh.mixed_gradient``
+            saves memory in hypergradients of deep networks.
 
     Returns:
         A Problem whose state is a ``TrainState`` and whose outer loss is the query loss.  The
@@ -59,7 +62,7 @@ def training(
 
     def step(key: Key, hparams: HParams, task: Task, state: TrainState) -> TrainState:
         batch = task if minibatch is None else minibatch(key, task)
-        grads = jax.grad(model(hparams).loss)(state.params, batch, "support")
+        grads = gradient(lambda p: model(hparams).loss(p, batch, "support"))(state.params)
         update = with_safe_sqrt(optimizer(hparams).update)
         updates, opt_state = update(grads, state.opt_state, state.params)
         return TrainState(optax.apply_updates(state.params, updates), opt_state)
