@@ -14,6 +14,7 @@ import pytest
 import metahpo as mh
 from benchmarks import _flops, _peers, _reference, _regression, _variants
 from benchmarks._variants import Effort
+from benchmarks.all import topics
 
 ROOT = Path(__file__).parents[2]
 QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -61,6 +62,11 @@ def test_a_gradient_costs_more_operations_than_training_and_less_than_six(run):
 def test_rivals_alone_are_compared_with_ours(run):
     compared = {name for name, metric in run[0] if metric == "seconds_by_ours"}
     assert compared and all("plain JAX" in name for name in compared)
+
+
+def test_what_benchmarks_share_is_no_topic():
+    assert "hypergrad" in topics() and not any(name.startswith("_") for name in topics())
+    assert "peers" not in topics()
 
 
 @pytest.mark.parametrize("steps", [1, 7])
