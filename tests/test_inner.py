@@ -96,13 +96,15 @@ def transformations() -> dict[str, Callable]:
     point = jax.tree.map(jnp.asarray, HPARAMS)
     direction = {"rate": jnp.array(1.0), "speed": jnp.array([0.3, -2.0])}
     batch = {"rate": jnp.array([0.1, 0.3]), "speed": jnp.ones((2, 2))}
-    return {
-        "jvp": lambda f: jax.jvp(f, (point,), (direction,)),
-        "vmap": lambda f: jax.vmap(f)(batch),
-        "vmap of grad": lambda f: jax.vmap(jax.grad(f))(batch),
-        "grad of grad": lambda f: jax.grad(lambda h: jax.grad(f)(h)["rate"])(point),
-        "forward over reverse": lambda f: jax.jvp(jax.grad(f), (point,), (direction,)),
+    rate = lambda f: lambda h: jax.grad(f)(h)["rate"]  # noqa: E731
+    alone = {
+        "jvp": lambda f: lambda h: jax.jvp(f, (h,), (direction,)),
+        "grad": jax.grad,
+        "grad of grad": lambda f: jax.grad(rate(f)),
+        "forward over reverse": lambda f: lambda h: jax.jvp(jax.grad(f), (h,), (direction,)),
     }
+    over = {f"vmap of {name}": lambda f, t=t: jax.vmap(t(f))(batch) for name, t in alone.items()}
+    return over | {name: lambda f, t=t: t(f)(point) for name, t in alone.items()}
 
 
 def test_every_transformation_of_a_checkpointed_loop_equals_the_plain_one():

@@ -1,6 +1,5 @@
 """How much memory reverse mode through a training needs, and the fastest plan within a budget."""
 
-import math
 from collections.abc import Callable
 
 import jax
@@ -73,7 +72,12 @@ def residuals(fn: Callable[[HParams, State], PyTree], hparams: HParams, state: S
 
         return jax.tree.leaves(jax.vjp(of_floats, leaves)[1])
 
-    jaxpr = jax.make_jaxpr(kept)(hparams, state).jaxpr
+    closed, shapes = jax.make_jaxpr(kept, return_shape=True)(hparams, state)
+    jaxpr = closed.jaxpr
     free = {*jaxpr.invars[: len(jax.tree.leaves(hparams))], *jaxpr.constvars}
-    found = {var for var in jaxpr.outvars if isinstance(var, jax.extend.core.Var)} - free
-    return sum(math.prod(var.aval.shape) * var.aval.dtype.itemsize for var in found)
+    found = {
+        variable: size(shape)  # a value that is kept twice is stored once
+        for variable, shape in zip(jaxpr.outvars, shapes, strict=True)
+        if isinstance(variable, jax.extend.core.Var) and variable not in free
+    }
+    return sum(found.values())
