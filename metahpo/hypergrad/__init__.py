@@ -10,6 +10,8 @@ from metahpo.hypergrad.one_step import one_step
 from metahpo.hypergrad.pes import pes
 from metahpo.hypergrad.reptile import reptile
 from metahpo.hypergrad.reverse import reverse
+from metahpo.hypergrad.saba import saba
+from metahpo.hypergrad.soba import soba
 from metahpo.hypergrad.truncated import truncated
 
 __all__ = [
@@ -24,5 +26,7 @@ __all__ = [
     "pes",
     "reptile",
     "reverse",
+    "saba",
+    "soba",
     "truncated",
 ]
