@@ -27,3 +27,11 @@ def no_memory(key: Key, hparams: HParams, task: Task) -> tuple[()]:
     """The ``init`` of every estimator that keeps nothing from one estimate to the next."""
     del key, hparams, task
     return ()
+
+
+def standard_error(samples: chex.Array) -> chex.Array:
+    """Of the mean over the leading axis; infinite for a single sample, which does not tell."""
+    count = samples.shape[0]
+    if count == 1:
+        return jnp.full(samples.shape[1:], jnp.inf, samples.dtype)
+    return jnp.std(samples, axis=0, ddof=1) / jnp.sqrt(count).astype(samples.dtype)

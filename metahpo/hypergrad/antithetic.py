@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metahpo.base import Estimate, HParams
-from metahpo.diagnostics import gradient_info
+from metahpo.diagnostics import gradient_info, standard_error
 
 
 def check(name: str, pairs: int, sigma: float, least: int = 1) -> None:
@@ -34,14 +34,6 @@ def slopes(noise: chex.Array, losses: chex.Array, sigma: float) -> chex.Array:
     """
     along = (losses[:, 0] - losses[:, 1]) / (2 * sigma)
     return noise * along.astype(noise.dtype)[:, None]
-
-
-def standard_error(samples: chex.Array) -> chex.Array:
-    """Of the mean over the leading axis; infinite for a single sample, which does not tell."""
-    count = samples.shape[0]
-    if count == 1:
-        return jnp.full(samples.shape[1:], jnp.inf, samples.dtype)
-    return jnp.std(samples, axis=0, ddof=1) / jnp.sqrt(count).astype(samples.dtype)
 
 
 def summary(

@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
-from metahpo.diagnostics import gradient_info, no_memory
+from metahpo.diagnostics import gradient_info, no_memory, standard_error
 from metahpo.hypergrad import floats
-from metahpo.hypergrad.antithetic import standard_error
 from metahpo.inner import outer_loss
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
 from metahpo.checkpointing import Checkpoint
-from metahpo.diagnostics import no_memory
+from metahpo.diagnostics import no_memory, standard_error
 from metahpo.hypergrad import antithetic, floats
 from metahpo.hypergrad.antithetic import over_members
 from metahpo.inner import outer_loss
@@ -73,7 +73,7 @@ def mixture(
         points = antithetic.members(flat, noise, sigma)
         losses, grads = over_members(member, shared=1)(jax.random.split(train_key, pairs), points)
         by_grads, by_losses = grads.mean(axis=1), antithetic.slopes(noise, losses, sigma)
-        variances = [antithetic.standard_error(x) ** 2 for x in (by_grads, by_losses)]
+        variances = [standard_error(x) ** 2 for x in (by_grads, by_losses)]
         weight = _weight(*variances)
         # Where the weight is 0 the gradient may be anything, and 0 times NaN is NaN.
         mixed = jnp.where(weight > 0, weight * by_grads, 0) + (1 - weight) * by_losses

@@ -40,8 +40,7 @@ def truncated(
     With burn-in the window is the end of a whole training: the steps before are run forward only,
     and the state after them counts as a constant.  Without, every estimate is one window that goes
     on from where the last ended, judged at its own end, and a new training begins after ``steps``
-    updates: as cheap as the window, for ``meta_train`` over long trainings.  The last window of a
-    training is as long as the others, so it may end later than ``steps``.
+    updates: as cheap as the window, for ``meta_train`` over long trainings.
 
     Memory and backward time are those of the window.  The estimate is *biased*: it misses what a
     hyperparameter did before the window, and where that is not forgotten within the window it can
@@ -62,8 +61,9 @@ def truncated(
         ``info``: that of ``reverse``, for the window.
 
     Raises:
-        ValueError: if ``steps`` is negative, ``window < 1`` or ``checkpoint`` unknown; when
-            called, if no hyperparameter is a float.
+        ValueError: if ``steps`` is negative, ``window < 1``, ``checkpoint`` unknown, or ``window``
+            does not divide ``steps`` though there is no burn-in; when called, if no hyperparameter
+            is a float.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax, metahpo as mh
@@ -77,6 +77,10 @@ def truncated(
     """
     if window != int(window) or window < 1:
         raise ValueError(f"window must be a whole number of at least 1, got {window}")
+    if not burn_in and steps % window:
+        raise ValueError(
+            f"without burn-in the window must divide steps, got window={window} and steps={steps}"
+        )
     advance(problem, steps)  # refuses wrong steps now rather than inside the trace
     if window >= steps and burn_in:
         return reverse(problem, steps, checkpoint)
