@@ -23,7 +23,8 @@ def reverse(
         problem: the training process.
         steps: number of inner updates, at least 0.
         checkpoint: ``"none" | "step" | "sqrt"`` or a number of stored states, as in
-            ``inner.unroll``; ``"auto"`` is the fastest that fits into ``memory_budget``.
+            ``inner.unroll``; ``"auto"`` is the fastest that fits into ``memory_budget``,
+            which on a CPU is never ``"none"``.
         memory_budget: bytes of temporary memory for one estimate, for ``"auto"`` alone; 1 GiB by
             default.  Under ``vmap`` every member has the budget.
 
