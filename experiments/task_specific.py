@@ -1,0 +1,388 @@
+"""Hyperparameters of each task, learned together with the meta-hyperparameters of all tasks.
+
+Tasks are linear regressions (16 features; 16 training, 32 validation and 64 test rows) that differ
+in the scale of their features, hence in the learning rate that fits, and in their noise, hence in
+the regulariser.  Each is trained by 30 steps of proximal descent with clipped gradients.  A task
+has a log rate and a log regulariser of its own: 5 hypergradient steps from a prior mean, pulled
+back to it by a precision.  All tasks share the meta-hyperparameters: prior means, precisions and
+the rates of adaptation.
+
+In the library that is a Problem in a Problem.  The inner one is ordinary training.  In the outer
+one the state is a task's hyperparameters, an update is a hypergradient step of the inner one, and
+the hyperparameters are the shared ones; ``meta_train`` follows the hypergradient of the outer one,
+which differentiates the inner hypergradients.
+
+Judged on 200 held-out tasks by the logarithm of the test error, beside: one pair of
+hyperparameters for all tasks, learned the same way; every task tuned on its own, by random search
+with as many trainings, and with as much computing (a hypergradient costs about 4 trainings), or
+by as many hypergradient steps from the middle of the space, whose rate is tuned on other tasks;
+and a grid of 441 points a task.  All choose on validation rows alone, also among the points that
+hypergradient steps visit.  Own hyperparameters beat shared ones by far, and 5 hypergradient steps
+do what 21 random trials do; where the middle of the space is a good guess, as here, the learned
+prior adds nothing to that.  Means over 3 meta-trainings; 95 % intervals over tasks, differences
+paired.  About a minute and a half on 2 cores.
+
+    python -m experiments.task_specific [--out results/task_specific] [--quick]
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import metahpo as mh
+from metahpo.run.progress import reporter
+
+FEATURES, ROWS = 16, (16, 32, 64)  # training, validation and test rows of a task
+STEPS, ADAPTATIONS, COST = 30, 5, 4  # COST: a hypergradient in trainings
+LOW = {"log_lr": -7.0, "log_l2": -7.0}
+HIGH = {"log_lr": 1.0, "log_l2": 2.0}
+MIDDLE = {name: (LOW[name] + HIGH[name]) / 2 for name in LOW}
+OURS = "own, from the learned prior"
+CHUNK = 25
+
+
+class Size(NamedTuple):
+    """How much is computed."""
+
+    seeds: int = 3
+    rounds: int = 400
+    tasks: int = 16
+    held_out: int = 200
+
+
+FULL = Size()
+QUICK = Size(seeds=1, rounds=50, tasks=8, held_out=32)
+
+
+class Rows(NamedTuple):
+    """Features f[n, 16] and targets f[n]."""
+
+    x: jax.Array
+    y: jax.Array
+
+
+class Task(NamedTuple):
+    """One regression; meta-training learns from the ``test`` part of its own tasks."""
+
+    support: Rows
+    query: Rows
+    test: Rows
+
+
+def sample(key) -> Task:
+    """Features of scale 0.37 to 2.7 and noise of 0.1 to 3 times the signal, log-uniformly."""
+    scale_key, noise_key, weight_key, x_key, y_key = jax.random.split(key, 5)
+    scale = jnp.exp(jax.random.uniform(scale_key, minval=-1.0, maxval=1.0))
+    noise = jnp.exp(jax.random.uniform(noise_key, minval=np.log(0.1), maxval=np.log(3.0)))
+    weights = jax.random.normal(weight_key, (FEATURES,)) / jnp.sqrt(FEATURES)
+    x = jax.random.normal(x_key, (sum(ROWS), FEATURES))
+    y = x @ weights + noise * jax.random.normal(y_key, (sum(ROWS),))
+    ends = np.cumsum(ROWS)[:-1]
+    return Task(*map(Rows, jnp.split(scale * x, ends), jnp.split(y, ends)))
+
+
+def squared_error(weights, rows: Rows):
+    return jnp.mean((rows.x @ weights - rows.y) ** 2)
+
+
+def training_problem(judged_on: str = "query") -> mh.Problem:
+    """Proximal descent; the hyperparameters are ``{"log_lr", "log_l2"}`` of one task.
+
+    Its loss is the logarithm of the error, so that tasks of every noise count alike.
+    """
+
+    def optimizer(hparams):
+        rate, l2 = jnp.exp(hparams["log_lr"]), jnp.exp(hparams["log_l2"])
+        # Clipped gradients and an implicit step of the penalty: bad hyperparameters give large
+        # errors, but never infinite ones, from which no gradient could lead back.
+        shrink = optax.stateless(lambda steps, w: (w + steps) / (1 + rate * l2) - w)
+        return optax.chain(optax.clip_by_global_norm(3.0), optax.sgd(rate), shrink)
+
+    family = mh.TaskFamily(
+        sample=sample,
+        init=lambda key, task: jnp.zeros(FEATURES),
+        loss=lambda weights, task, split: squared_error(weights, getattr(task, split)) / 2,
+        describe=lambda task: jnp.zeros(0),
+    )
+
+    def loss(key, hparams, task, state):
+        return jnp.log(squared_error(state.params, getattr(task, judged_on)))
+
+    return mh.problems.training(family, optimizer)._replace(loss=loss)
+
+
+def adaptation_problem() -> mh.Problem:
+    """The outer Problem: its state is a task's hyperparameters, its step a hypergradient step.
+
+    Hyperparameters: ``mean``, ``log_precision`` and ``log_rate``, each of the log rate and of the
+    log regulariser.  The loss is the log test error of a training with the adapted hyperparameters.
+    """
+    inner = training_problem()
+    hypergradient = mh.hypergrad.reverse(inner, STEPS, checkpoint="none")
+    test_loss = mh.inner.outer_loss(training_problem("test"), STEPS)
+
+    def step(key, shared, task, own):
+        slope = hypergradient.estimate(key, own, task, ())[0].grad
+
+        def move(z, slope, mean, log_precision, log_rate):
+            # The loss is steep where the rate is far too large: no step is longer than the rate.
+            return z - jnp.exp(log_rate) * jnp.tanh(slope + jnp.exp(log_precision) * (z - mean))
+
+        return jax.tree.map(
+            move, own, slope, shared["mean"], shared["log_precision"], shared["log_rate"]
+        )
+
+    return mh.Problem(
+        sample=sample,
+        init=lambda key, shared, task: shared["mean"],
+        step=step,
+        loss=lambda key, shared, task, own: test_loss(key, own, task)[0],
+        describe=inner.describe,
+    )
+
+
+def both(value: float):
+    return {"log_lr": jnp.asarray(value), "log_l2": jnp.asarray(value)}
+
+
+def initial_shared(log_rate: float = -1.0, log_precision: float = -4.0):
+    mean = jax.tree.map(jnp.asarray, MIDDLE)
+    return {"mean": mean, "log_precision": both(log_precision), "log_rate": both(log_rate)}
+
+
+def meta_learn(keys, problem, steps, start, size: Size, report):
+    """``meta_train`` of all seeds at once, in chunks for the sake of the progress."""
+    estimator = mh.hypergrad.reverse(problem, steps, checkpoint="none")
+    # The shared pair has no inner updates to differentiate but training's own.
+    adam = optax.chain(
+        optax.clip_by_global_norm(0.2), optax.adam(optax.cosine_decay_schedule(0.05, size.rounds))
+    )
+
+    @jax.jit
+    @jax.vmap
+    def go_on(key, state):
+        result = mh.meta_train(
+            key, problem, estimator, start, adam, rounds=CHUNK, tasks=size.tasks, state=state
+        )
+        return result.state, result.history
+
+    @jax.jit
+    @jax.vmap
+    def begin(key):
+        result = mh.meta_train(key, problem, estimator, start, adam, rounds=CHUNK, tasks=size.tasks)
+        return result.state, result.history
+
+    state, history = begin(keys)
+    losses, skipped = [history.loss], history.skipped.sum()
+    report()
+    for _ in range(CHUNK, size.rounds, CHUNK):
+        state, history = go_on(keys, state)
+        losses.append(history.loss)
+        skipped += history.skipped.sum()
+        report()
+    return state.hparams, jnp.concatenate(losses, axis=1), int(skipped)
+
+
+def judged(own, task):
+    """Validation and test log-error of a training with a task's own hyperparameters."""
+    key = jax.random.key(0)  # nothing in the training is random
+    state = mh.inner.unroll(training_problem(), STEPS)(key, own, task)
+    return [jnp.log(squared_error(state.params, part)) for part in (task.query, task.test)]
+
+
+def best_of(candidates, task):
+    """The candidate with the lowest validation loss, and its log test error."""
+    query, test = jax.vmap(judged, in_axes=(0, None))(candidates, task)
+    best = jnp.argmin(jnp.where(jnp.isfinite(query), query, jnp.inf))
+    return jax.tree.map(lambda a: a[best], candidates), test[best]
+
+
+def random_search(key, task, count: int):
+    keys = dict(zip(LOW, jax.random.split(key, 2), strict=True))
+    candidates = {
+        name: jax.random.uniform(keys[name], (count,), minval=LOW[name], maxval=HIGH[name])
+        for name in LOW
+    }
+    return best_of(candidates, task)
+
+
+def grid_search(key, task):
+    del key
+    axes = [jnp.linspace(LOW[name], HIGH[name], 21) for name in LOW]
+    mesh = [axis.ravel() for axis in jnp.meshgrid(*axes)]
+    return best_of(dict(zip(LOW, mesh, strict=True)), task)
+
+
+def adapted(shared):
+    """``(key, task) -> (hyperparameters, log test error)`` after the task's own adaptation."""
+
+    def run(key, task):
+        adapt = mh.inner.unroll(adaptation_problem(), ADAPTATIONS, record=lambda own: own)
+        _, visited = adapt(key, shared, task)
+        start = adaptation_problem().init(key, shared, task)
+        return best_of(jax.tree.map(lambda a, b: jnp.append(a, b), start, visited), task)
+
+    return run
+
+
+def tuned_rate(tasks, size: Size) -> float:
+    """The rate of adaptation from the middle, without a prior: the best of 7 on other tasks."""
+    rates = jnp.log(2.0) * jnp.arange(-4, 3)
+
+    def mean_loss(log_rate):
+        shared = initial_shared(log_rate, log_precision=-30.0)
+        return jnp.mean(jax.vmap(lambda task: adapted(shared)(jax.random.key(0), task)[1])(tasks))
+
+    losses = jax.jit(lambda: jax.lax.map(mean_loss, rates))()
+    return float(rates[jnp.nanargmin(losses)])
+
+
+def study(size: Size = FULL, seed: int = 0, progress: bool = False):
+    """Everything that the table and the picture show."""
+    begin = time.perf_counter()
+    learn_key, test_key, tune_key, search_key = jax.random.split(jax.random.key(seed), 4)
+    learn_keys = jax.random.split(learn_key, size.seeds)
+    tasks = jax.vmap(sample)(jax.random.split(test_key, size.held_out))
+    others = jax.vmap(sample)(jax.random.split(tune_key, size.held_out))
+    chunks = 2 * len(range(0, size.rounds, CHUNK))
+    with reporter(progress, "meta-training", chunks) as show:
+        done = iter(range(1, chunks + 1))
+
+        def report():
+            show(next(done), np.nan)
+
+        pair, pair_loss, pair_skipped = meta_learn(
+            learn_keys, training_problem("test"), STEPS, initial_shared()["mean"], size, report
+        )
+        shared, loss, skipped = meta_learn(
+            learn_keys, adaptation_problem(), ADAPTATIONS, initial_shared(), size, report
+        )
+    few, many = ADAPTATIONS + 1, COST * ADAPTATIONS + 1
+    alone = initial_shared(tuned_rate(others, size), log_precision=-30.0)
+    middle = jax.tree.map(jnp.asarray, MIDDLE)
+    # name -> (trainings a task, cost in trainings, hyperparameters of the seeds, how it tunes)
+    fixed = {
+        "shared: middle of the space": (1, 1, lambda key, task: (middle, judged(middle, task)[1])),
+        f"own: random search, {few}": (few, few, lambda k, t: random_search(k, t, few)),
+        f"own: random search, {many}": (many, many, lambda k, t: random_search(k, t, many)),
+        "own: hypergradient from the middle": (few, many, adapted(alone)),
+        "own: grid": (441, 441, grid_search),
+    }
+    search_keys = jax.random.split(search_key, size.seeds * size.held_out)
+    search_keys = search_keys.reshape(size.seeds, size.held_out)
+
+    def everywhere(run):
+        over_tasks = jax.vmap(run, in_axes=(None, 0, 0))
+        return jax.jit(jax.vmap(over_tasks, in_axes=(0, 0, None)))
+
+    def values(name):
+        """Own hyperparameters and log test errors, [seeds, tasks]."""
+        if name == "shared: learned":
+            return everywhere(lambda h, key, task: (h, judged(h, task)[1]))(
+                pair, search_keys, tasks
+            )
+        if name == OURS:
+            return everywhere(lambda h, key, task: adapted(h)(key, task))(
+                shared, search_keys, tasks
+            )
+        unused = jnp.zeros(size.seeds)
+        return everywhere(lambda h, key, task: fixed[name][2](key, task))(
+            unused, search_keys, tasks
+        )
+
+    order = {
+        "shared: middle of the space": (1, 1),
+        "shared: learned": (1, 1),
+        **{name: entry[:2] for name, entry in list(fixed.items())[1:4]},
+        OURS: (few, many),
+        "own: grid": (441, 441),
+    }
+    results = {name: jax.tree.map(np.asarray, values(name)) for name in order}
+    per_task = {name: test.mean(axis=0) for name, (_, test) in results.items()}
+    rows = []
+    for name, (trainings, cost) in order.items():
+        row = {
+            "hyperparameters": name,
+            "trainings": trainings,
+            "cost": cost,
+            "log test error": mh.report.interval(per_task[name]),
+        }
+        if name != OURS:
+            row["minus ours"] = mh.report.interval(per_task[name] - per_task[OURS])
+            row["ours better %"] = 100 * float(np.mean(per_task[name] > per_task[OURS]))
+        rows.append(row)
+    arrays = {
+        "shared": shared,
+        "loss": loss,
+        "pair": pair,
+        "pair_loss": pair_loss,
+        "own": results[OURS][0],
+        "grid": results["own: grid"][0],
+        "losses": {name: test for name, (_, test) in results.items()},
+        "scale": jax.vmap(lambda task: jnp.std(task.query.x))(tasks),
+    }
+    learned = jax.tree.map(lambda leaf: mh.report.interval(np.asarray(leaf)), shared)
+    notes = {"skipped_updates": skipped + pair_skipped, "learned": learned}
+    return rows, arrays, notes, time.perf_counter() - begin
+
+
+def plot(rows, arrays, path: Path) -> None:
+    """Losses, own rates against the features' scale, and learning curves."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained")
+    for i, row in enumerate(rows):
+        if "minus ours" not in row:
+            left.plot(0, i, "D", color="C0")
+            continue
+        mean, half, _ = row["minus ours"]
+        left.errorbar(mean, i, xerr=half, fmt="o", color="0.35", capsize=3)
+    left.axvline(0, color="C0", linewidth=0.8)
+    left.set_yticks(range(len(rows)), [row["hyperparameters"] for row in rows])
+    left.set(xlabel="log test error minus ours, paired", ylim=(len(rows) - 0.5, -0.5))
+    log_scale = np.log(arrays["scale"])
+    middle.plot(log_scale, arrays["grid"]["log_lr"][0], ".", color="0.7", label="best of the grid")
+    middle.plot(log_scale, arrays["own"]["log_lr"][0], ".", color="C0", label="ours")
+    level = float(arrays["pair"]["log_lr"][0])
+    middle.axhline(level, color="C1", linewidth=1.5, label="shared: learned")
+    middle.set(xlabel="log scale of the task's features", ylabel="log rate of the held-out task")
+    middle.legend(fontsize=8, loc="lower left")
+    for name, color, label in (("pair_loss", "C1", "shared pair"), ("loss", "C0", "ours")):
+        curve = np.asarray(arrays[name]).mean(axis=0)
+        width = min(10, len(curve))
+        smooth = np.convolve(curve, np.ones(width) / width, mode="valid")
+        right.plot(width + np.arange(len(smooth)), smooth, color=color, label=label)
+    right.set(xlabel="meta-training round (mean of 10)", ylabel="log test error, training tasks")
+    right.legend(frameon=False, fontsize=8)
+    for axes in (left, middle, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("results/task_specific"))
+    parser.add_argument("--quick", action="store_true", help="1 seed, 50 rounds, 32 tasks")
+    arguments = parser.parse_args()
+    size = QUICK if arguments.quick else FULL
+    rows, arrays, notes, seconds = study(size, progress=True)
+    mh.report.print_table(rows, formats={"ours better %": ".0f"})
+    out = arguments.out
+    settings = {**size._asdict(), "seconds": round(seconds, 1)}
+    mh.report.save_json(out / "results.json", {"settings": settings, **notes, "rows": rows})
+    mh.report.save_npz(out / "arrays.npz", arrays)
+    try:
+        plot(rows, arrays, out / "task_specific.png")
+    except ImportError:
+        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+
+
+if __name__ == "__main__":
+    main()
