@@ -18,7 +18,7 @@ def test_sgd_comes_within_2_percent_of_the_best_fixed_rate_from_every_first_rate
     batch, rule, monkeypatch
 ):
     monkeypatch.setattr(study, "HYPER_RATES", {rule: study.HYPER_RATES[rule]})
-    grid = np.logspace(-1.0, 0.25, 6)  # around the best of the whole grid
+    grid = np.array([0.13, 0.18, 1.0])  # the best of the whole grid
     rows, _ = study.compare(batch, study.STEPS[batch], 1, study.L2, grid=grid)
     above = {method: [] for method in ("fixed", rule)}
     for row in rows[1:]:

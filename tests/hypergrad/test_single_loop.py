@@ -165,7 +165,8 @@ def test_single_precision_stays_single(make):
     )
     inner = lambda h, task, w, index: jnp.exp(h) * jnp.sum(w**2) * (1 + index)  # noqa: E731
     estimator, h = make(half, inner, 2, 0.1), jnp.float32(0.3)
-    estimate, after = estimator.estimate(KEY, h, None, estimator.init(KEY, h, None))
+    memory = estimator.init(KEY, h, None)
+    estimate, after = jit(estimator.estimate)(KEY, h, None, memory)
     assert estimate.loss.dtype == estimate.grad.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(after)} == {jnp.dtype(jnp.float32)}
 
@@ -178,7 +179,7 @@ def test_the_parameters_of_a_training_state_are_found():
     inner = lambda h, task, w, index: jnp.sum((w - h["pull"]) ** 2) / 2  # noqa: E731
     estimator = soba(training, inner, 1, 0.5)
     memory = estimator.init(KEY, {"pull": jnp.array(3.0)}, None)
-    estimate, memory = estimator.estimate(KEY, {"pull": jnp.array(3.0)}, None, memory)
+    estimate, memory = jit(estimator.estimate)(KEY, {"pull": jnp.array(3.0)}, None, memory)
     np.testing.assert_allclose(estimate.info["state"].params, [1.0, 1.0])
     np.testing.assert_allclose(memory.z, [2.0, 2.0])  # half the way
     np.testing.assert_allclose(memory.v, [-1.0, -1.0])  # half of the negative outer gradient
