@@ -1,0 +1,307 @@
+"""The loss over the learning rate at the edge of chaos, and what each hypergradient says there.
+
+After Metz et al. (2021), "Gradients are not all you need".  A tanh network 2-8-1 learns two moons
+(60 training, 60 validation points) by 100 steps of gradient descent, all from the same weights, so
+that the loss is a deterministic curve over the log rate: the Brier score on the validation points,
+averaged over the ends of 10 windows of 10 steps.  Beyond a certain rate training does not settle:
+the curve becomes rough, and its exact derivative grows exponentially with the number of steps
+until it says nothing of the curve's shape.
+
+What descent could use is the slope of the smoothed loss, E loss(h + 0.1 e) with e ~ N(0, 1): here
+integrated over a grid of 100,001 trainings; the two halves of the grid tell how well
+(``slope_error`` in the results).  The table gives, for log rates below 1 (stable), from 1 to 2
+(the edge) and above (chaos), each estimator's root-mean-square error over that of the slope itself
+(1 is as good as saying zero) and how often its sign is right.  ``reverse`` says itself where its
+gradient explodes (grew more than a thousandfold), and the implicit gradient answers zero everywhere
+and says in ``info["sees"]`` that it cannot see rates.  NRES equals ES here, as both draw the same
+noise and the windows add up to the whole.  In double precision; about two minutes on 2 cores.
+
+    python -m experiments.edge_of_chaos [--out results/edge_of_chaos] [--quick]
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import metahpo as mh
+from metahpo.run.progress import reporter
+
+STEPS, WINDOW, HIDDEN, SIGMA = 100, 10, 8, 0.1
+LOW, HIGH = -3.0, 4.0  # log rate
+REGIONS = {"stable": (-np.inf, 1.0), "edge": (1.0, 2.0), "chaos": (2.0, np.inf)}
+MARGIN = 6 * SIGMA
+WINDOWS = STEPS // WINDOW
+KEY = jax.random.key(0)
+
+
+class Size(NamedTuple):
+    """How much is computed."""
+
+    rates: int = 141
+    pairs: int = 50
+    grid: int = 100001
+
+
+FULL = Size()
+QUICK = Size(rates=29, pairs=20, grid=4001)
+
+
+class Task(NamedTuple):
+    """Points f[n, 2] and classes f[n] of both parts, and the weights to begin with."""
+
+    support: tuple
+    query: tuple
+    start: dict
+
+
+class Averaging(NamedTuple):
+    """Parameters, the sum of the losses at the ends of windows, and the steps made."""
+
+    params: dict
+    total: jax.Array
+    count: jax.Array
+
+
+def data() -> Task:
+    from sklearn.datasets import make_moons
+
+    x, y = make_moons(120, noise=0.25, random_state=0)
+    x, y = (x - x.mean(axis=0)) / x.std(axis=0), y.astype(float)
+    first, second = jax.random.split(jax.random.key(1))
+    start = {
+        "w1": jax.random.normal(first, (2, HIDDEN)) / np.sqrt(2),
+        "b1": jnp.zeros(HIDDEN),
+        "w2": jax.random.normal(second, (HIDDEN,)) / np.sqrt(HIDDEN),
+    }
+    return Task((x[:60], y[:60]), (x[60:], y[60:]), start)
+
+
+def scores(params, x):
+    return jnp.tanh(x @ params["w1"] + params["b1"]) @ params["w2"]
+
+
+def training_loss(hparams, task, params):
+    del hparams
+    x, y = task.support
+    return jnp.mean(optax.sigmoid_binary_cross_entropy(scores(params, x), y))
+
+
+def brier(params, task):
+    x, y = task.query
+    return jnp.mean((jax.nn.sigmoid(scores(params, x)) - y) ** 2)
+
+
+def window_problem() -> mh.Problem:
+    """Gradient descent with the rate ``exp(log_rate)``; PES and NRES sum the windows' losses."""
+
+    def step(key, hparams, task, params):
+        del key
+        grads = jax.grad(training_loss, argnums=2)(hparams, task, params)
+        rate = jnp.exp(hparams["log_rate"])
+        return jax.tree.map(lambda p, g: p - rate * g, params, grads)
+
+    return mh.Problem(
+        sample=lambda key: data(),
+        init=lambda key, hparams, task: task.start,
+        step=step,
+        loss=lambda key, hparams, task, params: brier(params, task),
+        describe=lambda task: jnp.zeros(0),
+    )
+
+
+def mean_problem() -> mh.Problem:
+    """The same, whose loss is already the mean over the ends of windows."""
+    inner = window_problem()
+
+    def step(key, hparams, task, state):
+        params = inner.step(key, hparams, task, state.params)
+        count = state.count + 1
+        total = state.total + jnp.where(count % WINDOW == 0, brier(params, task), 0.0)
+        return Averaging(params, total, count)
+
+    return inner._replace(
+        init=lambda key, hparams, task: Averaging(task.start, jnp.zeros(()), jnp.int32(0)),
+        step=step,
+        loss=lambda key, hparams, task, state: state.total / WINDOWS,
+    )
+
+
+def estimators(pairs: int) -> dict[str, tuple[mh.Estimator, int]]:
+    """By name, and over how many successive estimates an episode stretches."""
+    problem, h = mean_problem(), mh.hypergrad
+    return {
+        "reverse": (h.reverse(problem, STEPS), 1),
+        "truncated, 10 steps": (h.truncated(problem, STEPS, WINDOW), 1),
+        "es": (h.es(problem, STEPS, pairs, SIGMA), 1),
+        "pes": (h.pes(window_problem(), STEPS, WINDOW, pairs, SIGMA), WINDOWS),
+        "nres": (h.nres(window_problem(), STEPS, WINDOW, pairs, SIGMA), WINDOWS),
+        "mixture": (h.mixture(problem, STEPS, pairs, SIGMA), 1),
+        "implicit": (
+            h.implicit(window_problem(), STEPS, solver="dense", inner_loss=training_loss),
+            1,
+        ),
+    }
+
+
+def estimate_at(estimator: mh.Estimator, count: int, log_rates):
+    """Gradients f[rates], averaged over an episode of ``count`` estimates, and the last info."""
+    task = data()
+
+    def one(key, log_rate):
+        hparams = {"log_rate": log_rate}
+        init_key, estimate_key = jax.random.split(key)
+
+        def advance(memory, key):
+            estimate, memory = estimator.estimate(key, hparams, task, memory)
+            info = {name: v for name, v in estimate.info.items() if name in TOLD}
+            return memory, (estimate.grad["log_rate"], info)
+
+        memory = estimator.init(init_key, hparams, task)
+        _, (grads, info) = jax.lax.scan(advance, memory, jax.random.split(estimate_key, count))
+        return jnp.mean(grads), jax.tree.map(lambda leaf: leaf[-1], info)
+
+    keys = jax.random.split(KEY, len(log_rates))
+    grads, info = jax.jit(lambda: jax.lax.map(lambda a: one(*a), (keys, log_rates)))()
+    return np.asarray(grads), info
+
+
+TOLD = ("explosion_exponent", "exploding", "sees", "converged")
+
+
+def curve(log_rates):
+    """The loss f[rates] of the deterministic training."""
+    loss, task = mh.inner.outer_loss(mean_problem(), STEPS), data()
+
+    def one(log_rate):
+        return loss(KEY, {"log_rate": log_rate}, task)[0]
+
+    each = jax.jit(lambda rates: jax.lax.map(one, rates, batch_size=2000))
+    return np.asarray(each(jnp.asarray(log_rates)), float)
+
+
+def smoothed(grid, losses, at):
+    """The Gaussian mean of the losses and its slope at some rates, by quadrature on the grid."""
+    z = (grid - at[:, None]) / SIGMA
+    weight = np.exp(-(z**2) / 2)
+    weight /= weight.sum(axis=1, keepdims=True)
+    return weight @ losses, (weight * z / SIGMA) @ losses
+
+
+def study(size: Size = FULL, seed: int = 0, progress: bool = False):
+    """Everything that the table and the picture show."""
+    del seed  # nothing but the estimators' noise is random
+    begin = time.perf_counter()
+    with jax.enable_x64(True):
+        rows, arrays, notes = _study(size, progress)
+    return rows, arrays, notes, time.perf_counter() - begin
+
+
+def _study(size: Size, progress: bool):
+    grid = np.linspace(LOW - MARGIN, HIGH + MARGIN, size.grid)
+    losses = curve(grid)
+    log_rates = np.linspace(LOW, HIGH, size.rates)
+    level, slope = smoothed(grid, losses, log_rates)
+    halves = [smoothed(grid[i::2], losses[i::2], log_rates)[1] for i in range(2)]
+    methods = estimators(size.pairs)
+    grads, infos = {}, {}
+    with reporter(progress, "edge of chaos", len(methods)) as report:
+        for done, (name, (estimator, count)) in enumerate(methods.items(), 1):
+            grads[name], infos[name] = estimate_at(estimator, count, jnp.asarray(log_rates))
+            report(done, float(level.min()))
+    exploding = np.asarray(infos["reverse"]["exploding"])
+    rows = []
+    for name in methods:
+        row = {"estimator": name}
+        for where, (low, high) in REGIONS.items():
+            chosen = (log_rates >= low) & (log_rates < high)
+            error, truth = (grads[name] - slope)[chosen], slope[chosen]
+            row[f"error, {where}"] = float(np.sqrt(np.mean(error**2) / np.mean(truth**2)))
+            right = np.mean(np.sign(grads[name][chosen]) == np.sign(truth))
+            row[f"sign right %, {where}"] = 100 * float(right)
+        row["largest"] = float(np.max(np.abs(grads[name])))
+        rows.append(row)
+    notes = {
+        "exploding_rates": int(exploding.sum()),
+        "rates": size.rates,
+        "first_exploding_log_rate": float(log_rates[exploding][0]),
+        # Half the difference of two halves has the spread of their mean.
+        "slope_error": float(np.sqrt(np.mean((halves[0] - halves[1]) ** 2)) / 2),
+        "largest_smoothed_slope": float(np.max(np.abs(slope))),
+        "implicit_sees_the_rate": int(np.sum(infos["implicit"]["sees"]["log_rate"])),
+        "implicit_converged": int(np.sum(infos["implicit"]["converged"])),
+    }
+    arrays = {
+        "grid": grid,
+        "losses": losses,
+        "log_rates": log_rates,
+        "level": level,
+        "slope": slope,
+        "grads": grads,
+        "exponent": np.asarray(infos["reverse"]["explosion_exponent"]),
+        "exploding": exploding,
+    }
+    return rows, arrays, notes
+
+
+def plot(arrays, path: Path) -> None:
+    """The loss, the gradients and the explosion exponent over the rate; needs matplotlib."""
+    import matplotlib.pyplot as plt
+
+    figure, (top, middle, zoom, bottom) = plt.subplots(
+        4, 1, figsize=(9, 11), sharex=True, layout="constrained", height_ratios=(1, 1, 1, 0.7)
+    )
+    inside = (arrays["grid"] >= LOW) & (arrays["grid"] <= HIGH)
+    top.plot(arrays["grid"][inside], arrays["losses"][inside], color="0.7", linewidth=0.4)
+    top.plot(arrays["log_rates"], arrays["level"], color="black", label="smoothed, width 0.1")
+    top.set(ylabel="mean Brier score of the windows")
+    top.legend(frameon=False)
+    colors = dict(zip(arrays["grads"], ("C3", "C1", "C0", "C2", "C4", "C5", "0.5"), strict=True))
+    for name, color in colors.items():
+        exact = name in ("reverse", "truncated, 10 steps")
+        axes, style = (middle, ".") if exact else (zoom, "--" if name == "nres" else "-")
+        axes.plot(arrays["log_rates"], arrays["grads"][name], style, color=color, label=name)
+    for axes in (middle, zoom):
+        axes.plot(arrays["log_rates"], arrays["slope"], "k", linewidth=2, label="smoothed")
+        axes.set(ylabel="d loss / d log rate")
+        axes.legend(frameon=False, ncols=2, fontsize=8, loc="upper left")
+    middle.set_yscale("symlog", linthresh=1.0)
+    middle.set_yticks([sign * 10.0**k for sign in (-1, 1) for k in (10, 20, 30)] + [0.0])
+    bottom.plot(arrays["log_rates"], arrays["exponent"], color="C3")
+    limit = np.log(1e3) / STEPS
+    bottom.axhline(limit, color="0.4", linestyle="--", linewidth=0.8, label="called exploding")
+    bottom.axhline(0, color="0.4", linewidth=0.8)
+    bottom.set(xlabel="log rate", ylabel="explosion exponent\nof reverse, a step")
+    bottom.legend(frameon=False)
+    for axes in (top, middle, zoom, bottom):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("results/edge_of_chaos"))
+    parser.add_argument("--quick", action="store_true", help="29 rates and 20 pairs")
+    arguments = parser.parse_args()
+    size = QUICK if arguments.quick else FULL
+    rows, arrays, notes, seconds = study(size, progress=True)
+    percent = dict.fromkeys([name for name in rows[0] if "%" in name], ".0f")
+    mh.report.print_table(rows, formats=percent)
+    out = arguments.out
+    settings = {**size._asdict(), "sigma": SIGMA, "seconds": round(seconds, 1)}
+    mh.report.save_json(out / "results.json", {"settings": settings, **notes, "rows": rows})
+    mh.report.save_npz(out / "arrays.npz", arrays)
+    try:
+        plot(arrays, out / "edge_of_chaos.png")
+    except ImportError:
+        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+
+
+if __name__ == "__main__":
+    main()
