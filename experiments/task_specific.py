@@ -180,12 +180,12 @@ def meta_learn(keys, problem, steps, start, size: Size, report):
 
     state, history = begin(keys)
     losses, skipped = [history.loss], history.skipped.sum()
-    report()
+    report(float(history.loss.mean()))
     for _ in range(CHUNK, size.rounds, CHUNK):
         state, history = go_on(keys, state)
         losses.append(history.loss)
         skipped += history.skipped.sum()
-        report()
+        report(float(history.loss.mean()))
     return state.hparams, jnp.concatenate(losses, axis=1), int(skipped)
 
 
@@ -254,8 +254,8 @@ def study(size: Size = FULL, seed: int = 0, progress: bool = False):
     with reporter(progress, "meta-training", chunks) as show:
         done = iter(range(1, chunks + 1))
 
-        def report():
-            show(next(done), np.nan)
+        def report(loss):
+            show(next(done), loss)
 
         pair, pair_loss, pair_skipped = meta_learn(
             learn_keys, training_problem("test"), STEPS, initial_shared()["mean"], size, report
