@@ -1,13 +1,17 @@
 """The first-order hypergradient: training is differentiated as if its steps were constants."""
 
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 
-from metahpo.base import Estimator, HParams, Key, Problem, State, Task
+from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
+from metahpo.diagnostics import gradient_info, no_memory
 from metahpo.hypergrad import floats
-from metahpo.hypergrad.reverse import reverse
+from metahpo.inner import advance, keys, scalar_loss
 
 
-def first_order(problem: Problem, steps: int, checkpoint: str = "auto") -> Estimator:
+def first_order(problem: Problem, steps: int) -> Estimator:
     """FOMAML's approximation (Finn et al. 2017, section 5.2) for any Problem.
 
     The Jacobian of a step with respect to the state is replaced by the identity; the derivative of
@@ -17,18 +21,20 @@ def first_order(problem: Problem, steps: int, checkpoint: str = "auto") -> Estim
     float of the state, momentum included, so what a hyperparameter does to the moments of an
     optimiser is lost.
 
+    Because the outer gradient passes every step unchanged, nothing is stored: training runs a second
+    time and each step's derivative is added up on the way.  Hyperparameters that only the initial
+    state sees cost no second time.
+
     Args:
         problem: the training process.
         steps: number of inner updates, at least 0.
-        checkpoint: as in ``reverse``; hyperparameters that only the initial state sees need no
-            memory for the steps whatever it is.
 
     Returns:
         An Estimator without a memory.  ``info``: ``state`` (final training state), ``grad_norm``,
-        ``finite``.
+        ``finite``, ``zero_grad``.
 
     Raises:
-        ValueError: if ``steps`` is negative or ``checkpoint`` unknown; when called, if no
+        ValueError: if ``steps`` is negative; when called, if no
             hyperparameter is a float.
 
     Example:
@@ -41,35 +47,46 @@ def first_order(problem: Problem, steps: int, checkpoint: str = "auto") -> Estim
         >>> bool(estimate.info["finite"])
         True
     """
+    train = advance(problem, steps)
 
-    def step(key: Key, hparams: HParams, task: Task, state: State) -> State:
-        new = problem.step(key, hparams, task, jax.tree.map(_constant, state))
-        return jax.tree.map(_with_identity, new, state)
+    def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
+        init_key, step_key, loss_key = keys(key)
+        leaves, merge = floats.split(hparams)
+        start, pull_start = _vjp(lambda h: problem.init(init_key, merge(h), task), leaves)
+        state = train(step_key, hparams, task, start, 0)
+        at_end, merge_state = floats.split(state)
 
-    return reverse(problem._replace(step=step), steps, checkpoint)
+        def loss(at_end: floats.Floats, leaves: floats.Floats) -> jax.Array:
+            return scalar_loss(problem, loss_key, merge(leaves), task, merge_state(at_end))
+
+        value, (by_state, direct) = jax.value_and_grad(loss, argnums=(0, 1))(at_end, leaves)
+
+        def step(key: Key, leaves: floats.Floats, task: Task, carry: PyTree) -> PyTree:
+            state, total = carry
+            state, pull = _vjp(lambda h: problem.step(key, merge(h), task, state), leaves)
+            return state, _add(total, pull(by_state))
+
+        add_up = advance(problem._replace(step=step), steps)
+        begin = (start, _add(direct, pull_start(by_state)))
+        _, total = add_up(step_key, leaves, task, begin, 0)
+        grad = floats.gradient_tree(hparams, total)
+        return Estimate(value, grad, {"state": state, **gradient_info(value, grad)}), memory
+
+    return Estimator(no_memory, estimate)
 
 
-def _constant(leaf: jax.Array) -> jax.Array:
-    return jax.lax.stop_gradient(leaf) if floats.is_float(leaf) else leaf
+def _vjp(
+    fn: Callable[[floats.Floats], State], leaves: floats.Floats
+) -> tuple[State, Callable[[floats.Floats], floats.Floats]]:
+    """The new state, and the pull-back of its float leaves' cotangents."""
+
+    def of_floats(leaves: floats.Floats) -> tuple[floats.Floats, State]:
+        state = fn(leaves)
+        return floats.split(state)[0], state
+
+    _, pull, state = jax.vjp(of_floats, leaves, has_aux=True)
+    return state, lambda cotangents: pull(cotangents)[0]
 
 
-def _with_identity(new: jax.Array, old: jax.Array) -> jax.Array:
-    return _pass_tangent(new, old) if floats.is_float(new) else new
-
-
-@jax.custom_jvp
-def _pass_tangent(new: jax.Array, old: jax.Array) -> jax.Array:
-    """The value of ``new`` with the derivative of ``new + old``.
-
-    ``new + old - stop_gradient(old)`` is the same but for a state that has overflowed, where
-    inf - inf would change the value to NaN.  A rule for jvp leaves all transformations intact.
-    """
-    del old
-    return new
-
-
-@_pass_tangent.defjvp
-def _pass_tangent_jvp(
-    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    return _pass_tangent(*primals), tangents[0] + tangents[1]
+def _add(a: floats.Floats, b: floats.Floats) -> floats.Floats:
+    return jax.tree.map(jnp.add, a, b)

@@ -19,8 +19,8 @@ def fastest(
 ) -> Checkpoint:
     """The fastest way of differentiating ``steps`` updates in ``budget`` bytes.
 
-    Everything is kept if that fits, on a CPU every state, else as many states as fit.  Sizes come from
-    shapes alone: what JAX keeps of one step and of the outer loss, the states, the cotangents.
+    Everything is kept if that fits (on a CPU every state), else as many states as fit.  Sizes come
+    from shapes alone: what JAX keeps of one step and of the outer loss, states, cotangents.
 
     Raises:
         ValueError: if not even the fewest states fit; the message says how many bytes would.

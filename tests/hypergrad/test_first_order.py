@@ -1,5 +1,6 @@
 """What the first-order approximation keeps and what it leaves out."""
 
+import closed_forms as forms
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,3 +77,17 @@ def test_initial_parameters_need_no_memory_for_the_steps():
     short, long = (memory(mh.hypergrad.first_order, steps) for steps in (10, 200))
     assert long < 1.1 * short
     assert memory(mh.hypergrad.reverse, 200) > 5 * long
+
+
+@pytest.mark.parametrize("order", ["reverse", "forward"])
+def test_its_own_derivative_is_that_of_the_formula(order):
+    """The gradient is a function of the hyperparameters like any other."""
+    estimator = mh.hypergrad.first_order(forms.scalar_dynamics(), 9)
+
+    def slope(lr):
+        hparams = forms.scalar_hparams(lr)
+        return estimator.estimate(KEY, hparams, jnp.array(1.1), ())[0].grad["lr"]
+
+    derivative = {"reverse": jax.grad, "forward": jax.jacfwd}[order](slope)(0.3)
+    above, below = (forms.scalar_first_order(0.3 + h, 1.3, 1.1, 9)[0] for h in (1e-6, -1e-6))
+    np.testing.assert_allclose(derivative, (above - below) / 2e-6, rtol=1e-6)
