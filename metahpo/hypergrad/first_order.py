@@ -21,9 +21,9 @@ def first_order(problem: Problem, steps: int) -> Estimator:
     float of the state, momentum included, so what a hyperparameter does to the moments of an
     optimiser is lost.
 
-    Because the outer gradient passes every step unchanged, nothing is stored: training runs a second
-    time and each step's derivative is added up on the way.  Hyperparameters that only the initial
-    state sees cost no second time.
+    Because the outer gradient passes every step unchanged, nothing is stored: training runs a
+    second time and each step's derivative is added up on the way.  Hyperparameters that only the
+    initial state sees cost no second time.
 
     Args:
         problem: the training process.
