@@ -192,7 +192,7 @@ def learn(params, task, rounds: int, report):
     return carry[0]["log_decay"], records
 
 
-def tune(params, task, size: Size, report):
+def tune(params, task, size: Size):
     """The grid: decays, validation losses and the best one's parameters."""
     count = 3 * (size.rounds * GRADIENTS + size.steps) // size.steps
     grid, losses, best = np.linspace(np.log(1e-5), np.log(0.3), count), [], None
@@ -201,78 +201,97 @@ def tune(params, task, size: Size, report):
         loss = float(judge(trained, task)["query"][0])
         best = trained if not losses or loss < min(losses) else best
         losses.append(loss if np.isfinite(loss) else np.inf)
-        report(min(losses))
     return grid, np.array(losses), best
+
+
+class Cut(NamedTuple):
+    """What one cut of the data gave: losses and accuracies by method and part, and the rest."""
+
+    judged: dict
+    seconds: dict
+    history: dict
+    grid: np.ndarray
+    grid_loss: np.ndarray
+    log_decay: list
+
+
+def study_cut(key, size: Size, report) -> Cut:
+    data_key, init_key = jax.random.split(key)
+    task, params = sample(data_key), init(init_key, size.width)
+    marks = [time.perf_counter()]
+    decays, records = learn(params, task, size.rounds, report)
+    learned = full_training(decays, params, task, size.steps)
+    marks.append(time.perf_counter())
+    grid, losses, tuned = tune(params, task, size)
+    marks.append(time.perf_counter())
+    union = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), task.support, task.query)
+    best = jnp.float32(grid[np.argmin(losses)])
+    trained = {
+        NONE: full_training(jnp.float32(-np.inf), params, task, size.steps),
+        SCALAR: tuned,
+        OURS: learned,
+        BOTH: full_training(best, params, task._replace(support=union), size.steps),
+    }
+    return Cut(
+        {name: jax.tree.map(float, judge(each, task)) for name, each in trained.items()},
+        {OURS: marks[1] - marks[0], SCALAR: marks[2] - marks[1]},
+        {name: [record[name] for record in records] for name in records[0]},
+        grid,
+        losses,
+        [np.asarray(layer["w"]) for layer in decays],
+    )
+
+
+def table_rows(cuts: list[Cut], size: Size):
+    weights = (64 + size.width + 10) * size.width
+    grid = len(cuts[0].grid)
+    # Hyperparameters and training gradients a cut.
+    counts = {
+        NONE: (0, size.steps),
+        SCALAR: (1, grid * size.steps),
+        OURS: (weights + 2 * size.width + 10, size.rounds * GRADIENTS + size.steps),
+        BOTH: (1, (grid + 1) * size.steps),
+    }
+
+    def values(name, part, which):
+        return np.array([cut.judged[name][part][which] for cut in cuts])
+
+    rows = []
+    for name, (count, gradients) in counts.items():
+        row = {"weight decay": name, "hyperparameters": count, "gradients a cut": gradients}
+        row["s"] = sum(cut.seconds.get(name, 0.0) for cut in cuts) or None
+        if name != BOTH:
+            row["validation loss"] = mh.report.interval(values(name, "query", 0))
+        row["test loss"] = mh.report.interval(values(name, "test", 0))
+        row["test accuracy %"] = mh.report.interval(100 * values(name, "test", 1))
+        if name != OURS:
+            difference = values(name, "test", 0) - values(OURS, "test", 0)
+            row["test loss minus ours"] = mh.report.interval(difference)
+        rows.append(row)
+    return rows
 
 
 def study(size: Size = FULL, seed: int = 0, progress: bool = False):
     """Everything that the table and the picture show."""
     start = time.perf_counter()
-    methods = (NONE, SCALAR, OURS, BOTH)
-    judged, seconds = {name: [] for name in methods}, dict.fromkeys(methods, 0.0)
-    histories, grids, layers = [], [], []
-    with reporter(progress, "a million decays", size.cuts * size.rounds) as show:
-        for cut, key in enumerate(jax.random.split(jax.random.key(seed), size.cuts)):
-            data_key, init_key = jax.random.split(key)
-            task, params = sample(data_key), init(init_key, size.width)
-            done = iter(range(cut * size.rounds + 1, (cut + 1) * size.rounds + 1))
-            marks = [time.perf_counter()]
-            decays, records = learn(
-                params, task, size.rounds, lambda loss, done=done: show(next(done), loss)
-            )
-            learned = full_training(decays, params, task, size.steps)
-            judged[OURS].append(jax.tree.map(float, judge(learned, task)))
-            marks.append(time.perf_counter())
-            grid, losses, tuned = tune(params, task, size, lambda loss: None)
-            judged[SCALAR].append(jax.tree.map(float, judge(tuned, task)))
-            marks.append(time.perf_counter())
-            plain = full_training(jnp.float32(-np.inf), params, task, size.steps)
-            judged[NONE].append(jax.tree.map(float, judge(plain, task)))
-            union = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), task.support, task.query)
-            everything = task._replace(support=union)
-            best = jnp.float32(grid[np.argmin(losses)])
-            taught = full_training(best, params, everything, size.steps)
-            judged[BOTH].append(jax.tree.map(float, judge(taught, task)))
-            seconds[OURS] += marks[1] - marks[0]
-            seconds[SCALAR] += marks[2] - marks[1]
-            histories.append({name: [r[name] for r in records] for name in records[0]})
-            grids.append(losses)
-            layers.append([np.asarray(layer["w"]) for layer in decays])
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    hyper = {NONE: 0, SCALAR: 1, OURS: count, BOTH: 1}
-    gradients = {
-        NONE: size.steps,
-        SCALAR: len(grid) * size.steps,
-        OURS: size.rounds * GRADIENTS + size.steps,
-        BOTH: (len(grid) + 1) * size.steps,
-    }
-    rows = []
-    for name, cuts in judged.items():
-        part = {
-            key: np.array([[cut[key][i] for cut in cuts] for i in range(2)])
-            for key in ("query", "test")
-        }
-        ours = np.array([[cut["test"][i] for cut in judged[OURS]] for i in range(2)])
-        row = {
-            "weight decay": name,
-            "hyperparameters": hyper[name],
-            "gradients a cut": gradients[name],
-            "s": seconds[name] or None,
-            "validation loss": None if name == BOTH else mh.report.interval(part["query"][0]),
-            "test loss": mh.report.interval(part["test"][0]),
-            "test accuracy %": mh.report.interval(100 * part["test"][1]),
-        }
-        if name != OURS:
-            row["test loss minus ours"] = mh.report.interval(part["test"][0] - ours[0])
-        rows.append(row)
+    rounds = size.cuts * size.rounds
+    with reporter(progress, "a million decays", rounds) as show:
+        done = iter(range(1, rounds + 1))
+        cuts = [
+            study_cut(key, size, lambda loss: show(next(done), loss))
+            for key in jax.random.split(jax.random.key(seed), size.cuts)
+        ]
+    first = cuts[0].log_decay
     arrays = {
-        "history": {name: np.array([h[name] for h in histories]) for name in histories[0]},
-        "grid": grid,
-        "grid_loss": np.array(grids),
-        "log_decay": {f"layer{i}": layers[0][i].ravel()[:20000] for i in range(3)},
-        "first_layer": layers[0][0],
+        "history": {
+            name: np.array([cut.history[name] for cut in cuts]) for name in cuts[0].history
+        },
+        "grid": cuts[0].grid,
+        "grid_loss": np.array([cut.grid_loss for cut in cuts]),
+        "log_decay": {f"layer{i}": layer.ravel()[:20000] for i, layer in enumerate(first)},
+        "first_layer": first[0],
     }
-    return rows, arrays, time.perf_counter() - start
+    return table_rows(cuts, size), arrays, time.perf_counter() - start
 
 
 def plot(rows, arrays, path: Path) -> None:

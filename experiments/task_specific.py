@@ -134,59 +134,45 @@ def adaptation_problem() -> mh.Problem:
             # The loss is steep where the rate is far too large: no step is longer than the rate.
             return z - jnp.exp(log_rate) * jnp.tanh(slope + jnp.exp(log_precision) * (z - mean))
 
-        return jax.tree.map(
-            move, own, slope, shared["mean"], shared["log_precision"], shared["log_rate"]
-        )
+        groups = (shared[name] for name in ("mean", "log_precision", "log_rate"))
+        return jax.tree.map(move, own, slope, *groups)
 
-    return mh.Problem(
-        sample=sample,
+    return inner._replace(
         init=lambda key, shared, task: shared["mean"],
         step=step,
         loss=lambda key, shared, task, own: test_loss(key, own, task)[0],
-        describe=inner.describe,
     )
 
 
-def both(value: float):
-    return {"log_lr": jnp.asarray(value), "log_l2": jnp.asarray(value)}
-
-
 def initial_shared(log_rate: float = -1.0, log_precision: float = -4.0):
-    mean = jax.tree.map(jnp.asarray, MIDDLE)
-    return {"mean": mean, "log_precision": both(log_precision), "log_rate": both(log_rate)}
+    groups = {"mean": MIDDLE, "log_precision": dict.fromkeys(LOW, log_precision)}
+    return jax.tree.map(jnp.asarray, {**groups, "log_rate": dict.fromkeys(LOW, log_rate)})
 
 
 def meta_learn(keys, problem, steps, start, size: Size, report):
     """``meta_train`` of all seeds at once, in chunks for the sake of the progress."""
     estimator = mh.hypergrad.reverse(problem, steps, checkpoint="none")
-    # The shared pair has no inner updates to differentiate but training's own.
     adam = optax.chain(
         optax.clip_by_global_norm(0.2), optax.adam(optax.cosine_decay_schedule(0.05, size.rounds))
     )
+    state = mh.run.MetaState(jnp.int32(0), start, adam.init(jax.tree.leaves(start)), ())
+    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(keys)), state)
 
     @jax.jit
     @jax.vmap
-    def go_on(key, state):
+    def chunk(key, state):
         result = mh.meta_train(
             key, problem, estimator, start, adam, rounds=CHUNK, tasks=size.tasks, state=state
         )
         return result.state, result.history
 
-    @jax.jit
-    @jax.vmap
-    def begin(key):
-        result = mh.meta_train(key, problem, estimator, start, adam, rounds=CHUNK, tasks=size.tasks)
-        return result.state, result.history
-
-    state, history = begin(keys)
-    losses, skipped = [history.loss], history.skipped.sum()
-    report(float(history.loss.mean()))
-    for _ in range(CHUNK, size.rounds, CHUNK):
-        state, history = go_on(keys, state)
+    losses, skipped = [], 0
+    for _ in range(0, size.rounds, CHUNK):
+        state, history = chunk(keys, state)
         losses.append(history.loss)
-        skipped += history.skipped.sum()
+        skipped += int(history.skipped.sum())
         report(float(history.loss.mean()))
-    return state.hparams, jnp.concatenate(losses, axis=1), int(skipped)
+    return state.hparams, jnp.concatenate(losses, axis=1), skipped
 
 
 def judged(own, task):
@@ -204,31 +190,25 @@ def best_of(candidates, task):
 
 
 def random_search(key, task, count: int):
-    keys = dict(zip(LOW, jax.random.split(key, 2), strict=True))
     candidates = {
-        name: jax.random.uniform(keys[name], (count,), minval=LOW[name], maxval=HIGH[name])
-        for name in LOW
+        name: jax.random.uniform(k, (count,), minval=LOW[name], maxval=HIGH[name])
+        for name, k in zip(LOW, jax.random.split(key, 2), strict=True)
     }
     return best_of(candidates, task)
 
 
-def grid_search(key, task):
-    del key
+def grid_search(_, key, task):
     axes = [jnp.linspace(LOW[name], HIGH[name], 21) for name in LOW]
     mesh = [axis.ravel() for axis in jnp.meshgrid(*axes)]
     return best_of(dict(zip(LOW, mesh, strict=True)), task)
 
 
-def adapted(shared):
-    """``(key, task) -> (hyperparameters, log test error)`` after the task's own adaptation."""
-
-    def run(key, task):
-        adapt = mh.inner.unroll(adaptation_problem(), ADAPTATIONS, record=lambda own: own)
-        _, visited = adapt(key, shared, task)
-        start = adaptation_problem().init(key, shared, task)
-        return best_of(jax.tree.map(lambda a, b: jnp.append(a, b), start, visited), task)
-
-    return run
+def adapted(shared, key, task):
+    """The best point that the task's own adaptation visits, and its log test error."""
+    problem = adaptation_problem()
+    visits = mh.inner.unroll(problem, ADAPTATIONS, record=lambda own: own)(key, shared, task)[1]
+    start = problem.init(key, shared, task)
+    return best_of(jax.tree.map(lambda a, b: jnp.append(a, b), start, visits), task)
 
 
 def tuned_rate(tasks, size: Size) -> float:
@@ -237,10 +217,53 @@ def tuned_rate(tasks, size: Size) -> float:
 
     def mean_loss(log_rate):
         shared = initial_shared(log_rate, log_precision=-30.0)
-        return jnp.mean(jax.vmap(lambda task: adapted(shared)(jax.random.key(0), task)[1])(tasks))
+        return jnp.mean(jax.vmap(lambda task: adapted(shared, jax.random.key(0), task)[1])(tasks))
 
     losses = jax.jit(lambda: jax.lax.map(mean_loss, rates))()
     return float(rates[jnp.nanargmin(losses)])
+
+
+def tuners(pair, shared, alone, seeds: int):
+    """By name: trainings, cost in trainings, what was learned [seeds], and how a task tunes."""
+    few, many = ADAPTATIONS + 1, COST * ADAPTATIONS + 1
+    middle, alone = jax.tree.map(lambda a: jnp.stack([jnp.asarray(a)] * seeds), (MIDDLE, alone))
+
+    def fixed(own, key, task):
+        return own, judged(own, task)[1]
+
+    def searched(count):
+        return lambda _, key, task: random_search(key, task, count)
+
+    return {
+        "shared: middle of the space": (1, 1, middle, fixed),
+        "shared: learned": (1, 1, pair, fixed),
+        f"own: random search, {few}": (few, few, middle, searched(few)),
+        f"own: random search, {many}": (many, many, middle, searched(many)),
+        "own: hypergradient from the middle": (few, many, alone, adapted),
+        OURS: (few, many, shared, adapted),
+        "own: grid": (441, 441, middle, grid_search),
+    }
+
+
+def everywhere(learned, tune, keys, tasks):
+    """Own hyperparameters and log test errors, [seeds, tasks]."""
+    over_tasks = jax.vmap(tune, in_axes=(None, 0, 0))
+    over_seeds = jax.jit(jax.vmap(over_tasks, in_axes=(0, 0, None)))
+    return jax.tree.map(np.asarray, over_seeds(learned, keys, tasks))
+
+
+def table_rows(methods, results):
+    """Seeds of a task are averaged: the tasks are the independent values."""
+    per_task = {name: test.mean(axis=0) for name, (_, test) in results.items()}
+    rows = []
+    for name, (trainings, cost, *_) in methods.items():
+        row = {"hyperparameters": name, "trainings": trainings, "cost": cost}
+        row["log test error"] = mh.report.interval(per_task[name])
+        if name != OURS:
+            row["minus ours"] = mh.report.interval(per_task[name] - per_task[OURS])
+            row["ours better %"] = 100 * float(np.mean(per_task[name] > per_task[OURS]))
+        rows.append(row)
+    return rows
 
 
 def study(size: Size = FULL, seed: int = 0, progress: bool = False):
@@ -254,82 +277,23 @@ def study(size: Size = FULL, seed: int = 0, progress: bool = False):
     with reporter(progress, "meta-training", chunks) as show:
         done = iter(range(1, chunks + 1))
 
-        def report(loss):
-            show(next(done), loss)
+        def learn(*what):
+            return meta_learn(learn_keys, *what, size, lambda loss: show(next(done), loss))
 
-        pair, pair_loss, pair_skipped = meta_learn(
-            learn_keys, training_problem("test"), STEPS, initial_shared()["mean"], size, report
-        )
-        shared, loss, skipped = meta_learn(
-            learn_keys, adaptation_problem(), ADAPTATIONS, initial_shared(), size, report
-        )
-    few, many = ADAPTATIONS + 1, COST * ADAPTATIONS + 1
+        middle = initial_shared()["mean"]
+        pair, pair_loss, pair_skipped = learn(training_problem("test"), STEPS, middle)
+        shared, loss, skipped = learn(adaptation_problem(), ADAPTATIONS, initial_shared())
     alone = initial_shared(tuned_rate(others, size), log_precision=-30.0)
-    middle = jax.tree.map(jnp.asarray, MIDDLE)
-    # name -> (trainings a task, cost in trainings, hyperparameters of the seeds, how it tunes)
-    fixed = {
-        "shared: middle of the space": (1, 1, lambda key, task: (middle, judged(middle, task)[1])),
-        f"own: random search, {few}": (few, few, lambda k, t: random_search(k, t, few)),
-        f"own: random search, {many}": (many, many, lambda k, t: random_search(k, t, many)),
-        "own: hypergradient from the middle": (few, many, adapted(alone)),
-        "own: grid": (441, 441, grid_search),
-    }
-    search_keys = jax.random.split(search_key, size.seeds * size.held_out)
-    search_keys = search_keys.reshape(size.seeds, size.held_out)
-
-    def everywhere(run):
-        over_tasks = jax.vmap(run, in_axes=(None, 0, 0))
-        return jax.jit(jax.vmap(over_tasks, in_axes=(0, 0, None)))
-
-    def values(name):
-        """Own hyperparameters and log test errors, [seeds, tasks]."""
-        if name == "shared: learned":
-            return everywhere(lambda h, key, task: (h, judged(h, task)[1]))(
-                pair, search_keys, tasks
-            )
-        if name == OURS:
-            return everywhere(lambda h, key, task: adapted(h)(key, task))(
-                shared, search_keys, tasks
-            )
-        unused = jnp.zeros(size.seeds)
-        return everywhere(lambda h, key, task: fixed[name][2](key, task))(
-            unused, search_keys, tasks
-        )
-
-    order = {
-        "shared: middle of the space": (1, 1),
-        "shared: learned": (1, 1),
-        **{name: entry[:2] for name, entry in list(fixed.items())[1:4]},
-        OURS: (few, many),
-        "own: grid": (441, 441),
-    }
-    results = {name: jax.tree.map(np.asarray, values(name)) for name in order}
-    per_task = {name: test.mean(axis=0) for name, (_, test) in results.items()}
-    rows = []
-    for name, (trainings, cost) in order.items():
-        row = {
-            "hyperparameters": name,
-            "trainings": trainings,
-            "cost": cost,
-            "log test error": mh.report.interval(per_task[name]),
-        }
-        if name != OURS:
-            row["minus ours"] = mh.report.interval(per_task[name] - per_task[OURS])
-            row["ours better %"] = 100 * float(np.mean(per_task[name] > per_task[OURS]))
-        rows.append(row)
-    arrays = {
-        "shared": shared,
-        "loss": loss,
-        "pair": pair,
-        "pair_loss": pair_loss,
-        "own": results[OURS][0],
-        "grid": results["own: grid"][0],
-        "losses": {name: test for name, (_, test) in results.items()},
-        "scale": jax.vmap(lambda task: jnp.std(task.query.x))(tasks),
-    }
+    methods = tuners(pair, shared, alone, size.seeds)
+    keys = jax.random.split(search_key, (size.seeds, size.held_out))
+    results = {name: everywhere(*entry[2:], keys, tasks) for name, entry in methods.items()}
+    arrays = {"shared": shared, "loss": loss, "pair": pair, "pair_loss": pair_loss}
+    arrays |= {"own": results[OURS][0], "grid": results["own: grid"][0]}
+    arrays["losses"] = {name: test for name, (_, test) in results.items()}
+    arrays["scale"] = jax.vmap(lambda task: jnp.std(task.query.x))(tasks)
     learned = jax.tree.map(lambda leaf: mh.report.interval(np.asarray(leaf)), shared)
     notes = {"skipped_updates": skipped + pair_skipped, "learned": learned}
-    return rows, arrays, notes, time.perf_counter() - begin
+    return table_rows(methods, results), arrays, notes, time.perf_counter() - begin
 
 
 def plot(rows, arrays, path: Path) -> None:
@@ -354,10 +318,8 @@ def plot(rows, arrays, path: Path) -> None:
     middle.set(xlabel="log scale of the task's features", ylabel="log rate of the held-out task")
     middle.legend(fontsize=8, loc="lower left")
     for name, color, label in (("pair_loss", "C1", "shared pair"), ("loss", "C0", "ours")):
-        curve = np.asarray(arrays[name]).mean(axis=0)
-        width = min(10, len(curve))
-        smooth = np.convolve(curve, np.ones(width) / width, mode="valid")
-        right.plot(width + np.arange(len(smooth)), smooth, color=color, label=label)
+        smooth = np.convolve(np.mean(arrays[name], axis=0), np.ones(10) / 10, mode="valid")
+        right.plot(10 + np.arange(len(smooth)), smooth, color=color, label=label)
     right.set(xlabel="meta-training round (mean of 10)", ylabel="log test error, training tasks")
     right.legend(frameon=False, fontsize=8)
     for axes in (left, middle, right):
@@ -371,10 +333,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/task_specific"))
     parser.add_argument("--quick", action="store_true", help="1 seed, 50 rounds, 32 tasks")
     arguments = parser.parse_args()
-    size = QUICK if arguments.quick else FULL
+    size, out = QUICK if arguments.quick else FULL, arguments.out
     rows, arrays, notes, seconds = study(size, progress=True)
     mh.report.print_table(rows, formats={"ours better %": ".0f"})
-    out = arguments.out
     settings = {**size._asdict(), "seconds": round(seconds, 1)}
     mh.report.save_json(out / "results.json", {"settings": settings, **notes, "rows": rows})
     mh.report.save_npz(out / "arrays.npz", arrays)

@@ -14,8 +14,12 @@ from experiments import hyper_cleaning as study
 RESULTS = Path(study.__file__).parent / "results" / "hyper_cleaning" / "results.json"
 
 
-def test_half_of_the_training_labels_are_wrong_and_no_image_is_in_two_parts():
-    task = study.sample(jax.random.key(1))
+@pytest.fixture(scope="module")
+def task():
+    return jax.jit(study.sample)(jax.random.key(1))
+
+
+def test_half_of_the_training_labels_are_wrong_and_no_image_is_in_two_parts(task):
     parts = [{x.tobytes() for x in np.asarray(part.x)} for part in task[:3]]
     assert [len(part.y) for part in task[:3]] == [449, 449, 899]
     assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
@@ -26,13 +30,11 @@ def test_half_of_the_training_labels_are_wrong_and_no_image_is_in_two_parts():
     assert task.wrong.sum() == 449 // 2
 
 
-def test_the_hypergradient_after_one_step_is_minus_the_gradients_inner_product():
+def test_the_hypergradient_after_one_step_is_minus_the_gradients_inner_product(task):
     # params_1 = -rate/n sum_i w_i g_i, so d L_v / d w_i = -rate/n g_v(params_1) . g_i(0).
-    problem, task = study.cleaning_problem(), study.sample(jax.random.key(2))
+    estimator = mh.hypergrad.reverse(study.cleaning_problem(), steps=1)
     hparams = {"logit": jax.random.normal(jax.random.key(3), task.wrong.shape)}
-    estimate, _ = mh.hypergrad.reverse(problem, steps=1).estimate(
-        jax.random.key(0), hparams, task, ()
-    )
+    estimate, _ = jax.jit(estimator.estimate)(jax.random.key(0), hparams, task, ())
     params = estimate.info["state"].params
 
     def softmax(scores):

@@ -25,10 +25,10 @@ def test_the_gradient_of_the_last_rate_is_that_of_one_step():
     # d loss / d log rate_T = - rate_T times the outer gradient times the momentum's trace.
     problem, task, key = study.schedule_problem(), study.data(), jax.random.key(1)
     hparams = {"log_rates": jnp.full(3, np.log(0.05))}
-    estimate, _ = mh.hypergrad.reverse(problem, 3).estimate(key, hparams, task, ())
-    before = mh.inner.unroll(problem, 2)(key, hparams, task)
+    estimate, _ = jax.jit(mh.hypergrad.reverse(problem, 3).estimate)(key, hparams, task, ())
+    before = jax.jit(mh.inner.unroll(problem, 2))(key, hparams, task)
     after = estimate.info["state"]
-    outer = jax.grad(study.cross_entropy)(after.params, task.query)
+    outer = jax.jit(jax.grad(study.cross_entropy))(after.params, task.query)
     moved = jax.tree.map(lambda a, b: a - b, after.params, before.params)
     expected = sum(jnp.sum(outer[name] * moved[name]) for name in moved)
     np.testing.assert_allclose(estimate.grad["log_rates"][-1], expected, rtol=1e-4)
