@@ -10,8 +10,10 @@ neighbouring steps.  A hypergradient costs about 4 trainings: 50 rounds of 8 cos
 The same 1,600 trainings tune a cosine with linear warm-up, by a race: 200 random triples of peak
 rate, length of warm-up and final rate on 4 seeds each, then the best 25 on 32 new seeds each.  A
 constant rate is tuned with as many: a grid of 50 on 32 seeds.  All choose by the validation loss,
-and are then judged by 128 trainings with fresh seeds; 95 % intervals over those, differences
-paired by seed.  About two minutes on 2 cores.
+and are then judged by 128 trainings with fresh seeds; 95 % intervals over those, differences paired
+by seed.  The learned rates beat the tuned constant and come within a few per cent of the tuned
+cosine, whose three numbers are easier to find with this budget.  The settings were chosen with
+other seeds.  About two minutes on 2 cores.
 
     python -m experiments.learned_schedule [--out results/learned_schedule] [--quick]
 """
@@ -225,7 +227,7 @@ def tune_constant(key, task, size: Size):
     return schedules[jnp.argmin(validation(schedules, jax.random.split(key, 32), task))]
 
 
-def study(size: Size = FULL, seed: int = 0, progress: bool = False):
+def study(size: Size = FULL, seed: int = 1, progress: bool = False):
     """Everything that the table and the picture show."""
     begin = time.perf_counter()
     task = data()

@@ -20,7 +20,7 @@ and a grid of 441 points a task.  All choose on validation rows alone, also amon
 hypergradient steps visit.  Own hyperparameters beat shared ones by far, and 5 hypergradient steps
 do what 21 random trials do; where the middle of the space is a good guess, as here, the learned
 prior adds nothing to that.  Means over 3 meta-trainings; 95 % intervals over tasks, differences
-paired.  About a minute and a half on 2 cores.
+paired.  The settings were chosen on other tasks.  About a minute and a half on 2 cores.
 
     python -m experiments.task_specific [--out results/task_specific] [--quick]
 """
@@ -266,7 +266,7 @@ def table_rows(methods, results):
     return rows
 
 
-def study(size: Size = FULL, seed: int = 0, progress: bool = False):
+def study(size: Size = FULL, seed: int = 1, progress: bool = False):
     """Everything that the table and the picture show."""
     begin = time.perf_counter()
     learn_key, test_key, tune_key, search_key = jax.random.split(jax.random.key(seed), 4)
