@@ -44,24 +44,31 @@ def estimate_unrolled(
     everything = jax.value_and_grad(run, argnums=(0, 1, 2), has_aux=True)
     (value, state), (grads, first, last) = everything(leaves, zeros, zeros)
     grad = floats.gradient_tree(hparams, grads)
-    growth = explosion_info(optax.tree.norm(first), optax.tree.norm(last), steps)
-    return Estimate(value, grad, {"state": state, **gradient_info(value, grad), **growth})
+    info = {"state": state, **gradient_info(value, grad), **_explosion(first, last, steps)}
+    return Estimate(value, grad, info)
 
 
-def explosion_info(first: chex.Array, last: chex.Array, steps: int) -> dict[str, PyTree]:
-    """``explosion_exponent`` f[] and ``exploding`` bool[] from the norms of the state's gradient.
+def _explosion(first: floats.Floats, last: floats.Floats, steps: int) -> dict[str, PyTree]:
+    """``explosion_exponent`` f[] and ``exploding`` bool[], from the first and last state's gradient.
 
-    The exponent is ``log(first / last) / steps``: a Lyapunov exponent of the training at finite
+    The exponent is ``log(|first| / |last|) / steps``: a Lyapunov exponent of the training at finite
     time, as the loss sees it (Metz et al. 2021, section 3).
     """
-    first, last = jnp.asarray(first), jnp.asarray(last)
-    growth = jnp.where(first == last, 0.0, jnp.log(first) - jnp.log(last))  # 0 for 0 / 0
+    first_log, last_log = _log_norm(first), _log_norm(last)
+    growth = jnp.where(first_log == last_log, 0.0, first_log - last_log)  # 0 for 0 / 0
     return jax.lax.stop_gradient(
         {
             "explosion_exponent": growth / max(steps, 1),
             "exploding": ~(growth <= jnp.log(EXPLODING)),  # also where it is not a number
         }
     )
+
+
+def _log_norm(leaves: floats.Floats) -> chex.Array:
+    """Scaled by the largest entry: an exploding gradient's square is infinite long before it is."""
+    largest = optax.tree.max(jax.tree.map(jnp.abs, leaves)) if leaves else jnp.zeros(())
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return jnp.log(optax.tree.norm([leaf / scale for leaf in leaves])) + jnp.log(scale)
 
 
 def _add(state: State, floats_: floats.Floats) -> State:

@@ -161,6 +161,17 @@ def test_the_explosion_exponent_of_scalar_dynamics_is_that_of_the_step(lr, explo
     assert estimate.info["exploding"] == exploding
 
 
+def test_the_exponent_outlives_the_overflow_of_the_gradients_square():
+    """In single precision: the state's gradient ends at 1e25, its square at infinity."""
+    steps, lr = 25, 11.0
+    hparams = jax.tree.map(jnp.asarray, {"lr": lr, "start": 1e-20, "power": 1})
+    estimate, _ = mh.hypergrad.reverse(forms.scalar_dynamics(), steps).estimate(
+        KEY, hparams, jnp.array(1.0), ()
+    )
+    assert estimate.info["explosion_exponent"].dtype == jnp.float32
+    np.testing.assert_allclose(estimate.info["explosion_exponent"], np.log(10.0), rtol=1e-5)
+
+
 def test_an_overflowing_gradient_counts_as_exploding():
     estimate, _ = mh.hypergrad.reverse(forms.scalar_dynamics(), 50).estimate(
         KEY, forms.scalar_hparams(1e30), jnp.array(1.0), ()
