@@ -68,7 +68,7 @@ NUMBERS = ("explosion_exponent", "stationarity", "residual", "iterations", "dive
 
 
 class Sampled(NamedTuple):
-    """The gradients of an estimator ``f64[runs, estimates, h]``, its diagnostics and last memory."""
+    """Gradients ``f64[runs, estimates, h]``, what the diagnostics said, and the last memory."""
 
     grads: np.ndarray
     info: dict[str, float]

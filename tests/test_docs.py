@@ -91,3 +91,10 @@ def anchors(page: Path) -> set[str]:
 def test_readme_example_runs_as_written(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(source, "README.md", "exec"), {"__name__": "__main__"})
+
+
+def test_the_examples_of_the_guide_run_in_their_order():
+    page = ROOT / "docs" / "which_estimator.md"
+    names = {"__name__": "__main__"}
+    for line, source in code_blocks(page):
+        exec(compile("\n" * (line - 1) + source, str(page), "exec"), names)
