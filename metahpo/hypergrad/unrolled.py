@@ -49,7 +49,7 @@ def estimate_unrolled(
 
 
 def _explosion(first: floats.Floats, last: floats.Floats, steps: int) -> dict[str, PyTree]:
-    """``explosion_exponent`` f[] and ``exploding`` bool[], from the first and last state's gradient.
+    """``explosion_exponent`` f[], ``exploding`` bool[], from the first and last state's gradient.
 
     The exponent is ``log(|first| / |last|) / steps``: a Lyapunov exponent of the training at finite
     time, as the loss sees it (Metz et al. 2021, section 3).
