@@ -26,6 +26,7 @@ from benchmarks import _reference, _regression
 from benchmarks._reference import Data, Size
 from metahpo import hypergrad
 from metahpo.base import Estimator, HParams, Key, Params, Problem, PyTree, State, Task, TaskFamily
+from metahpo.checkpointing import least_states
 from metahpo.inner import scalar_loss
 
 
@@ -254,10 +255,11 @@ def averaging(problem: Problem, window: int, count: int) -> Problem:
 
 
 def _exact(problem: Problem, steps: int) -> tuple[Entry, ...]:
-    modes = ("none", "step", "sqrt")
-    found = [
-        Entry(f'reverse, checkpoint="{m}"', hypergrad.reverse(problem, steps, m)) for m in modes
-    ]
+    found = []
+    for mode in ("none", "step", "sqrt", least_states(steps)):
+        shown = f'"{mode}"' if isinstance(mode, str) else mode
+        estimator = hypergrad.reverse(problem, steps, mode)
+        found.append(Entry(f"reverse, checkpoint={shown}", estimator))
     return (*found, Entry("forward", hypergrad.forward(problem, steps)))
 
 

@@ -20,8 +20,8 @@ Metrics, with ``| |`` the norm over all hyperparameters together and ``g`` the t
   the next; the baseline is the temporary memory of the training.
 * ``info.KEY``: what the diagnostics said, the mean over estimates; for a flag the share of
   estimates that raised it.  ``info.standard_error`` is relative to ``|g|``, and to be compared with
-  ``deviation``; there is one ``info.sees.LEAF`` per
-  hyperparameter.
+  ``deviation``.  ``info.sees.LEAF``, and of ``mixture`` ``info.es_weight.LEAF``, are one for each
+  leaf of the hyperparameters, the mean over its entries.
 """
 
 from collections.abc import Iterator, Sequence
@@ -129,7 +129,7 @@ def compile_and_sample(subject: Subject, entry: Entry, truth: np.ndarray) -> tup
 
 def told(info: dict[str, Any]) -> dict[str, Any]:
     """The diagnostics that are reported."""
-    known = (*FLAGS, *NUMBERS, "sees", "standard_error")
+    known = (*FLAGS, *NUMBERS, "sees", "es_weight", "standard_error")
     return {name: info[name] for name in known if name in info}
 
 
@@ -146,7 +146,7 @@ def summary(infos: Sequence[dict[str, Any]], truth: np.ndarray) -> dict[str, flo
             info["standard_error"] = error
         for path, leaf in jax.tree_util.tree_leaves_with_path(info):
             name = jax.tree_util.keystr(path, simple=True, separator=".")
-            found.setdefault(name, []).append(float(leaf))
+            found.setdefault(name, []).append(float(np.mean(leaf)))
     means = {name: float(np.mean(values)) for name, values in found.items()}
     return {name: mean for name, mean in means.items() if np.isfinite(mean)}
 

@@ -160,6 +160,8 @@ def test_what_the_guide_says_of_instability_was_measured():
     deviations = [value("unstable", f"{name}, {online}", "deviation") for name in ("nres", "pes")]
     assert deviations == sorted(deviations)
     assert 0 < value("unstable", "truncated, window=10, burn_in=False", "info.exploding") < 0.5
+    weights = [v for k, v in MEASURED["unstable"]["mixture, 16 pairs"].items() if "es_weight" in k]
+    assert len(weights) == 3 and all(row["value"] > 0.999 for row in weights)
     es = MEASURED["unstable"]["es, 16 pairs"]
     assert es["info.standard_error"]["value"] == pytest.approx(es["deviation"]["value"], rel=0.1)
 
