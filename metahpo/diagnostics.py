@@ -15,12 +15,24 @@ def gradient_info(loss: chex.Array, grad: HParams) -> dict[str, PyTree]:
     bool[] like the hyperparameters: whether a leaf's gradient is exactly zero everywhere, as it is
     for whole numbers and for hyperparameters that have no effect on the loss.
     """
-    norm = optax.tree.norm(grad)
+    scale, scaled = scaled_norm(jax.tree.leaves(grad))
+    norm = scale * scaled
     return {
         "grad_norm": norm,
         "finite": jnp.isfinite(norm) & jnp.isfinite(loss),
         "zero_grad": jax.tree.map(lambda leaf: jnp.all(leaf == 0), grad),
     }
+
+
+def scaled_norm(leaves: list[chex.Array]) -> tuple[chex.Array, chex.Array]:
+    """A scale f[] and the Euclidean norm f[] of the leaves over it.
+
+    The scale is the largest entry: the square of an exploding gradient overflows long before the
+    gradient does.
+    """
+    largest = optax.tree.max(jax.tree.map(jnp.abs, leaves)) if leaves else jnp.zeros(())
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return scale, optax.tree.norm([leaf / scale for leaf in leaves])
 
 
 def no_memory(key: Key, hparams: HParams, task: Task) -> tuple[()]:

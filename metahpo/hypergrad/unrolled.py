@@ -5,10 +5,9 @@ from collections.abc import Callable
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from metahpo.base import Estimate, HParams, PyTree, State
-from metahpo.diagnostics import gradient_info
+from metahpo.diagnostics import gradient_info, scaled_norm
 from metahpo.hypergrad import floats
 
 EXPLODING = 1e3
@@ -44,31 +43,38 @@ def estimate_unrolled(
     everything = jax.value_and_grad(run, argnums=(0, 1, 2), has_aux=True)
     (value, state), (grads, first, last) = everything(leaves, zeros, zeros)
     grad = floats.gradient_tree(hparams, grads)
-    info = {"state": state, **gradient_info(value, grad), **_explosion(first, last, steps)}
-    return Estimate(value, grad, info)
+    info = {"state": state, **gradient_info(value, grad)}
+    return Estimate(value, grad, info | _explosion(first, last, steps, info["finite"]))
 
 
-def _explosion(first: floats.Floats, last: floats.Floats, steps: int) -> dict[str, PyTree]:
+def _explosion(
+    first: floats.Floats, last: floats.Floats, steps: int, finite: chex.Array
+) -> dict[str, PyTree]:
     """``explosion_exponent`` f[], ``exploding`` bool[], from the first and last state's gradient.
 
     The exponent is ``log(|first| / |last|) / steps``: a Lyapunov exponent of the training at finite
-    time, as the loss sees it (Metz et al. 2021, section 3).
+    time, as the loss sees it (Metz et al. 2021, section 3); infinite if the hypergradient is not
+    finite.
     """
     first_log, last_log = _log_norm(first), _log_norm(last)
     growth = jnp.where(first_log == last_log, 0.0, first_log - last_log)  # 0 for 0 / 0
+    growth = jnp.where(finite, growth, jnp.inf)
     return jax.lax.stop_gradient(
         {
             "explosion_exponent": growth / max(steps, 1),
-            "exploding": ~(growth <= jnp.log(EXPLODING)),  # also where it is not a number
+            "exploding": growth > jnp.log(EXPLODING),
         }
     )
 
 
 def _log_norm(leaves: floats.Floats) -> chex.Array:
-    """Scaled by the largest entry: an exploding gradient's square is infinite long before it is."""
-    largest = optax.tree.max(jax.tree.map(jnp.abs, leaves)) if leaves else jnp.zeros(())
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    return jnp.log(optax.tree.norm([leaf / scale for leaf in leaves])) + jnp.log(scale)
+    """Of what is a number.
+
+    Where the hypergradient is finite and this is not, the state has a part without a derivative
+    that nothing depends on, such as the root of a second moment that stays zero.
+    """
+    scale, norm = scaled_norm([jnp.where(jnp.isnan(leaf), 0, leaf) for leaf in leaves])
+    return jnp.log(norm) + jnp.log(scale)
 
 
 def _add(state: State, floats_: floats.Floats) -> State:
