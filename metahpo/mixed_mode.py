@@ -19,7 +19,8 @@ def mixed_gradient(loss: Callable[[Params], chex.Array]) -> Callable[[Params], P
     the parameters are stored and no activation.  Take it for deep inner networks.
 
     It is a custom rule for reverse mode: ``grad``, ``grad`` of ``grad``, ``jvp`` of ``grad`` and
-    ``vmap`` compose; plain forward mode (``jax.jvp``, ``hypergrad.forward``) is refused by JAX.
+    ``vmap`` compose; plain forward mode (``jax.jvp``, ``hypergrad.forward``, the fixed point of
+    ``hypergrad.implicit``) is refused by JAX.
 
     Args:
         loss: ``(params) -> f[]``; may depend on any other arrays, traced ones too.

@@ -39,7 +39,7 @@ def deep_network(gradient, layers: int = 3, width: int = 4, rows: int = 5) -> mh
     )
 
 
-def transformations(problem, steps: int = 4, checkpoint="step"):
+def transformations(problem, steps: int = 4, checkpoint="sqrt"):
     task = problem.sample(KEY)
     loss = mh.inner.outer_loss(problem, steps, checkpoint)
 
@@ -58,11 +58,10 @@ def transformations(problem, steps: int = 4, checkpoint="step"):
     }
 
 
-@pytest.mark.parametrize("checkpoint", ["none", 4])
-def test_every_transformation_of_a_reverse_gradient_is_unchanged(checkpoint):
+def test_every_transformation_of_a_reverse_gradient_is_unchanged():
     with jax.enable_x64(True):
         plain, mixed = (
-            jax.jit(lambda g=g: transformations(deep_network(g), checkpoint=checkpoint))()
+            jax.jit(lambda g=g: transformations(deep_network(g)))()
             for g in (jax.grad, mh.mixed_gradient)
         )
         chex.assert_trees_all_close(mixed, plain, rtol=1e-10)

@@ -14,7 +14,8 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
 
     Equal to ``reverse`` up to rounding.  Take it for few hyperparameters and long trainings: the
     cost is about ``1 + 1.8 h`` trainings and the memory ``1 + h`` states, whatever ``steps`` is.
-    Training itself runs once; only the tangents are vmapped.
+    Training itself runs once; only the tangents are vmapped.  Whether they explode on the way is
+    not told, but by ``grad_norm``; ``reverse`` tells it.
 
     With ``directions`` it pushes so many random ones instead: the mean of ``v_i (v_i . g)`` with
     ``v_i ~ N(0, I)`` is unbiased for the gradient ``g`` (Baydin et al. 2022, "Gradients without

@@ -33,10 +33,9 @@ def reverse(
         ``"step"`` and ``"sqrt"``, and one more for every further level of nested loops.  ``info``:
         ``state`` (final training state); ``grad_norm``; ``finite``; ``zero_grad``;
         ``explosion_exponent`` f[], the logarithm per step of how much the gradient with respect to
-        the state grew on its way back (infinite where the result is not finite), and ``exploding``
-        bool[], whether it grew more than a
-        thousandfold in all: such a gradient is exact and yet of little use for descent, and
-        ``es``, ``pes`` or ``truncated`` are worth a try.
+        the state grew on its way back (infinite where the result is not finite); ``exploding``
+        bool[], whether it grew more than a thousandfold in all.  Such a gradient is exact and yet
+        of little use for descent; ``es``, ``pes`` and ``nres`` follow the smoothed loss instead.
 
     Raises:
         ValueError: if ``steps`` is negative, ``checkpoint`` unknown or too few states, or

@@ -99,16 +99,16 @@ def bytes_used(problem, steps, **options) -> int:
 
 @pytest.mark.parametrize(
     "problem",
-    [network(lambda h: optax.sgd(h["lr"])), network(lambda h: optax.adam(h["lr"])), convolutions()],
-    ids=["sgd", "adam", "convolutions"],
+    [network(lambda h: optax.adam(h["lr"])), convolutions()],
+    ids=["adam", "convolutions"],
 )
 def test_the_compiled_memory_stays_within_the_budget_and_makes_use_of_it(problem, monkeypatch):
     steps = 100
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # where keeping all is fastest
-    none, step, few = (bytes_used(problem, steps, checkpoint=c) for c in ("none", "step", 30))
-    assert none > 1.3 * step > 2 * few
-    # Just enough for everything, for every state, and for fewer; a quarter more than was used.
-    for used in (none, step, few):
+    none, few = (bytes_used(problem, steps, checkpoint=c) for c in ("none", 30))
+    assert none > 3 * few
+    # A quarter more than is used where everything is kept, and where few states are.
+    for used in (none, few):
         budget = int(1.25 * used)
         result = bytes_used(problem, steps, memory_budget=budget)
         assert 0.7 * used <= result <= 1.1 * budget
