@@ -21,6 +21,9 @@ from metahpo.base import PyTree
 def with_safe_sqrt(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """The same function, in which every root has the slope 0 at exactly 0.
 
+    So has a square root of a negative number, whose value stays NaN: a branch that is not chosen,
+    as in optax's RAdam, no longer turns the gradient into NaN.
+
     Values do not change, bit for bit: ``sqrt``, ``rsqrt``, ``cbrt`` and constant powers below 1
     are evaluated as before, also inside ``jit``, ``scan``, ``cond`` and ``while``.  Where ``fn``
     has a derivative and reaches a root of 0 only through squares, as in Adam's quotient, zero is
@@ -104,9 +107,11 @@ def _safe_root(eqn: core.JaxprEqn) -> Callable[..., chex.Array]:
 
     @jax.jit
     def root(x: chex.Array, *exponent: chex.Array) -> chex.Array:
-        zero = x == 0
-        at_zero = eqn.primitive.bind(jnp.zeros_like(x), *exponent, **eqn.params)
-        elsewhere = eqn.primitive.bind(jnp.where(zero, 1, x), *exponent, **eqn.params)
-        return jnp.where(zero, at_zero, elsewhere)
+        # Below zero a square root is not a number, and must not spoil a branch that is not chosen.
+        square = eqn.primitive.name in ("sqrt", "rsqrt")
+        flat = x <= 0 if square else x == 0
+        there = eqn.primitive.bind(jax.lax.stop_gradient(x), *exponent, **eqn.params)
+        elsewhere = eqn.primitive.bind(jnp.where(flat, 1, x), *exponent, **eqn.params)
+        return jnp.where(flat, there, elsewhere)
 
     return root

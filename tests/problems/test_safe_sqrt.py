@@ -17,8 +17,6 @@ training = importlib.import_module("metahpo.problems.training")
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 TASK = np.random.default_rng(0).normal(size=(8, 4)) * [0.0, 1.0, 1.0, 1.0]  # no first feature
-# optax.radam is missing: in its first five steps optax takes the root of a negative number for a
-# branch that it then does not choose, and reverse mode multiplies that NaN by zero.
 OPTIMIZERS = {
     "adabelief": optax.adabelief,
     "adafactor": optax.adafactor,  # in float32 the power -3/2 of its 1e-30 overflows
@@ -32,6 +30,8 @@ OPTIMIZERS = {
     "lion": optax.lion,
     "nadam": optax.nadam,
     "novograd": optax.novograd,
+    # In its first five steps the root of a negative number, for a branch that is not chosen.
+    "radam": optax.radam,
     "rmsprop": functools.partial(optax.rmsprop, eps_in_sqrt=False),
     "yogi": optax.yogi,
 }
