@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from metahpo.base import HParams, PyTree
+from metahpo.base import HParams
 
 Floats = list[chex.Array]
 
@@ -51,11 +51,6 @@ def ravel(
 def is_float(leaf: chex.Array) -> bool:
     """Whether a leaf has a derivative."""
     return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
-
-
-def of(tree: PyTree) -> Floats:
-    """The float leaves of any pytree, such as a training state; maybe none."""
-    return [leaf for leaf in map(jnp.asarray, jax.tree.leaves(tree)) if is_float(leaf)]
 
 
 def gradient_tree(hparams: HParams, grads: Floats) -> HParams:

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
 from metahpo.diagnostics import gradient_info, no_memory, standard_error
 from metahpo.hypergrad import floats
-from metahpo.hypergrad.unrolled import explosion_info, log_norm
-from metahpo.inner import advance, keys, scalar_loss
+from metahpo.inner import outer_loss
 
 
 def forward(problem: Problem, steps: int, directions: int | None = None) -> Estimator:
@@ -15,7 +14,8 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
 
     Equal to ``reverse`` up to rounding.  Take it for few hyperparameters and long trainings: the
     cost is about ``1 + 1.8 h`` trainings and the memory ``1 + h`` states, whatever ``steps`` is.
-    Training itself runs once; only the tangents are vmapped.
+    Training itself runs once; only the tangents are vmapped.  Whether they explode on the way is
+    not told, but by ``grad_norm``; ``reverse`` tells it.
 
     With ``directions`` it pushes so many random ones instead: the mean of ``v_i (v_i . g)`` with
     ``v_i ~ N(0, I)`` is unbiased for the gradient ``g`` (Baydin et al. 2022, "Gradients without
@@ -29,9 +29,7 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
 
     Returns:
         An Estimator without a memory.  ``info``: ``state`` (final training state), ``grad_norm``,
-        ``finite``, ``zero_grad``; ``explosion_exponent`` f[] and ``exploding`` bool[] as in
-        ``reverse``, but from how the state's tangents grew per step in the second half of the
-        training; with random directions ``standard_error`` (a pytree like the
+        ``finite``, ``zero_grad``; with random directions ``standard_error`` (a pytree like the
         hyperparameters; infinite for a single direction).
 
     Raises:
@@ -48,8 +46,7 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
     """
     if directions is not None and directions < 1:
         raise ValueError(f"forward needs at least 1 direction, got directions={directions}")
-    advance(problem, steps)  # refuses wrong steps now rather than inside the trace
-    first, second = advance(problem, steps // 2), advance(problem, steps - steps // 2)
+    loss = outer_loss(problem, steps)
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
         flat, merge, gradient_tree = floats.ravel(hparams)
@@ -59,20 +56,13 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
             noise_key, train_key = jax.random.split(key)
             tangents = jax.random.normal(noise_key, (directions, flat.size), flat.dtype)
 
-        def halves(x: jax.Array) -> tuple[tuple[jax.Array, floats.Floats, floats.Floats], State]:
-            init_key, step_key, loss_key = keys(train_key)
-            h = merge(x)
-            middle = first(step_key, h, task, problem.init(init_key, h, task), 0)
-            state = second(step_key, h, task, middle, steps // 2)
-            value = scalar_loss(problem, loss_key, h, task, state)
-            return (value, floats.of(middle), floats.of(state)), state
+        def push(tangent: jax.Array) -> tuple[jax.Array, jax.Array, State]:
+            def along(x: jax.Array) -> tuple[jax.Array, State]:
+                return loss(train_key, merge(x), task)
 
-        def push(tangent: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, State]:
-            (value, *_), slopes, state = jax.jvp(halves, (flat,), (tangent,), has_aux=True)
-            norms = jnp.stack([log_norm(slopes[1]), log_norm(slopes[2])])
-            return value, slopes[0], norms, state
+            return jax.jvp(along, (flat,), (tangent,), has_aux=True)
 
-        value, slopes, norms, state = jax.vmap(push, out_axes=(None, 0, 0, None))(tangents)
+        value, slopes, state = jax.vmap(push, out_axes=(None, 0, None))(tangents)
         info = {"state": state}
         if directions is None:
             grad = gradient_tree(slopes)
@@ -80,11 +70,6 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
             samples = tangents * slopes[:, None]
             grad = gradient_tree(jnp.mean(samples, axis=0))
             info["standard_error"] = gradient_tree(standard_error(samples))
-        info |= gradient_info(value, grad)
-        middle, end = jax.nn.logsumexp(2 * norms, axis=0) / 2  # the norms of all tangents together
-        # As if the whole had grown like the second half; nothing has grown from zero.
-        growth = jnp.where(jnp.isneginf(middle), 0, end - middle)
-        growth = growth * (steps / max(steps - steps // 2, 1))
-        return Estimate(value, grad, info | explosion_info(growth, steps, info["finite"])), memory
+        return Estimate(value, grad, {**info, **gradient_info(value, grad)}), memory
 
     return Estimator(no_memory, estimate)

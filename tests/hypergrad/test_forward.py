@@ -1,6 +1,5 @@
 """Forward mode along random directions."""
 
-import closed_forms as forms
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,28 +43,3 @@ def test_one_direction_knows_nothing_of_its_error():
 def test_refuses_no_direction(directions):
     with pytest.raises(ValueError, match=f"at least 1 direction, got directions={directions}"):
         mh.hypergrad.forward(mh.problems.function(lambda h: h["x"]), 0, directions=directions)
-
-
-@pytest.mark.parametrize(("lr", "exploding"), [(0.4, False), (2.6, True)])
-def test_the_explosion_exponent_is_how_the_tangents_grew(lr, exploding):
-    a, start, steps = 1.1, 1.3, 20
-    estimate, _ = mh.hypergrad.forward(forms.scalar_dynamics(), steps).estimate(
-        KEY, forms.scalar_hparams(lr, start), jnp.array(a), ()
-    )
-
-    def norm(t):  # of the derivatives of (1 - a lr)^t start by lr and start
-        return np.hypot(-a * t * (1 - a * lr) ** (t - 1) * start, (1 - a * lr) ** t)
-
-    expected = np.log(norm(20) / norm(10)) / 10
-    np.testing.assert_allclose(estimate.info["explosion_exponent"], expected, rtol=1e-10)
-    assert estimate.info["exploding"] == exploding
-
-
-@pytest.mark.parametrize("steps", [0, 1])
-def test_a_training_too_short_to_grow_does_not_explode(steps):
-    problem = forms.scalar_dynamics()
-    problem = problem._replace(init=lambda key, h, task: jnp.ones(()))
-    estimate, _ = mh.hypergrad.forward(problem, steps).estimate(
-        KEY, forms.scalar_hparams(2.6), jnp.array(1.1), ()
-    )
-    assert not estimate.info["exploding"] and estimate.info["explosion_exponent"] == 0
