@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from metahpo.base import HParams
+from metahpo.base import HParams, PyTree
 
 Floats = list[chex.Array]
 
@@ -19,13 +19,20 @@ def split(hparams: HParams) -> tuple[Floats, Callable[[Floats], HParams]]:
     Raises:
         ValueError: if there is no float leaf, so that there is nothing to differentiate.
     """
-    leaves, treedef = jax.tree.flatten(hparams)
+    leaves, merge = parts(hparams)
+    if not leaves:
+        treedef = jax.tree.structure(hparams)
+        raise ValueError(f"hyperparameters need a float leaf to have a gradient, got {treedef}")
+    return leaves, merge
+
+
+def parts(tree: PyTree) -> tuple[Floats, Callable[[Floats], PyTree]]:
+    """``split`` of any pytree, such as a training state, which may be without floats."""
+    leaves, treedef = jax.tree.flatten(tree)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
     where = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
-    if not where:
-        raise ValueError(f"hyperparameters need a float leaf to have a gradient, got {treedef}")
 
-    def merge(floats: Floats) -> HParams:
+    def merge(floats: Floats) -> PyTree:
         merged = list(leaves)
         for i, leaf in zip(where, floats, strict=True):
             merged[i] = leaf

@@ -6,7 +6,9 @@ import jax.numpy as jnp
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
 from metahpo.diagnostics import gradient_info, no_memory, standard_error
 from metahpo.hypergrad import floats
-from metahpo.inner import outer_loss
+from metahpo.hypergrad.tangents import Tangents, begin, push, value_and_slopes
+from metahpo.hypergrad.unrolled import explosion_info
+from metahpo.inner import advance, keys, scalar_loss
 
 
 def forward(problem: Problem, steps: int, directions: int | None = None) -> Estimator:
@@ -14,8 +16,7 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
 
     Equal to ``reverse`` up to rounding.  Take it for few hyperparameters and long trainings: the
     cost is about ``1 + 1.8 h`` trainings and the memory ``1 + h`` states, whatever ``steps`` is.
-    Training itself runs once; only the tangents are vmapped.  Whether they explode on the way is
-    not told, but by ``grad_norm``; ``reverse`` tells it.
+    Training itself runs once; only the tangents are vmapped.
 
     With ``directions`` it pushes so many random ones instead: the mean of ``v_i (v_i . g)`` with
     ``v_i ~ N(0, I)`` is unbiased for the gradient ``g`` (Baydin et al. 2022, "Gradients without
@@ -29,8 +30,10 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
 
     Returns:
         An Estimator without a memory.  ``info``: ``state`` (final training state), ``grad_norm``,
-        ``finite``, ``zero_grad``; with random directions ``standard_error`` (a pytree like the
-        hyperparameters; infinite for a single direction).
+        ``finite``, ``zero_grad``; ``exploding`` bool[], whether the state's tangents grew more than
+        a thousand times the number of steps, as which they may add up in any training, and
+        ``explosion_exponent`` f[], the logarithm of that growth per step; with random directions
+        ``standard_error`` (a pytree like the hyperparameters; infinite for a single direction).
 
     Raises:
         ValueError: if ``steps`` is negative or ``directions < 1``; when called, if no
@@ -46,30 +49,36 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
     """
     if directions is not None and directions < 1:
         raise ValueError(f"forward needs at least 1 direction, got directions={directions}")
-    loss = outer_loss(problem, steps)
+    advance(problem, steps)  # refuses wrong steps now rather than inside the trace
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
         flat, merge, gradient_tree = floats.ravel(hparams)
         if directions is None:
-            train_key, tangents = key, jnp.eye(flat.size, dtype=flat.dtype)
+            train_key, along = key, jnp.eye(flat.size, dtype=flat.dtype)
         else:
             noise_key, train_key = jax.random.split(key)
-            tangents = jax.random.normal(noise_key, (directions, flat.size), flat.dtype)
+            along = jax.random.normal(noise_key, (directions, flat.size), flat.dtype)
+        init_key, step_key, loss_key = keys(train_key)
 
-        def push(tangent: jax.Array) -> tuple[jax.Array, jax.Array, State]:
-            def along(x: jax.Array) -> tuple[jax.Array, State]:
-                return loss(train_key, merge(x), task)
+        def step(key: Key, x: jax.Array, task: Task, pushed: Tangents) -> Tangents:
+            return push(lambda x, state: problem.step(key, merge(x), task, state), x, along, pushed)
 
-            return jax.jvp(along, (flat,), (tangent,), has_aux=True)
+        def loss(x: jax.Array, state: State) -> jax.Array:
+            return scalar_loss(problem, loss_key, merge(x), task, state)
 
-        value, slopes, state = jax.vmap(push, out_axes=(None, 0, None))(tangents)
-        info = {"state": state}
+        train = advance(problem._replace(step=step), steps)
+        pushed = begin(lambda x: problem.init(init_key, merge(x), task), flat, along)
+        pushed = train(step_key, flat, task, pushed, 0)
+        value, slopes = value_and_slopes(loss, flat, along, pushed)
+        info = {"state": pushed.state}
         if directions is None:
             grad = gradient_tree(slopes)
         else:
-            samples = tangents * slopes[:, None]
+            samples = along * slopes[:, None]
             grad = gradient_tree(jnp.mean(samples, axis=0))
             info["standard_error"] = gradient_tree(standard_error(samples))
-        return Estimate(value, grad, {**info, **gradient_info(value, grad)}), memory
+        info |= gradient_info(value, grad)
+        growth = pushed.growth - jnp.log(max(steps, 1))
+        return Estimate(value, grad, info | explosion_info(growth, steps, info["finite"])), memory
 
     return Estimator(no_memory, estimate)

@@ -44,20 +44,17 @@ def estimate_unrolled(
     (value, state), (grads, first, last) = everything(leaves, zeros, zeros)
     grad = floats.gradient_tree(hparams, grads)
     info = {"state": state, **gradient_info(value, grad)}
-    return Estimate(value, grad, info | _explosion(first, last, steps, info["finite"]))
+    before, after = log_norm(last), log_norm(first)
+    growth = jnp.where(before == after, 0.0, after - before)  # 0 for 0 / 0
+    return Estimate(value, grad, info | explosion_info(growth, steps, info["finite"]))
 
 
-def _explosion(
-    first: floats.Floats, last: floats.Floats, steps: int, finite: chex.Array
-) -> dict[str, PyTree]:
-    """``explosion_exponent`` f[], ``exploding`` bool[], from the first and last state's gradient.
+def explosion_info(growth: chex.Array, steps: int, finite: chex.Array) -> dict[str, PyTree]:
+    """``explosion_exponent`` f[] and ``exploding`` bool[] from the logarithm f[] of the growth.
 
-    The exponent is ``log(|first| / |last|) / steps``: a Lyapunov exponent of the training at finite
-    time, as the loss sees it (Metz et al. 2021, section 3); infinite if the hypergradient is not
-    finite.
+    The exponent is the growth per step: a Lyapunov exponent of the training at finite time (Metz
+    et al. 2021, section 3); infinite if the hypergradient is not finite.
     """
-    first_log, last_log = _log_norm(first), _log_norm(last)
-    growth = jnp.where(first_log == last_log, 0.0, first_log - last_log)  # 0 for 0 / 0
     growth = jnp.where(finite, growth, jnp.inf)
     return jax.lax.stop_gradient(
         {
@@ -67,8 +64,8 @@ def _explosion(
     )
 
 
-def _log_norm(leaves: floats.Floats) -> chex.Array:
-    """Of what is a number.
+def log_norm(leaves: floats.Floats) -> chex.Array:
+    """Logarithm f[] of the norm of what is a number.
 
     Where the hypergradient is finite and this is not, the state has a part without a derivative
     that nothing depends on, such as the root of a second moment that stays zero.
