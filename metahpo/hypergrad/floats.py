@@ -1,7 +1,6 @@
 """The differentiable part of a pytree of hyperparameters: its floating-point leaves."""
 
 from collections.abc import Callable
-from typing import Any
 
 import chex
 import jax
@@ -64,16 +63,3 @@ def gradient_tree(hparams: HParams, grads: Floats) -> HParams:
     """Gradients of the float leaves as a pytree like ``hparams``, zero elsewhere."""
     _, merge = split(jax.tree.map(jnp.zeros_like, hparams))
     return merge(grads)
-
-
-def value_and_grad(
-    fn: Callable[[HParams], tuple[chex.Array, Any]],
-) -> Callable[[HParams], tuple[tuple[chex.Array, Any], HParams]]:
-    """``jax.value_and_grad(fn, has_aux=True)`` with respect to the float leaves."""
-
-    def run(hparams: HParams) -> tuple[tuple[chex.Array, Any], HParams]:
-        floats, merge = split(hparams)
-        out, grads = jax.value_and_grad(lambda f: fn(merge(f)), has_aux=True)(floats)
-        return out, gradient_tree(hparams, grads)
-
-    return run

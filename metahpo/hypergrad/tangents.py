@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from metahpo.base import State
 from metahpo.hypergrad import floats
+from metahpo.hypergrad.unrolled import log_norm
 
 
 class Tangents(NamedTuple):
@@ -83,11 +84,5 @@ def _jvp(
 
 
 def _log_norm(leaves: floats.Floats) -> chex.Array:
-    """Of all derivatives together, without those that are not a number.
-
-    A diagnosis, whose own derivative (infinite at zero) must not reach the gradient's.  Squares
-    that overflow flag early what explodes anyway.
-    """
-    numbers = [jnp.where(jnp.isnan(leaf), 0, leaf).ravel() for leaf in leaves]
-    squares = sum((jnp.vdot(leaf, leaf) for leaf in numbers), start=jnp.zeros(()))
-    return jax.lax.stop_gradient(jnp.log(squares) / 2)
+    """A diagnosis, whose own derivative (infinite at zero) must not reach the gradient's."""
+    return log_norm(jax.lax.stop_gradient(leaves))

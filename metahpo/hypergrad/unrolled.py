@@ -74,8 +74,6 @@ def log_norm(leaves: floats.Floats) -> chex.Array:
     return jnp.log(norm) + jnp.log(scale)
 
 
-def _add(state: State, floats_: floats.Floats) -> State:
-    given = iter(floats_)
-    return jax.tree.map(
-        lambda leaf: leaf + next(given) if floats.is_float(jnp.asarray(leaf)) else leaf, state
-    )
+def _add(state: State, shifts: floats.Floats) -> State:
+    leaves, merge = floats.parts(state)
+    return merge([leaf + shift for leaf, shift in zip(leaves, shifts, strict=True)])
