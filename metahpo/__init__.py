@@ -21,6 +21,7 @@ from metahpo.base import (
     Evaluation,
     Problem,
     Proposal,
+    StopReason,
     Strategy,
     TaskFamily,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Int",
     "Problem",
     "Proposal",
+    "StopReason",
     "Strategy",
     "TaskFamily",
     "base",

@@ -6,6 +6,7 @@ them.  All functions are pure, take their key first and may be transformed by ``
 and ``grad`` as a whole.
 """
 
+import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,6 +22,28 @@ State = PyTree
 
 FULL_BUDGET = int(np.iinfo(np.int32).max)
 """A proposal's budget when the strategy leaves the number of inner steps to the run."""
+
+
+class StopReason(enum.IntEnum):
+    """Why something ended; an ``i32`` in compiled programs, so that it can be stacked and vmapped.
+
+    Attributes:
+        RUNNING: it goes on.
+        BUDGET: the evaluations that were granted are used up.
+        TARGET: the wanted loss is reached.
+        STAGNATION: the best loss no longer improves.
+        TOLERANCE: the losses, or the points, no longer differ by more than a tolerance.
+        CONDITION: the search distribution is too ill-conditioned for its float type.
+        COLLAPSE: the population, or the step size, has shrunk to nothing.
+    """
+
+    RUNNING = 0
+    BUDGET = 1
+    TARGET = 2
+    STAGNATION = 3
+    TOLERANCE = 4
+    CONDITION = 5
+    COLLAPSE = 6
 
 
 class TaskFamily(NamedTuple):
@@ -93,7 +116,8 @@ class Proposal(NamedTuple):
         parent: ``i32[P]``; -1 trains from scratch, ``i`` goes on from the training state that
             member ``i`` had after the round before.
         budget: ``i32[P]``, inner steps granted in this round; the run caps it at its own
-            ``steps``, so ``FULL_BUDGET`` leaves the number to the run.
+            ``steps``, so ``FULL_BUDGET`` leaves the number to the run.  A slot with budget 0 is
+            *idle*: no evaluation, and its loss is ``inf``.  So populations shrink in static shapes.
     """
 
     unit: chex.Array
@@ -105,7 +129,7 @@ class Evaluation(NamedTuple):
     """What the run found out about a proposal.
 
     Attributes:
-        loss: ``f32[P]``; ``inf`` for a member whose loss was not finite.
+        loss: ``f32[P]``; ``inf`` for a member whose loss was not finite, and for an idle slot.
         grad: ``f32[P, D]``, the gradient with respect to the unit cube, or ``None`` for a strategy
             that does not need it; zeros for a member whose gradient was not finite.
         info: diagnostics.
@@ -124,9 +148,12 @@ class Strategy(NamedTuple):
         ask: ``(key, state) -> (Proposal, state)``.
         tell: ``(key, state, Proposal, Evaluation) -> state``.
         needs_grad: whether ``Evaluation.grad`` must be there (static).
+        stop: ``(state) -> i32[]``, a ``StopReason``: why the strategy has nothing left to do that
+            could help.  It may be asked to go on nevertheless.  ``None`` if it never says so.
     """
 
     init: Callable[[Key], PyTree]
     ask: Callable[[Key, PyTree], tuple[Proposal, PyTree]]
     tell: Callable[[Key, PyTree, Proposal, Evaluation], PyTree]
     needs_grad: bool = False
+    stop: Callable[[PyTree], chex.Array] | None = None

@@ -1,9 +1,10 @@
 """Search spaces: any pytree whose leaves are ``Float``, ``Int`` or ``Choice``.
 
 A space alone knows bounds, scales, integers and choices.  Strategies see points ``u`` of the unit
-cube ``[0, 1]^D``, one coordinate per leaf in the order of ``jax.tree.leaves``; ``decode`` turns a
-point into hyperparameters and ``encode`` turns hyperparameters into a point.  All functions but
-``check`` and ``readable`` may be jitted and vmapped.
+cube ``[0, 1]^D``: one coordinate per leaf in the order of ``jax.tree.leaves``, or one for each
+entry of a leaf that has a ``shape``.  ``decode`` turns a point into hyperparameters and ``encode``
+turns hyperparameters into a point.  All functions but ``check`` and ``readable`` may be jitted and
+vmapped.
 
 Example:
     >>> import metahpo as mh
@@ -11,11 +12,13 @@ Example:
     >>> hparams = mh.space.decode(space, jnp.array([0.5, 0.0]))
     >>> round(float(hparams["lr"]), 4), int(hparams["width"])
     (0.01, 4)
+    >>> mh.space.decode({"rates": mh.Float(0.0, 2.0, shape=(3,))}, jnp.array([0.0, 0.5, 1.0]))
+    {'rates': Array([0., 1., 2.], dtype=float32)}
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import chex
@@ -36,9 +39,11 @@ class Float:
         low: lower bound; positive when ``log``.
         high: upper bound, above ``low``.
         log: whether the unit interval maps to the logarithm of the value.
+        shape: of an array of such numbers, each with a coordinate of its own.
 
     Raises:
-        ValueError: if the bounds are not finite, ``low >= high``, or ``log`` with ``low <= 0``.
+        ValueError: if the bounds are not finite, ``low >= high``, ``log`` with ``low <= 0``, or
+            ``shape`` holds what is not a positive whole number.
 
     Example:
         >>> round(float(Float(1e-4, 1.0, log=True).decode(0.5)), 4)
@@ -48,10 +53,12 @@ class Float:
     low: float
     high: float
     log: bool = False
+    shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the bounds."""
         _check_bounds(self)
+        _check_shape(self)
         # Plain numbers, because a NumPy scalar would promote float32 under x64.
         object.__setattr__(self, "low", float(self.low))
         object.__setattr__(self, "high", float(self.high))
@@ -85,10 +92,11 @@ class Int:
         low: the smallest value; at least 1 when ``log``.
         high: the largest value, above ``low``.
         log: whether the unit interval maps to the logarithm of the value.
+        shape: of an array of such numbers, each with a coordinate of its own.
 
     Raises:
-        ValueError: if a bound is not whole or not of 32 bits, ``low >= high``, or ``log`` with
-            ``low <= 0``.
+        ValueError: if a bound is not whole or not of 32 bits, ``low >= high``, ``log`` with
+            ``low <= 0``, or ``shape`` holds what is not a positive whole number.
 
     Example:
         >>> [int(Int(1, 4).decode(u)) for u in (0.0, 0.24, 0.26, 1.0)]
@@ -98,10 +106,12 @@ class Int:
     low: int
     high: int
     log: bool = False
+    shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the bounds."""
         _check_bounds(self)
+        _check_shape(self)
         if int(self.low) != self.low or int(self.high) != self.high:
             raise ValueError(f"the bounds of an Int must be whole numbers, got {self}")
         if self.low < -(2**31) or self.high >= 2**31:
@@ -136,9 +146,11 @@ class Choice:
 
     Args:
         values: the values, of any type.
+        shape: of an array of such choices, each with a coordinate of its own.
 
     Raises:
-        ValueError: if there is no value, or one stands twice.
+        ValueError: if there is no value, one stands twice, or ``shape`` holds what is not a
+            positive whole number.
 
     Example:
         >>> activation = Choice(("relu", "tanh"))
@@ -147,9 +159,11 @@ class Choice:
     """
 
     values: Sequence[Any]
+    shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the values and makes them hashable."""
+        _check_shape(self)
         if isinstance(self.values, str) or not isinstance(self.values, Sequence):
             raise ValueError(f"Choice needs a sequence of values, got {self.values!r}")
         if not self.values:
@@ -180,6 +194,14 @@ def _check_bounds(dimension: Float | Int) -> None:
         raise ValueError(f"a logarithmic scale needs low > 0, got {dimension}")
 
 
+def _check_shape(dimension: Dimension) -> None:
+    if isinstance(dimension.shape, int):
+        object.__setattr__(dimension, "shape", (dimension.shape,))
+    if any(length != int(length) or length < 1 for length in dimension.shape):
+        raise ValueError(f"a shape must hold positive whole numbers, got {dimension}")
+    object.__setattr__(dimension, "shape", tuple(int(length) for length in dimension.shape))
+
+
 def _flatten(space: Space) -> tuple[list[str], list[Dimension], Any]:
     """Names, dimensions and tree structure; refuses what is not a space."""
     paths, treedef = jax.tree_util.tree_flatten_with_path(space)
@@ -199,19 +221,59 @@ def _flatten(space: Space) -> tuple[list[str], list[Dimension], Any]:
 
 
 def dimensions(space: Space) -> dict[str, Dimension]:
-    """The dimensions by name (nested names joined by dots), in the order of the unit cube."""
-    names, dims, _ = _flatten(space)
-    return dict(zip(names, dims, strict=True))
+    """The ``D`` coordinates of the unit cube in their order: a scalar dimension by its name.
+
+    Nested names are joined by dots; the coordinates of ``{"x": Float(0, 1, shape=(2,))}`` are
+    called ``x[0]`` and ``x[1]``.
+    """
+    found: dict[str, Dimension] = {}
+    for name, dim in zip(*_flatten(space)[:2], strict=True):
+        scalar = replace(dim, shape=()) if dim.shape else dim
+        for index in np.ndindex(dim.shape):
+            found[name + "".join(f"[{i}]" for i in index)] = scalar
+    return found
 
 
 def size(space: Space) -> int:
     """The number ``D`` of coordinates of the unit cube."""
-    return len(_flatten(space)[1])
+    return sum(math.prod(dim.shape) for dim in _flatten(space)[1])
 
 
 def is_continuous(space: Space) -> np.ndarray:
     """``bool[D]``: which coordinates are floats, that is, have a gradient."""
-    return np.array([isinstance(d, Float) for d in _flatten(space)[1]])
+    return np.concatenate(
+        [np.full(math.prod(d.shape), isinstance(d, Float)) for d in _flatten(space)[1]]
+    )
+
+
+MOST_CELLS = 2**16
+
+
+def thresholds(space: Space) -> list[np.ndarray]:
+    """The boundaries between the cells of integers and choices, for each of the ``D`` coordinates.
+
+    ``decode`` gives one value everywhere between two neighbouring boundaries, and another one
+    beyond.  Floats have none, and neither have integers of more than ``MOST_CELLS`` values, which
+    for a search are as good as continuous.
+
+    Returns:
+        ``D`` sorted arrays ``f64[cells - 1]`` inside (0, 1).
+
+    Example:
+        >>> thresholds({"a": Float(0.0, 1.0), "b": Choice((1, 2, 3, 4))})
+        [array([], dtype=float64), array([0.25, 0.5 , 0.75])]
+    """
+    return [_thresholds(dim) for dim in dimensions(space).values()]
+
+
+def _thresholds(dim: Dimension) -> np.ndarray:
+    if isinstance(dim, Choice):
+        return np.arange(1, len(dim.values)) / len(dim.values)
+    if isinstance(dim, Float) or dim.high - dim.low >= MOST_CELLS:
+        return np.zeros(0)
+    low, high = dim._ends()
+    between = np.arange(dim.low, dim.high) + 0.5
+    return ((np.log(between) if dim.log else between) - low) / (high - low)
 
 
 def decode(space: Space, unit: chex.Array) -> HParams:
@@ -222,17 +284,19 @@ def decode(space: Space, unit: chex.Array) -> HParams:
         unit: ``f32[D]`` or ``f64[D]`` in [0, 1].
 
     Returns:
-        A pytree of scalars like ``space``: floats of ``unit``'s type, ``i32`` for ``Int`` (the
-        number) and ``Choice`` (the index).  Gradients flow through the floats.
+        A pytree like ``space`` of arrays of the dimensions' shapes, scalars by default: floats of
+        ``unit``'s type, ``i32`` for ``Int`` (the number) and ``Choice`` (the index).  Gradients
+        flow through the floats.
 
     Raises:
         ValueError: if ``space`` is not a space or ``unit`` has another length.
     """
     _, dims, treedef = _flatten(space)
     unit = jnp.asarray(unit)
-    if unit.shape != (len(dims),):
-        raise ValueError(f"unit must have shape ({len(dims)},) for this space, got {unit.shape}")
-    return treedef.unflatten([dim.decode(u) for dim, u in zip(dims, unit, strict=True)])
+    if unit.shape != (size(space),):
+        raise ValueError(f"unit must have shape ({size(space)},) for this space, got {unit.shape}")
+    parts = _split(dims, unit)
+    return treedef.unflatten([dim.decode(part) for dim, part in zip(dims, parts, strict=True)])
 
 
 def encode(space: Space, hparams: HParams) -> chex.Array:
@@ -242,9 +306,16 @@ def encode(space: Space, hparams: HParams) -> chex.Array:
     type resolves the cells: in float32 for at least a million values, 50,000 on a logarithmic
     scale.  Floats come back up to rounding.
     """
-    _, dims, treedef = _flatten(space)
-    values = _match(space, treedef, hparams)
-    return jnp.stack([dim.encode(value) for dim, value in zip(dims, values, strict=True)])
+    names, dims, treedef = _flatten(space)
+    columns = []
+    for name, dim, value in zip(names, dims, _match(space, treedef, hparams), strict=True):
+        column = dim.encode(value)
+        if column.shape != dim.shape:
+            raise ValueError(
+                f"hyperparameter {name} must have shape {dim.shape}, got {column.shape}"
+            )
+        columns.append(column.reshape(-1))
+    return jnp.concatenate(columns)
 
 
 def pullback(space: Space, unit: chex.Array, grad: HParams) -> chex.Array:
@@ -254,12 +325,22 @@ def pullback(space: Space, unit: chex.Array, grad: HParams) -> chex.Array:
     """
     _, dims, treedef = _flatten(space)
     columns = []
-    for dim, u, g in zip(dims, unit, treedef.flatten_up_to(grad), strict=True):
+    for dim, u, g in zip(dims, _split(dims, unit), treedef.flatten_up_to(grad), strict=True):
         if isinstance(dim, Float):
-            columns.append(jax.grad(dim.decode)(u) * jnp.asarray(g, dtype=u.dtype))
+            slope = jax.jvp(dim.decode, (u,), (jnp.ones_like(u),))[1]
+            columns.append((slope * jnp.asarray(g, dtype=u.dtype)).reshape(-1))
         else:
-            columns.append(jnp.zeros_like(u))
-    return jnp.stack(columns)
+            columns.append(jnp.zeros(u.size, u.dtype))
+    return jnp.concatenate(columns)
+
+
+def _split(dims: Sequence[Dimension], unit: chex.Array) -> list[chex.Array]:
+    """The coordinates of every dimension, in its shape."""
+    ends = np.cumsum([math.prod(dim.shape) for dim in dims])
+    return [
+        unit[end - math.prod(dim.shape) : end].reshape(dim.shape)
+        for dim, end in zip(dims, ends.tolist(), strict=True)
+    ]
 
 
 def sample(key: Key, space: Space) -> HParams:
@@ -272,8 +353,9 @@ def check(space: Space, hparams: HParams) -> None:
     names, dims, treedef = _flatten(space)
     for name, dim, value in zip(names, dims, _match(space, treedef, hparams), strict=True):
         number = np.asarray(value)
-        if number.shape != ():
-            raise ValueError(f"hyperparameter {name} must be a scalar, got shape {number.shape}")
+        if number.shape != dim.shape:
+            wanted = f"have shape {dim.shape}" if dim.shape else "be a scalar"
+            raise ValueError(f"hyperparameter {name} must {wanted}, got shape {number.shape}")
         low, high = (0, len(dim.values) - 1) if isinstance(dim, Choice) else (dim.low, dim.high)
         whole = jnp.issubdtype(number.dtype, jnp.integer)
         if isinstance(dim, Choice) and not whole:
@@ -284,25 +366,34 @@ def check(space: Space, hparams: HParams) -> None:
             raise ValueError(f"hyperparameter {name} must be a whole number, got {value!r}")
         if not whole and not jnp.issubdtype(number.dtype, jnp.floating):
             raise ValueError(f"hyperparameter {name} must be a real number, got {value!r}")
-        if not low <= number.astype(float) <= high:
-            # A float32 bound may lie an ulp outside the float64 one.
-            if isinstance(dim, Float) and np.isclose(number, [low, high], rtol=1e-6, atol=0).any():
-                continue
+        inside = (number.astype(float) >= low) & (number.astype(float) <= high)
+        if isinstance(dim, Float):  # a float32 bound may lie an ulp outside the float64 one
+            inside |= np.isclose(number, low, rtol=1e-6, atol=0)
+            inside |= np.isclose(number, high, rtol=1e-6, atol=0)
+        if not inside.all():
             raise ValueError(f"hyperparameter {name} must be in [{low}, {high}], got {value!r}")
 
 
 def readable(space: Space, hparams: HParams) -> PyTree:
-    """Concrete hyperparameters as Python values: floats, ints, and the values of choices."""
+    """Concrete hyperparameters as Python values: floats, ints, and the values of choices.
+
+    A dimension with a shape gives a NumPy array of numbers, a choice with one nested lists.
+    """
     _, dims, treedef = _flatten(space)
     values = _match(space, treedef, hparams)
     return treedef.unflatten(
-        [
-            dim.values[int(value)]
-            if isinstance(dim, Choice)
-            else (float(value) if isinstance(dim, Float) else int(value))
-            for dim, value in zip(dims, values, strict=True)
-        ]
+        [_readable(dim, np.asarray(value)) for dim, value in zip(dims, values, strict=True)]
     )
+
+
+def _readable(dim: Dimension, value: np.ndarray) -> Any:
+    if value.shape and isinstance(dim, Choice):
+        return [_readable(dim, part) for part in value]
+    if value.shape:
+        return value
+    if isinstance(dim, Choice):
+        return dim.values[int(value)]
+    return float(value) if isinstance(dim, Float) else int(value)
 
 
 def _match(space: Space, treedef: Any, hparams: HParams) -> list[Any]:

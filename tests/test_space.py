@@ -18,6 +18,7 @@ from metahpo.space import (
     readable,
     sample,
     size,
+    thresholds,
 )
 
 DISCRETE = [
@@ -320,3 +321,79 @@ def test_what_is_not_a_space_is_refused_with_rule_and_value(space, message):
 def test_decode_refuses_a_unit_of_another_shape(shape):
     with pytest.raises(ValueError, match=r"unit must have shape \(4,\) for this space, got"):
         decode(NESTED, jnp.zeros(shape))
+
+
+ARRAYS = {
+    "act": mh.Choice(("a", "b", "c"), shape=(2,)),
+    "l2": mh.Float(1e-4, 1.0, log=True),
+    "rates": mh.Float(0.0, 2.0, shape=(2, 3)),
+    "width": mh.Int(1, 4, shape=2),
+}
+
+
+def test_an_array_of_dimensions_has_a_coordinate_for_each_entry():
+    assert size(ARRAYS) == 2 + 1 + 6 + 2
+    names = list(dimensions(ARRAYS))
+    assert names[:5] == ["act[0]", "act[1]", "l2", "rates[0][0]", "rates[0][1]"]
+    assert dimensions(ARRAYS)["rates[1][2]"] == mh.Float(0.0, 2.0)
+    assert is_continuous(ARRAYS).tolist() == [False] * 2 + [True] * 7 + [False] * 2
+
+
+def test_an_array_of_dimensions_is_decoded_like_its_entries():
+    unit = jax.random.uniform(jax.random.key(0), (11,))
+    hparams = decode(ARRAYS, unit)
+    assert jax.tree.map(jnp.shape, hparams) == {
+        "act": (2,), "l2": (), "rates": (2, 3), "width": (2,)
+    }  # fmt: skip
+    flat = np.concatenate([np.ravel(hparams[name]) for name in ARRAYS])
+    each = [dim.decode(u) for dim, u in zip(dimensions(ARRAYS).values(), unit, strict=True)]
+    np.testing.assert_allclose(flat, np.array(each, dtype=flat.dtype), rtol=1e-6)
+    check(ARRAYS, hparams)
+    again = decode(ARRAYS, encode(ARRAYS, hparams))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), again, hparams)
+    assert readable(ARRAYS, hparams)["act"] == ["abc"[i] for i in hparams["act"]]
+    assert readable(ARRAYS, hparams)["rates"].shape == (2, 3)
+
+
+def test_gradients_of_arrays_are_pulled_back_entry_by_entry():
+    unit = jnp.full(11, 0.25)
+    grad = pullback(ARRAYS, unit, decode(ARRAYS, unit))
+    np.testing.assert_array_equal(grad[:2], 0.0)  # choices
+    np.testing.assert_allclose(grad[3:9], 0.5 * 2.0)  # value 0.5, slope 2
+    np.testing.assert_array_equal(grad[9:], 0.0)  # integers
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("rates", jnp.zeros(6), r"hyperparameter rates must have shape \(2, 3\), got shape \(6,\)"),
+        ("rates", jnp.full((2, 3), 3.0), r"hyperparameter rates must be in \[0.0, 2.0\]"),
+        ("width", jnp.array([1, 9]), r"hyperparameter width must be in \[1, 4\]"),
+    ],
+)
+def test_arrays_outside_their_dimension_are_refused(name, value, message):
+    hparams = decode(ARRAYS, jnp.full(11, 0.5)) | {name: value}
+    with pytest.raises(ValueError, match=message):
+        check(ARRAYS, hparams)
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, -1), (1.5,)])
+def test_shapes_that_are_none_are_refused(shape):
+    with pytest.raises(ValueError, match="a shape must hold positive whole numbers, got Float"):
+        mh.Float(0.0, 1.0, shape=shape)
+
+
+@pytest.mark.parametrize("dim", DISCRETE[:5] + DISCRETE[6:], ids=str)
+def test_the_value_changes_at_each_threshold_and_nowhere_else(dim):
+    (bounds,) = thresholds({"x": dim})
+    low, high = ends_of(dim)
+    assert len(bounds) == high - low
+    with jax.enable_x64(True):
+        edges = np.concatenate([[0.0], bounds, [1.0]])
+        inside = edges[:-1] + np.outer([0.001, 0.5, 0.999], np.diff(edges))
+        assert (np.asarray(dim.decode(jnp.asarray(inside))) == np.arange(low, high + 1)).all()
+
+
+def test_floats_and_vast_integers_have_no_thresholds():
+    space = {"a": mh.Float(0.0, 1.0), "b": mh.Int(0, 2**30), "c": mh.Int(0, 1)}
+    assert [len(bounds) for bounds in thresholds(space)] == [0, 0, 1]

@@ -22,7 +22,10 @@ def check_population(name: str, population: int, at_least: int = 1) -> None:
 
 
 def check_initial(space: Space, population: int, initial: chex.Array | None) -> None:
-    """Raises ``ValueError`` unless ``initial`` is ``None`` or has shape ``[K <= P, D]``."""
+    """Raises ``ValueError`` unless ``initial`` is ``None`` or ``[K <= P, D]`` points of the cube.
+
+    The values of a traced ``initial`` are not known; ``starting_points`` moves them into the cube.
+    """
     if initial is None:
         return
     shape, size = jnp.shape(initial), spaces.size(space)
@@ -30,6 +33,16 @@ def check_initial(space: Space, population: int, initial: chex.Array | None) -> 
         raise ValueError(f"initial must have shape [K, {size}] for this space, got {shape}")
     if shape[0] > population:
         raise ValueError(f"initial has {shape[0]} points, more than the population {population}")
+    if isinstance(initial, jax.core.Tracer):
+        return
+    outside = np.argwhere((np.asarray(initial) < 0) | (np.asarray(initial) > 1))
+    if len(outside):
+        row, column = outside[0]
+        name = list(spaces.dimensions(space))[column]
+        raise ValueError(
+            f"initial must lie in the unit cube [0, 1]^{size}, got "
+            f"{float(np.asarray(initial)[row, column])} for {name} in point {row}"
+        )
 
 
 def check_probability(name: str, value: float) -> None:
