@@ -45,9 +45,14 @@ def check_initial(space: Space, population: int, initial: chex.Array | None) -> 
         )
 
 
-def check_probability(name: str, value: float) -> None:
-    """Raises ``ValueError`` unless ``0 <= value <= 1``."""
-    if not 0 <= value <= 1:
+def known(*values: chex.Numeric) -> bool:
+    """Whether all values are concrete, so that they can be checked; traced ones cannot."""
+    return not any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def check_probability(name: str, value: chex.Numeric) -> None:
+    """Raises ``ValueError`` unless ``0 <= value <= 1``, where that is known."""
+    if known(value) and not 0 <= value <= 1:
         raise ValueError(f"{name} must be in [0, 1], got {value}")
 
 
