@@ -1,5 +1,6 @@
 """Problems: training processes, and the task families that they train on."""
 
+from metahpo.problems.bbob import BBOBInstance, bbob, bbob_instance, bbob_space
 from metahpo.problems.digits import (
     DigitsTask,
     digits,
@@ -21,12 +22,16 @@ from metahpo.problems.synthetic import function
 from metahpo.problems.training import TrainState, training
 
 __all__ = [
+    "BBOBInstance",
     "DigitsTask",
     "MaskedMLP",
     "Points",
     "Quadratic",
     "Sinusoid",
     "TrainState",
+    "bbob",
+    "bbob_instance",
+    "bbob_space",
     "chebyshev_rates",
     "chebyshev_ratio",
     "digits",
