@@ -12,6 +12,7 @@ from metahpo import (
     rl,
     run,
     space,
+    stopping,
     strategies,
     transfer,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "run",
     "search",
     "space",
+    "stopping",
     "strategies",
     "transfer",
 ]

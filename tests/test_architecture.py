@@ -19,6 +19,7 @@ ARROWS = {
     "_files": set(),
     "base": set(),
     "space": {"base"},
+    "stopping": {"base"},
     "diagnostics": {"base"},
     "links": {"base"},
     "mixed_mode": {"base"},
@@ -28,12 +29,12 @@ ARROWS = {
     "report": {"base"},
     "problems": {"base", "space", "inner"},
     "hypergrad": {"base", "inner", "checkpointing", "diagnostics"},
-    "strategies": {"base", "space"},
+    "strategies": {"base", "space", "stopping"},
     "meta": {"base", "inner", "problems"},
     "learned_optimizers": {"base", "inner", "problems"},
     "transfer": {"base", "inner", "problems", "space", "networks"},
     "rl": {"base", "inner", "space", "diagnostics", "networks"},
-    "run": {"base", "space", "inner", "hypergrad"},
+    "run": {"base", "space", "inner", "hypergrad", "stopping"},
     "integrations": {"base", "space", "strategies", "rl", "run"},
 }
 # What the user meets first and the commands may import everything, but nobody imports them.

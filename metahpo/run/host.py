@@ -1,6 +1,6 @@
 """A run driven from the host: in chunks, with progress, checkpoints and resume.
 
-``advance`` is compiled once, with the bounds of a chunk as traced numbers: every chunk length runs
+The rounds are compiled once, with the bounds of a chunk as traced numbers: every chunk length runs
 the same program over the same rounds, so the history is the same to the byte, and a chunk that is
 cut short needs no compilation of its own.
 """
@@ -12,12 +12,19 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from metahpo.base import Key, PyTree
 from metahpo.run import checkpoint
-from metahpo.run.loop import Loop, check_positive, loop_keys
+from metahpo.run.loop import (
+    Loop,
+    advance,
+    check_positive,
+    empty_history,
+    loop_keys,
+    round_keys,
+    strongly_typed,
+)
 from metahpo.run.progress import reporter
 
 OnChunk = Callable[[int, PyTree], None]
@@ -74,26 +81,31 @@ def drive(
     chunk = math.ceil(loop.rounds / 20) if chunk is None else chunk
     check_positive(chunk=chunk, rounds=loop.rounds)
     folder = None if directory is None else checkpoint.prepare(directory, resume)
-    round_key, state = _start(loop, key)
+    keys, state = _start(loop, key)
     done, mark = 0, None
     if folder is not None:
         mark = checkpoint.fingerprint(key, loop.rounds, state, about)
         done, state = checkpoint.restore(folder, state, mark) or (0, state)
-    advance = _compiled(loop, round_key, state) if done < loop.rounds else None
+    ended = done == loop.rounds or _ended(loop, state)
+    program = None if ended else _compiled(loop, keys, state)
     with reporter(progress, name, loop.rounds, done) as report:
-        while advance and done < loop.rounds:
+        while program and not ended:
             stop = min((done // chunk + 1) * chunk, loop.rounds)
             if done == 0:  # a run that cannot work ends after one round, not after one chunk
-                state = advance(state, 0, 1)
+                done, state = program(state, 0, 1)
                 check_first(state[1])
-            state = advance(state, max(done, 1), stop)
-            done = stop
+            done, state = program(state, done, stop)
+            ended = done == loop.rounds or _ended(loop, state)
             if folder is not None and mark is not None:
                 checkpoint.save(folder, done, state, mark)
-            report(done, _lowest(state[1], done))
+            report(done, _lowest(state[1], done), ended)
             if on_chunk is not None:
                 on_chunk(done, _rows(state[1], done))
     return jax.jit(loop.finish)(*state)
+
+
+def _ended(loop: Loop, state: PyTree) -> bool:
+    return loop.done is not None and bool(loop.done(state[0]))
 
 
 def check_first(history: PyTree) -> None:
@@ -116,49 +128,37 @@ def _lowest(history: PyTree, done: int) -> float:
     return math.nan if losses is None else float(np.min(np.asarray(losses)[:done]))
 
 
-def _start(loop: Loop, key: Key) -> tuple[Key, PyTree]:
-    """The key of the rounds, and ``(carry, history)`` before the first of them."""
+def _start(loop: Loop, key: Key) -> tuple[PyTree, PyTree]:
+    """The keys of the rounds, and ``(carry, history)`` before the first of them."""
     init_key, round_key = loop_keys(key)
 
     @jax.jit
-    def start(init_key: Key) -> PyTree:
+    def start(init_key: Key, round_key: Key) -> PyTree:
         carry = jax.tree.map(strongly_typed, loop.init(init_key))
-        _, record = jax.eval_shape(loop.step, round_key, carry)
-        empty = jax.tree.map(lambda x: jnp.zeros((loop.rounds, *x.shape), x.dtype), record)
-        return carry, empty
+        keys = round_keys(loop, round_key)
+        return keys, (carry, empty_history(loop, keys, carry))
 
-    # Copies, because ``advance`` takes over the memory of its arguments and ``init`` may hand out
+    # Copies, because the program takes over the memory of its arguments and ``init`` may hand out
     # arrays that belong to the caller.
-    return round_key, jax.device_put(start(init_key), may_alias=False)
+    return jax.device_put(start(init_key, round_key), may_alias=False)
 
 
-def strongly_typed(leaf: Any) -> jax.Array:
-    """A weak type would be gone after the first round, and with it the program's signature."""
-    leaf = jnp.asarray(leaf)
-    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return leaf if is_key else jax.lax.convert_element_type(leaf, leaf.dtype)
-
-
-def _compiled(loop: Loop, key: Key, state: PyTree) -> Callable[[PyTree, int, int], PyTree]:
-    """``(state, start, stop) -> state``: the rounds ``start ... stop - 1``, one program for all."""
+def _compiled(loop: Loop, keys: PyTree, state: PyTree) -> Callable[[PyTree, int, int], Any]:
+    """``(state, start, stop) -> (done, state)``: rounds as in ``advance``, one program for all."""
 
     @functools.partial(jax.jit, donate_argnums=1)
-    def advance(key: Key, state: PyTree, start: jax.Array, stop: jax.Array) -> PyTree:
-        def body(t: jax.Array, state: PyTree) -> PyTree:
-            carry, history = state
-            carry, record = loop.step(key, carry)
-            return carry, jax.tree.map(lambda rows, row: rows.at[t].set(row), history, record)
-
-        return jax.lax.fori_loop(start, stop, body, state)
+    def rounds(keys: PyTree, state: PyTree, start: jax.Array, stop: jax.Array) -> PyTree:
+        return advance(loop, keys, state, start, stop)
 
     zero = np.int32(0)
-    program = advance.lower(key, state, zero, zero).compile()
+    program = rounds.lower(keys, state, zero, zero).compile()
     placements, _ = program.input_shardings
 
-    def run(state: PyTree, start: int, stop: int) -> PyTree:
+    def run(state: PyTree, start: int, stop: int) -> tuple[int, PyTree]:
         # What comes out may lie otherwise on the devices than what went in; a program for that
         # layout could round differently.
-        args = jax.device_put((key, state, np.int32(start), np.int32(stop)), placements)
-        return program(*args)
+        args = jax.device_put((keys, state, np.int32(start), np.int32(stop)), placements)
+        done, state = program(*args)
+        return int(done), state
 
     return run

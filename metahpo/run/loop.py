@@ -7,13 +7,16 @@ chunked, resumable drive from the host (``metahpo.run.host``) are written once f
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
+import jax.numpy as jnp
 
 from metahpo.base import Key, PyTree
+from metahpo.run.lanes import freeze, highest
 
 
 class Loop(NamedTuple):
-    """A run of ``rounds`` equal rounds.
+    """A run of at most ``rounds`` equal rounds.
 
     Attributes:
         init: ``(key) -> carry``.
@@ -22,27 +25,109 @@ class Loop(NamedTuple):
         finish: ``(carry, history) -> result``; ``history`` holds the records with a leading axis
             ``[rounds]``.
         rounds: number of rounds (static).
+        keys: ``(key, t i32[]) -> keys`` of round ``t``, which ``step`` then gets in place of the
+            run's key.  They are hashed for all rounds at once, which a CPU does in half the time
+            that it takes for many small hashes.
+        done: ``(carry) -> bool[]``: whether the run ends before its last round.
+        blank: ``(record) -> record``: what the history says of a round that was not run; needed
+            with ``done``.
     """
 
     init: Callable[[Key], PyTree]
-    step: Callable[[Key, PyTree], tuple[PyTree, PyTree]]
+    step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
     finish: Callable[[PyTree, PyTree], Any]
     rounds: int
+    keys: Callable[[Key, chex.Array], PyTree] | None = None
+    done: Callable[[PyTree], chex.Array] | None = None
+    blank: Callable[[PyTree], PyTree] | None = None
 
 
 def scan(loop: Loop, key: Key) -> Any:
-    """Runs all rounds as one ``lax.scan``: pure, so it may be jitted and vmapped over keys."""
+    """Runs all rounds in one compiled loop: pure, so it may be jitted and vmapped over keys.
+
+    A loop that may be ``done`` ends when it is; under ``vmap`` when all lanes are, and a lane's
+    result is that of its run alone.
+    """
     init_key, round_key = loop_keys(key)
-    carry, history = jax.lax.scan(
-        lambda carry, _: loop.step(round_key, carry), loop.init(init_key), length=loop.rounds
-    )
+    keys = round_keys(loop, round_key)
+    carry = loop.init(init_key)
+    if loop.done is not None:
+        carry = jax.tree.map(strongly_typed, carry)
+        history = empty_history(loop, keys, carry)
+        _, (carry, history) = advance(loop, keys, (carry, history), 0, loop.rounds)
+        return loop.finish(carry, history)
+
+    def body(carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
+        return loop.step(round_key if loop.keys is None else xs, carry)
+
+    xs = None if loop.keys is None else keys
+    carry, history = jax.lax.scan(body, carry, xs, length=loop.rounds)
     return loop.finish(carry, history)
+
+
+def advance(
+    loop: Loop, keys: PyTree, state: PyTree, start: chex.Numeric, stop: chex.Numeric
+) -> tuple[chex.Array, PyTree]:
+    """Runs the rounds ``start ... stop - 1``, or until the loop is done.
+
+    Args:
+        loop: the run.
+        keys: from ``round_keys``.
+        state: ``(carry, history)``.
+        start: rounds behind ``state``; the same in all lanes.
+        stop: the round to stop before.
+
+    Returns:
+        The rounds behind the new state (the most of all lanes), and the new state.
+    """
+
+    def goes_on(x: PyTree) -> chex.Array:
+        t, (carry, _) = x
+        if loop.done is None:
+            return t < stop
+        return (t < stop) & highest(~loop.done(carry))
+
+    def body(x: PyTree) -> PyTree:
+        t, (carry, history) = x
+        new, record = loop.step(_of_round(loop, keys, t), carry)
+        if loop.done is not None and loop.blank is not None:
+            done = loop.done(carry)
+            new, record = freeze(done, (new, record), (carry, loop.blank(record)))
+        return t + 1, (new, jax.tree.map(lambda rows, row: rows.at[t].set(row), history, record))
+
+    return jax.lax.while_loop(goes_on, body, (jnp.asarray(start, jnp.int32), state))
+
+
+def empty_history(loop: Loop, keys: PyTree, carry: PyTree) -> PyTree:
+    """The history before the first round: blank rows, or zeros."""
+    shapes = jax.eval_shape(lambda carry: loop.step(_of_round(loop, keys, 0), carry)[1], carry)
+    row = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    row = row if loop.blank is None else loop.blank(row)
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (loop.rounds, *x.shape)), row)
 
 
 def loop_keys(key: Key) -> tuple[Key, Key]:
     """The keys of a run's ``init`` and of its rounds."""
     init_key, round_key = jax.random.split(key)
     return init_key, round_key
+
+
+def round_keys(loop: Loop, key: Key) -> PyTree:
+    """``loop.keys`` of all rounds, with a leading axis ``[rounds]``; else the key of all rounds."""
+    return (
+        key if loop.keys is None else jax.vmap(loop.keys, (None, 0))(key, jnp.arange(loop.rounds))
+    )
+
+
+def _of_round(loop: Loop, keys: PyTree, t: chex.Numeric) -> PyTree:
+    return keys if loop.keys is None else jax.tree.map(lambda key: key[t], keys)
+
+
+def strongly_typed(leaf: Any) -> jax.Array:
+    """A weak type would be gone after the first round, and with it the program's signature."""
+    leaf = jnp.asarray(leaf)
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return leaf if is_key else jax.lax.convert_element_type(leaf, leaf.dtype)
 
 
 def check_positive(**numbers: int) -> None:

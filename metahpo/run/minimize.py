@@ -11,8 +11,8 @@ import numpy as np
 from metahpo import space as spaces
 from metahpo.base import Evaluation, HParams, Key, Proposal, PyTree, Strategy
 from metahpo.run import checkpoint
-from metahpo.run.host import check_first, strongly_typed
-from metahpo.run.loop import check_positive, loop_keys
+from metahpo.run.host import check_first
+from metahpo.run.loop import check_positive, loop_keys, strongly_typed
 from metahpo.run.progress import reporter
 from metahpo.run.search import SearchHistory
 
@@ -121,7 +121,7 @@ def minimize(
                 check_first(history)
             if folder is not None and mark is not None:
                 checkpoint.save(folder, t + 1, (strategy_state, history), mark)
-            report(t + 1, float(history.loss[: t + 1].min()))
+            report(t + 1, float(history.loss[: t + 1].min()), t + 1 == rounds)
     return _result(space, decode, strategy_state, history)
 
 

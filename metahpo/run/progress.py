@@ -7,19 +7,19 @@ from contextlib import contextmanager
 
 from metahpo._extras import require
 
-Report = Callable[[int, float], None]
+Report = Callable[[int, float, bool], None]
 SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
 def reporter(enabled: bool, name: str, rounds: int, done: int = 0) -> Iterator[Report]:
-    """Gives a function ``(rounds done, lowest loss so far)`` that shows the progress of a run.
+    """Gives a function ``(rounds done, lowest loss so far, over)`` that shows a run's progress.
 
     On a terminal this is a bar where ``rich`` is installed (the extra ``cli``); otherwise a plain
     line, at most one in ten seconds and one at the end, so that log files stay short.
     """
     if not enabled:
-        yield lambda rounds_done, loss: None
+        yield lambda rounds_done, loss, over: None
     elif sys.stderr.isatty() and _has_rich():
         with _bar(name, rounds, done) as report:
             yield report
@@ -49,7 +49,7 @@ def _bar(name: str, rounds: int, done: int) -> Iterator[Report]:
     )
     with progress.Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=rounds, completed=done, loss="")
-        yield lambda rounds_done, loss: bar.update(
+        yield lambda rounds_done, loss, over: bar.update(
             task, completed=rounds_done, loss=f"lowest loss {loss:.6g}"
         )
 
@@ -57,10 +57,10 @@ def _bar(name: str, rounds: int, done: int) -> Iterator[Report]:
 def _lines(name: str, rounds: int) -> Report:
     start = last = time.monotonic()
 
-    def report(rounds_done: int, loss: float) -> None:
+    def report(rounds_done: int, loss: float, over: bool) -> None:
         nonlocal last
         now = time.monotonic()
-        if rounds_done < rounds and now - last < SECONDS_BETWEEN_LINES:
+        if not over and now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
         print(

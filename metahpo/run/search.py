@@ -1,16 +1,17 @@
 """Search: a strategy tunes a problem on one task."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from metahpo import hypergrad
 from metahpo import space as spaces
 from metahpo.base import (
+    FULL_BUDGET,
     Estimator,
     Evaluation,
     HParams,
@@ -19,19 +20,14 @@ from metahpo.base import (
     Proposal,
     PyTree,
     State,
+    StopReason,
     Strategy,
     Task,
 )
 from metahpo.run.loop import Loop, check_positive, scan
-from metahpo.run.member import (
-    Metrics,
-    Trained,
-    as_evaluation,
-    select,
-    trainer,
-    trainer_with_gradient,
-)
-from metahpo.run.sharding import batched
+from metahpo.run.member import Metrics, Order, blank, select, trainer, trainer_with_gradient
+from metahpo.run.population import Evaluate, evaluator
+from metahpo.stopping import Stopping, first
 
 
 class SearchHistory(NamedTuple):
@@ -39,9 +35,10 @@ class SearchHistory(NamedTuple):
 
     Attributes:
         unit: ``f[rounds, P, D]``, the points of the unit cube.
-        loss: ``f[rounds, P]``, the outer loss, ``inf`` where it was not finite.
+        loss: ``f[rounds, P]``, the outer loss, ``inf`` where it was not finite, in idle slots and
+            in rounds after the run had stopped.
         parent: ``i32[rounds, P]`` as proposed.
-        budget: ``i32[rounds, P]``, inner steps taken.
+        budget: ``i32[rounds, P]``, inner steps taken; 0 where nothing was evaluated.
         grad: ``f[rounds, P, D]`` on the unit cube, or ``None``.
         metrics: what ``metrics`` returned, or ``None``.
         nonfinite: ``bool[rounds, P]``, whether the loss or the gradient was not finite.
@@ -63,8 +60,10 @@ class SearchResult(NamedTuple):
         best_loss: ``f[]``, the lowest outer loss of any member in any round.
         best_hparams: the hyperparameters that reached it.
         history: a ``SearchHistory``.
-        info: ``best_unit`` ``f[D]``, ``best_state`` (the training state behind the best loss) and
-            ``nonfinite`` ``i32[]``, how many evaluations were not finite.
+        info: ``best_unit`` ``f[D]``, ``best_state`` (the training state behind the best loss),
+            ``nonfinite`` ``i32[]`` (how many evaluations were not finite), ``evaluations``
+            ``i32[]``, ``rounds`` ``i32[]`` (how many were run) and ``stop_reason`` ``i32[]``, a
+            ``StopReason``; ``BUDGET`` when all rounds were run.
     """
 
     best_loss: chex.Array
@@ -77,11 +76,21 @@ class _Carry(NamedTuple):
     round: chex.Array
     task: Task
     strategy: PyTree
-    states: State  # [P]: the members' training states after the round before
+    states: State  # [P]: the members' training states after the round before; () if nobody asks
     memory: PyTree  # [P]: the estimator's memory, () without one
     best_loss: chex.Array
     best_unit: chex.Array
     best_state: State
+    stop: PyTree  # of the stopping rule, () without one
+    reason: chex.Array  # i32[]
+
+
+class _Shape(NamedTuple):
+    """What is known of a strategy's proposals before the run."""
+
+    unit: jax.ShapeDtypeStruct
+    scratch: bool  # all members always train from scratch
+    full: bool  # no budget is ever below the run's number of steps
 
 
 def search(
@@ -95,6 +104,8 @@ def search(
     task: Task = None,
     estimator: Estimator | None = None,
     metrics: Metrics | None = None,
+    stop: Stopping | None = None,
+    chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> SearchResult:
     """Tunes the hyperparameters of ``problem`` with ``strategy``; pure, for ``jit`` and ``vmap``.
@@ -111,13 +122,22 @@ def search(
             ``hypergrad.reverse(problem, steps)``.
         metrics: ``(key, hparams, task, state) -> pytree``, evaluated on every member's final
             training state and kept in the history, for example a test accuracy.
-        mesh: devices to spread the members over.
+        stop: ends the run before its last round, see ``metahpo.stopping``; it then also ends when
+            ``strategy.stop`` says so (``stopping.any_of()`` leaves it to the strategy alone).
+            Under ``vmap`` the program ends when all lanes have stopped, and a lane's result is
+            that of its run alone.
+        chunk: members that are trained side by side, on one device; all by default.  Fewer need
+            less memory: that of all members' training states remains only for a strategy whose
+            members go on from states.  A chunk of idle members is skipped.
+        mesh: devices to spread the members over, of one process or of several; a population that
+            they do not divide is filled up with idle members.
 
     Returns:
         A ``SearchResult``.
 
     Raises:
-        ValueError: for zero rounds or steps, a space that is not one, a loss that is not a scalar.
+        ValueError: for zero rounds or steps, a chunk below 1, a space that is not one, a loss that
+            is not a scalar.
 
     Example:
         >>> import jax, metahpo as mh
@@ -138,6 +158,8 @@ def search(
         task=task,
         estimator=estimator,
         metrics=metrics,
+        stop=stop,
+        chunk=chunk,
         mesh=mesh,
     )
     return scan(loop, key)
@@ -153,63 +175,126 @@ def search_loop(
     task: Task = None,
     estimator: Estimator | None = None,
     metrics: Metrics | None = None,
+    stop: Stopping | None = None,
+    chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> Loop:
     """The ``Loop`` behind ``search``, to be driven in chunks; the arguments are the same."""
-    check_positive(rounds=rounds, steps=steps)
+    check_positive(rounds=rounds, steps=steps, chunk=1 if chunk is None else chunk)
     spaces.size(space)  # refuses what is not a space
+    shape = _shape(strategy)
     if strategy.needs_grad:
         estimator = estimator or hypergrad.reverse(problem, steps)
         train = trainer_with_gradient(estimator, space, metrics)
     else:
         estimator = None
-        train = trainer(problem, space, steps, metrics)
-    evaluate = batched(train, mesh)
+        train = trainer(problem, space, steps, metrics, cut=stop is not None or not shape.full)
+    keep = not (strategy.needs_grad or shape.scratch)
+    evaluate = evaluator(train, keep, chunk, mesh)
 
     def init(key: Key) -> _Carry:
-        return _first_carry(key, problem, estimator, space, strategy, task, evaluate)
-
-    def step(key: Key, carry: _Carry) -> tuple[_Carry, SearchHistory]:
-        ask_key, train_key, tell_key = jax.random.split(jax.random.fold_in(key, carry.round), 3)
-        proposal, state = strategy.ask(ask_key, carry.strategy)
-        budget = jnp.minimum(proposal.budget, steps)
-        keys = jax.random.split(train_key, proposal.unit.shape[0])
-        parents = jnp.maximum(proposal.parent, 0)
-        trained = evaluate(
-            carry.task,
-            keys,
-            proposal.unit,
-            jax.tree.map(lambda x: x[parents], carry.states),
-            carry.memory,
-            jnp.where(carry.round == 0, -1, proposal.parent),  # before round 0 nobody trained
-            budget,
+        return _first_carry(
+            key, problem, estimator, space, strategy, task, stop, evaluate, shape, keep
         )
-        evaluation, nonfinite = as_evaluation(trained)
+
+    def keys(key: Key, t: chex.Array) -> Key:
+        return jax.random.split(jax.random.fold_in(key, t), 3)
+
+    def step(keys: Key, carry: _Carry) -> tuple[_Carry, SearchHistory]:
+        ask_key, train_key, tell_key = keys
+        proposal, state = strategy.ask(ask_key, carry.strategy)
+        proposal = jax.tree.map(jnp.asarray, proposal)
+        orders = _orders(carry, train_key, proposal, steps, stop is not None)
+        trained, best = evaluate(carry.task, carry.states, orders)
+        evaluation = Evaluation(trained.loss, trained.grad, ())
         state = strategy.tell(tell_key, state, proposal, evaluation)
         record = SearchHistory(
             proposal.unit,
-            evaluation.loss,
+            trained.loss,
             proposal.parent,
-            budget,
-            evaluation.grad,
+            orders.budget,
+            trained.grad,
             trained.metrics,
-            nonfinite,
+            trained.nonfinite,
         )
-        carry = _keep_best(carry, proposal, evaluation, trained)
-        states = () if strategy.needs_grad else trained.state
-        return carry._replace(
-            round=carry.round + 1, strategy=state, states=states, memory=trained.memory
-        ), record
+        carry = _keep_best(carry, proposal, trained.loss, best.state)
+        carry = _told(carry, strategy, stop, state, proposal, evaluation)
+        return carry._replace(states=trained.state, memory=trained.memory), record
 
     def finish(carry: _Carry, history: SearchHistory) -> SearchResult:
         info = {
             "best_unit": carry.best_unit,
             "best_state": carry.best_state,
             "nonfinite": history.nonfinite.sum(dtype=jnp.int32),
+            "evaluations": (history.budget > 0).sum(dtype=jnp.int32),
+            "rounds": carry.round,
+            "stop_reason": first(carry.reason, jnp.int32(StopReason.BUDGET)),
         }
         return SearchResult(carry.best_loss, spaces.decode(space, carry.best_unit), history, info)
 
-    return Loop(init, step, finish, rounds)
+    if stop is None:
+        return Loop(init, step, finish, rounds, keys)
+    return Loop(init, step, finish, rounds, keys, lambda carry: carry.reason > 0, not_run)
+
+
+def not_run(record: SearchHistory) -> SearchHistory:
+    """What the history says of a round after the run had stopped."""
+    zeros = jax.tree.map(jnp.zeros_like, record)
+    return zeros._replace(
+        loss=jnp.full_like(record.loss, jnp.inf), parent=jnp.full_like(record.parent, -1)
+    )
+
+
+def _shape(strategy: Strategy) -> _Shape:
+    """What a strategy that proposes plain numpy arrays is known to do, and the shapes of it."""
+    static = []
+
+    def propose(key: Key) -> chex.Array:
+        unit, parent, budget = strategy.ask(key, strategy.init(key))[0]
+        static.append(isinstance(parent, np.ndarray) and bool((parent < 0).all()))
+        static.append(isinstance(budget, np.ndarray) and bool((budget == FULL_BUDGET).all()))
+        return unit
+
+    unit = jax.eval_shape(propose, jax.eval_shape(lambda: jax.random.key(0)))
+    return _Shape(unit, *static)
+
+
+def _orders(carry: _Carry, key: Key, proposal: Proposal, steps: int, may_stop: bool) -> Order:
+    size = proposal.unit.shape[0]
+    budget = jnp.clip(proposal.budget, 0, steps)
+    if may_stop:  # a lane that has stopped asks for nothing
+        budget = jnp.where(carry.reason > 0, 0, budget)
+    scratch = (proposal.parent < 0) | (carry.round == 0)  # before round 0 nobody trained
+    return Order(
+        key=jax.random.split(key, size),
+        unit=proposal.unit,
+        memory=carry.memory,
+        fresh=scratch & (budget > 0),
+        source=jnp.where(scratch, jnp.arange(size), proposal.parent),
+        budget=budget,
+    )
+
+
+def _told(
+    carry: _Carry,
+    strategy: Strategy,
+    stop: Stopping | None,
+    state: PyTree,
+    proposal: Proposal,
+    evaluation: Evaluation,
+) -> _Carry:
+    """The round is over: counted, and perhaps the last one."""
+    if stop is None:
+        return carry._replace(round=carry.round + 1, strategy=state)
+    rule = stop.update(carry.stop, proposal, evaluation)
+    own = () if strategy.stop is None else (strategy.stop(state),)
+    # Under vmap a lane that has stopped is still stepped, but neither counted nor changed.
+    return carry._replace(
+        round=carry.round + (carry.reason == 0),
+        strategy=state,
+        stop=rule,
+        reason=first(carry.reason, stop.reason(rule), *own),
+    )
 
 
 def _first_carry(
@@ -219,51 +304,49 @@ def _first_carry(
     space: spaces.Space,
     strategy: Strategy,
     task: Task,
-    evaluate: Callable[..., Trained],
+    stop: Stopping | None,
+    evaluate: Evaluate,
+    shape: _Shape,
+    keep: bool,
 ) -> _Carry:
     task_key, strategy_key, member_key = jax.random.split(key, 3)
     task = problem.sample(task_key) if task is None else task
-    state = strategy.init(strategy_key)
-    proposal, _ = jax.eval_shape(strategy.ask, strategy_key, state)
-    unit = jnp.zeros(proposal.unit.shape, proposal.unit.dtype)
+    unit = jnp.zeros(shape.unit.shape, shape.unit.dtype)
+    size = unit.shape[0]
     hparams = jax.vmap(lambda u: spaces.decode(space, u))(unit)
-    keys = jax.random.split(member_key, unit.shape[0])
+    keys = jax.random.split(member_key, size)
     states: State = ()
     memory: PyTree = ()
-    if estimator is None:
+    if keep:
         # Zeros that nobody goes on from: only their shapes are needed, and compiling the
         # random numbers of an initialisation a second time is not cheap.
         members = jax.eval_shape(jax.vmap(problem.init, (0, 0, None)), keys, hparams, task)
-        states = _blank(members, member_key)
-    else:
+        states = blank(members, member_key)
+    if estimator is not None:
         memory = jax.vmap(estimator.init, (0, 0, None))(keys, hparams, task)
-    trained = jax.eval_shape(
-        evaluate, task, keys, unit, states, memory, proposal.parent, proposal.budget
-    )
-    best = jax.tree.map(lambda x: x[0], _blank(trained.state, member_key))
-    best_loss = jnp.full((), jnp.inf, trained.loss.dtype)
+    numbers = jnp.zeros(size, jnp.int32)
+    orders = Order(keys, unit, memory, jnp.ones(size, bool), numbers, numbers)
+    trained, best = jax.eval_shape(evaluate, task, states, orders)
     zero = jnp.zeros((), jnp.int32)
-    return _Carry(zero, task, state, states, memory, best_loss, unit[0], best)
-
-
-def _keep_best(
-    carry: _Carry, proposal: Proposal, evaluation: Evaluation, trained: Trained
-) -> _Carry:
-    i = jnp.argmin(evaluation.loss)
-    better = evaluation.loss[i] < carry.best_loss
-    return carry._replace(
-        best_loss=jnp.where(better, evaluation.loss[i], carry.best_loss),
-        best_unit=jnp.where(better, proposal.unit[i], carry.best_unit),
-        best_state=select(better, jax.tree.map(lambda x: x[i], trained.state), carry.best_state),
+    return _Carry(
+        round=zero,
+        task=task,
+        strategy=strategy.init(strategy_key),
+        states=states,
+        memory=memory,
+        best_loss=jnp.full((), jnp.inf, trained.loss.dtype),
+        best_unit=unit[0],
+        best_state=blank(best.state, member_key),
+        stop=() if stop is None else stop.init(),
+        reason=zero,
     )
 
 
-def _blank(shapes: PyTree, key: Key) -> PyTree:
-    """Zeros of these shapes; a state may also hold random keys, which have no zero."""
-
-    def blank(x: jax.ShapeDtypeStruct) -> chex.Array:
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jnp.broadcast_to(key, x.shape)
-        return jnp.zeros(x.shape, x.dtype)
-
-    return jax.tree.map(blank, shapes)
+def _keep_best(carry: _Carry, proposal: Proposal, loss: chex.Array, state: State) -> _Carry:
+    i = jnp.argmin(loss)
+    better = loss[i] < carry.best_loss
+    return carry._replace(
+        best_loss=jnp.where(better, loss[i], carry.best_loss),
+        best_unit=jnp.where(better, proposal.unit[i], carry.best_unit),
+        best_state=select(better, state, carry.best_state),
+    )

@@ -26,22 +26,27 @@ def batched(fn: Callable[..., Any], mesh: Mesh | None, shared: int = 1) -> Calla
         size = jax.tree.leaves(args[shared])[0].shape[0]
         pad = -size % mesh.size
 
-        def padded(leaf: jax.Array) -> jax.Array:
-            return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], pad, axis=0)]) if pad else leaf
-
         split, same = PartitionSpec(mesh.axis_names), PartitionSpec()
         out = jax.shard_map(
             vmapped,
-            mesh=_automatic(mesh),
+            mesh=automatic(mesh),
             in_specs=tuple(same if axis is None else split for axis in axes),
             out_specs=split,
             check_vma=False,
-        )(*args[:shared], *jax.tree.map(padded, args[shared:]))
+        )(*args[:shared], *padded(args[shared:], pad))
         return jax.tree.map(lambda leaf: leaf[:size], out)
 
     return run
 
 
-def _automatic(mesh: Mesh) -> Mesh:
+def padded(tree: PyTree, pad: int) -> PyTree:
+    """The leaves with ``pad`` more copies of their last row."""
+    if not pad:
+        return tree
+    return jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], pad, axis=0)]), tree)
+
+
+def automatic(mesh: Mesh) -> Mesh:
+    """The same devices, their axes left to the compiler."""
     # jax.make_mesh makes Explicit axes, which would ask every caller for a resharding.
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)

@@ -98,11 +98,15 @@ def starting_points(
 
 
 def proposal(unit: chex.Array, parent: chex.Array | None = None) -> Proposal:
-    """A proposal with the run's full budget; from scratch unless there are parents."""
+    """A proposal with the run's full budget; from scratch unless there are parents.
+
+    What is always the same is a plain numpy array: it tells the run, before it is compiled, that
+    nobody will need the members' training states, or cut a training short.
+    """
     population = unit.shape[0]
     if parent is None:
-        parent = jnp.full(population, -1, jnp.int32)
-    return Proposal(unit, parent, jnp.full(population, FULL_BUDGET, jnp.int32))
+        parent = np.full(population, -1, np.int32)
+    return Proposal(unit, parent, np.full(population, FULL_BUDGET, np.int32))
 
 
 def finite_loss(evaluation: Evaluation, like: chex.Array) -> chex.Array:

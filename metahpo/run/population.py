@@ -1,0 +1,143 @@
+"""All members of a round: side by side, in chunks, over the devices of a mesh."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+
+from metahpo.base import Key, PyTree, State, Task
+from metahpo.run.lanes import highest
+from metahpo.run.member import Order, Train, Trained, blank, select
+from metahpo.run.sharding import automatic, padded
+
+
+class Best(NamedTuple):
+    """The member with the lowest loss of a round; the first of several."""
+
+    loss: chex.Array
+    state: State
+
+
+Evaluate = Callable[[Task, State, Order], tuple[Trained, Best]]
+
+
+def evaluator(train: Train, keep: bool, chunk: int | None, mesh: Mesh | None) -> Evaluate:
+    """Makes ``train`` a function of a whole population.
+
+    Args:
+        train: from ``run.member``.
+        keep: whether the training states of all members are needed in the next round.  If not,
+            only that of the best is kept, so memory need not hold more than a chunk of them.
+        chunk: members that are trained side by side on one device; all by default.  A chunk whose
+            members are all idle is skipped.
+        mesh: devices to spread the members over.
+
+    Returns:
+        ``(task, states, orders) -> (members, best)`` with leading axes ``[P]``; ``states`` are the
+        training states after the round before, and ``members.state`` those after this one (``()``
+        where they are not kept).  All but the states are on every device.
+    """
+
+    def here(task: Task, states: State, orders: Order) -> tuple[Trained, Best]:
+        return _in_chunks(train, keep, chunk, task, states, orders)
+
+    if mesh is None:
+        return here
+    return _on_mesh(here, keep, mesh)
+
+
+def _side_by_side(
+    train: Train, keep: bool, task: Task, states: State, orders: Order
+) -> tuple[Trained, Best]:
+    if keep:
+        sources = jax.tree.map(lambda x: x[orders.source], states)
+        trained = jax.vmap(train, (None, 0, 0))(task, sources, orders)
+    else:
+        trained = jax.vmap(train, (None, None, 0))(task, None, orders)
+    i = jnp.argmin(trained.loss)
+    best = Best(trained.loss[i], jax.tree.map(lambda x: x[i], trained.state))
+    return (trained if keep else trained._replace(state=())), best
+
+
+def _in_chunks(
+    train: Train, keep: bool, chunk: int | None, task: Task, states: State, orders: Order
+) -> tuple[Trained, Best]:
+    size = orders.budget.shape[0]
+    if chunk is None or chunk >= size:
+        return _side_by_side(train, keep, task, states, orders)
+    pad = -size % chunk
+    shape = ((size + pad) // chunk, chunk)
+    chunks = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), _idle_padded(orders, pad))
+    some = jax.tree.map(lambda x: x[0], chunks)
+    shapes = jax.eval_shape(lambda *args: _side_by_side(train, keep, *args), task, states, some)
+
+    def busy(orders: Order) -> tuple[Trained, Best]:
+        return _side_by_side(train, keep, task, states, orders)
+
+    def idle(orders: Order) -> tuple[Trained, Best]:
+        """What training idle members comes to, for nothing."""
+        trained, best = blank(shapes, orders.key[0])
+        kept = jax.tree.map(lambda x: x[orders.source], states) if keep else ()
+        infinite = jnp.full_like(trained.loss, jnp.inf)
+        trained = trained._replace(state=kept, memory=orders.memory, loss=infinite)
+        return trained, best._replace(loss=jnp.full_like(best.loss, jnp.inf))
+
+    def body(best: Best, orders: Order) -> tuple[Best, Trained]:
+        some_work = highest(orders.budget.max()) > 0
+        trained, found = jax.lax.cond(some_work, busy, idle, orders)
+        return select(found.loss < best.loss, found, best), trained
+
+    nobody = blank(shapes[1], orders.key[0])._replace(loss=jnp.full_like(shapes[1].loss, jnp.inf))
+    best, rows = jax.lax.scan(body, nobody, chunks)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:size], rows), best
+
+
+def _on_mesh(here: Evaluate, keep: bool, mesh: Mesh) -> Evaluate:
+    split, same = PartitionSpec(mesh.axis_names), PartitionSpec()
+
+    def everywhere(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: _gathered(x, mesh), tree)
+
+    def on_device(task: Task, states: State, orders: Order) -> tuple[Trained, Best]:
+        # A member may go on from the state of a member on another device.
+        trained, best = here(task, everywhere(states), orders)
+        state, memory = trained.state, trained.memory
+        rows = everywhere(trained._replace(state=(), memory=()))
+        bests = everywhere(jax.tree.map(lambda x: x[None], best))
+        i = jnp.argmin(bests.loss)
+        best = jax.tree.map(lambda x: x[i], bests)
+        return rows._replace(state=state, memory=memory), best
+
+    def run(task: Task, states: State, orders: Order) -> tuple[Trained, Best]:
+        size = orders.budget.shape[0]
+        pad = -size % mesh.size
+        rows = Trained(split, split, same, same, same, same)
+        trained, best = jax.shard_map(
+            on_device,
+            mesh=automatic(mesh),
+            in_specs=(same, split, split),
+            out_specs=(rows, same),
+            check_vma=False,
+        )(task, padded(states, pad), _idle_padded(orders, pad))
+        return jax.tree.map(lambda x: x[:size] if pad else x, trained), best
+
+    return run
+
+
+def _gathered(x: chex.Array, mesh: Mesh) -> chex.Array:
+    """The parts of all devices, in order."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        numbers = _gathered(jax.random.key_data(x), mesh)
+        return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(x))
+    return jax.lax.all_gather(x, mesh.axis_names, tiled=True)
+
+
+def _idle_padded(orders: Order, pad: int) -> Order:
+    """Copies of the last member that have nothing to do."""
+    if not pad:
+        return orders
+    more = padded(orders, pad)
+    return more._replace(budget=more.budget.at[-pad:].set(0))
