@@ -192,8 +192,9 @@ def schwefel(x: chex.Array, task: BBOBInstance) -> chex.Array:
 def gallagher(x: chex.Array, task: BBOBInstance) -> chex.Array:
     """f21 and, with fewer peaks, f22."""
     away = map_linear(task.inner, x - task.x_opt) - task.peaks
-    exponents = -0.5 / x.shape[-1] * jnp.sum(task.widths * away**2, axis=1)
-    below = (task.heights[0] - task.heights) - task.heights * jnp.expm1(exponents)
+    heights = jnp.asarray(task.heights)
+    exponents = -0.5 / x.shape[-1] * jnp.sum(jnp.asarray(task.widths) * away**2, axis=1)
+    below = (heights[0] - heights) - heights * jnp.expm1(exponents)
     return oscillate(jnp.min(below)) ** 2 + penalty(x)
 
 
