@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
-from metahpo.space import Choice, Space
+from metahpo.space import Space
 from metahpo.strategies import parts
+from metahpo.strategies.exploit_explore import adapted, explorer, selector
 
 SMALLEST_POPULATION = 2  # a winner and a loser
 
@@ -20,6 +21,7 @@ class PBTState(NamedTuple):
 
     unit: chex.Array  # f[P, D]
     parent: chex.Array  # i32[P]
+    scale: chex.Array  # f[]: of moves and draws, 1 at first
 
 
 def pbt(
@@ -27,32 +29,51 @@ def pbt(
     population: int,
     initial: chex.Array | None = None,
     *,
+    selection: str = "truncation",
     truncation: float = 0.25,
-    resample_probability: float = 0.25,
-    perturbation: float = 0.1,
+    resample_probability: chex.Numeric = 0.25,
+    perturbation: chex.Numeric = 0.1,
+    factors: tuple[float, float] | None = None,
+    adaptive: bool = True,
     frozen: Collection[str] = (),
 ) -> Strategy:
     """Population based training (Jaderberg et al. 2017, sections 3 and 4.1.1).
 
-    The members train on from round to round.  After a round the worst quarter, and everyone whose
-    loss is not finite, *exploits*: copies the training state and the hyperparameters of a random
-    member of the best quarter.  It then *explores*: every coordinate by itself is drawn anew with
-    probability ``resample_probability`` and else moved up or down.  The others go on unchanged.
+    The members train on from round to round.  After a round some of them *exploit*: copy the
+    training state and the hyperparameters of a better member.  They then *explore*: every
+    coordinate by itself is drawn anew with probability ``resample_probability`` and else moved up
+    or down.  The others go on unchanged.  A member whose loss is not finite always exploits, and
+    when no loss is finite all start again.
 
     Losers of one winner never become clones of each other: the length of a move is random, uniform
     between half of ``perturbation`` and one and a half times as much, and a move beyond a bound is
     reflected.  One round is one interval between exploitations, so the run's ``steps`` are the
     paper's "ready" interval.
 
+    Moves of one length find good hyperparameters but never the best: with ``adaptive`` the moves
+    get shorter, and draws rarer, while fewer than one in five changed copies beat their parent,
+    which trained on from the same state (Rechenberg 1973), and recover when more do.  In the few
+    rounds of a usual training this changes little.
+
     Args:
         space: the search space.
         population: members, ``P``, at least 2.
         initial: ``f[K, D]`` with ``K <= P``, first members in the unit cube; may be traced.  The
             rest is uniform.
+        selection: ``"truncation"``: the worst share copies random members of the best share;
+            ``"tournament"``: everyone meets a random other member and copies it if that one is
+            better, so about half of all explore in every round.
         truncation: the share of winners and of losers, in (0, 1/2]; at least one member each.
         resample_probability: in [0, 1], for every coordinate of a loser.
-        perturbation: mean length of a move in the unit cube, in (0, 1/2]; on a logarithmic scale
-            the value is thus multiplied.  A ``Choice`` changes only by being drawn anew.
+        perturbation: mean length of a move in the unit cube, in (0, 1/2].  An ``Int`` moves by half
+            of its cell at least, so that it can change.  A ``Choice`` changes only by being drawn
+            anew.
+        factors: ``(down, up)``, such as the paper's ``(0.8, 1.2)``: instead, the value itself is
+            multiplied by one of them to a power of U(1/2, 3/2).  On a logarithmic scale that is a
+            move in the unit cube of the mean length ``log(factor) / log(high / low)``, the same
+            everywhere; on a linear one small values move less than large ones.  A range that
+            contains 0 goes on with ``perturbation``.
+        adaptive: whether the lengths of moves follow their success.
         frozen: names of dimensions that a loser inherits as they are, for example of those that
             shape the training state.
 
@@ -60,8 +81,8 @@ def pbt(
         A Strategy.
 
     Raises:
-        ValueError: if ``population < 2``, a probability or share is out of range, ``frozen`` has an
-            unknown name, or ``initial`` has a wrong shape.
+        ValueError: if ``population < 2``, a probability, share or factor is out of range,
+            ``selection`` or a name in ``frozen`` is unknown, or ``initial`` has a wrong shape.
 
     Example:
         >>> import jax, metahpo as mh
@@ -73,62 +94,29 @@ def pbt(
     """
     parts.check_population("pbt", population, SMALLEST_POPULATION)
     parts.check_initial(space, population, initial)
-    parts.check_probability("resample_probability", resample_probability)
-    parts.check_share("truncation", truncation)
-    parts.check_share("perturbation", perturbation)
-    moves = ~parts.named(space, frozen)
-    perturbed = moves & [not isinstance(d, Choice) for d in spaces.dimensions(space).values()]
-    quota = max(1, int(truncation * population))
+    exploit = selector(selection, population, truncation)
+    explore = explorer(space, resample_probability, perturbation, factors, frozen)
+    size = spaces.size(space)
 
     def init(key: Key) -> PBTState:
         unit = parts.starting_points(key, space, population, initial)
-        return PBTState(unit, jnp.full(population, -1, jnp.int32))
+        return PBTState(unit, jnp.full(population, -1, jnp.int32), jnp.ones((), unit.dtype))
 
     def ask(key: Key, state: PBTState) -> tuple[Proposal, PBTState]:
         del key
         return parts.proposal(state.unit, state.parent), state
 
-    def explore(key: Key, unit: chex.Array) -> chex.Array:
-        draw_key, new_key, move_key = jax.random.split(key, 3)
-        drawn = jax.random.bernoulli(draw_key, resample_probability, unit.shape)
-        moved = jnp.where(perturbed, perturb(move_key, unit, perturbation), unit)
-        new = jnp.where(drawn, parts.uniform(new_key, space, population), moved)
-        return jnp.where(moves, new, unit)
-
     def tell(key: Key, state: PBTState, proposal: Proposal, evaluation: Evaluation) -> PBTState:
-        del state
         exploit_key, explore_key, restart_key = jax.random.split(key, 3)
         loss = parts.finite_loss(evaluation, proposal.unit)
-        source = exploit(exploit_key, loss, quota)
-        loser = source != jnp.arange(population)
+        scale = adapted(state.scale, loss, proposal.parent, size) if adaptive else state.scale
+        source = exploit(exploit_key, loss)
+        copied = (source != jnp.arange(population))[:, None]
         unit = proposal.unit[source]
-        unit = jnp.where(loser[:, None], explore(explore_key, unit), unit)
+        unit = jnp.where(copied, explore(explore_key, unit, scale), unit)
         # Nobody is worth copying when every loss is infinite: all start again.
         lost = jnp.isinf(loss).all()
         unit = jnp.where(lost, parts.uniform(restart_key, space, population), unit)
-        return PBTState(unit, jnp.where(lost, -1, source))
+        return PBTState(unit, jnp.where(lost, -1, source), scale)
 
     return Strategy(init, ask, tell)
-
-
-def exploit(key: Key, loss: chex.Array, quota: int) -> chex.Array:
-    """``i32[P]``: whom every member copies, itself unless it is a loser (truncation selection).
-
-    Losers are the ``quota`` worst and all with infinite losses, winners the ``quota`` best with
-    finite ones; a loser copies a winner drawn uniformly.
-    """
-    population = loss.shape[0]
-    order = jnp.argsort(loss)
-    rank = jnp.argsort(order)
-    loser = (rank >= population - quota) | jnp.isinf(loss)
-    winners = jnp.clip(jnp.isfinite(loss).sum(), 1, quota)
-    drawn = jax.random.randint(key, (population,), 0, winners)
-    return jnp.where(loser, order[drawn], jnp.arange(population)).astype(jnp.int32)
-
-
-def perturb(key: Key, unit: chex.Array, length: float) -> chex.Array:
-    """Moves every coordinate up or down by ``length`` times U(1/2, 3/2), reflected at bounds."""
-    sign_key, length_key = jax.random.split(key)
-    step = jax.random.uniform(length_key, unit.shape, unit.dtype, 0.5 * length, 1.5 * length)
-    moved = jnp.abs(unit + step * jax.random.rademacher(sign_key, unit.shape, unit.dtype))
-    return jnp.where(moved > 1.0, 2.0 - moved, moved)

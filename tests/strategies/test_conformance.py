@@ -47,7 +47,13 @@ TABLE = {
     ),
     "differential_evolution": Row(strategies.differential_evolution, smallest=4, warm=True),
     "pbt": Row(strategies.pbt, smallest=2, warm=True),
+    "pbt_tournament": Row(
+        functools.partial(strategies.pbt, selection="tournament"), smallest=2, warm=True
+    ),
     "hypergradient": Row(strategies.hypergradient, warm=True),
+    "open_es": Row(strategies.open_es, smallest=2, warm=True),
+    "snes": Row(strategies.snes, smallest=2, warm=True),
+    "xnes": Row(strategies.xnes, smallest=2, warm=True),
     "skeleton": Row(skeleton(), warm=True),
 }
 NAMES = list(TABLE)
