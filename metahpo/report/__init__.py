@@ -12,21 +12,37 @@ from metahpo.report.data import (
 )
 from metahpo.report.files import load_json, load_npz, save_json, save_npz
 from metahpo.report.plots import draw_bars, draw_curves, draw_training
+from metahpo.report.run_lengths import (
+    BBOB_TARGETS,
+    Distribution,
+    RunLengths,
+    distribution,
+    expected_running_time,
+    run_lengths,
+    running_time_interval,
+)
 from metahpo.report.tables import print_table, table
 
 __all__ = [
+    "BBOB_TARGETS",
     "Curve",
+    "Distribution",
     "Interval",
+    "RunLengths",
     "best_so_far",
     "curve",
+    "distribution",
     "draw_bars",
     "draw_curves",
     "draw_training",
+    "expected_running_time",
     "interval",
     "load_json",
     "load_npz",
     "print_table",
     "regret",
+    "run_lengths",
+    "running_time_interval",
     "save_json",
     "save_npz",
     "t_quantile",
