@@ -182,7 +182,9 @@ def test_warm_start_is_evaluated_first(name):
     np.testing.assert_array_equal(unit[0], initial[0])
     np.testing.assert_array_equal(unit[1, [0, 1, 3]], [0.0, 1.0, 1.0])  # moved into the cube
     assert 0 < unit[1, 2] < 1
-    assert len(np.unique(unit[2:])) == (POPULATION - 2) * SIZE
+    drawn = unit[2:]
+    inside = drawn[(drawn > 0) & (drawn < 1)]  # normal samples beyond a bound are moved onto it
+    assert len(np.unique(inside)) == inside.size > 0.6 * drawn.size
 
 
 @pytest.mark.parametrize("name", WARM)

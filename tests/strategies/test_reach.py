@@ -27,6 +27,9 @@ class Row(NamedTuple):
 
 
 TABLE = {
+    "open_es": Row(strategies.open_es, 16, 1e-4),
+    "snes": Row(strategies.snes, 10),
+    "xnes": Row(strategies.xnes, 10),
     "pbt": Row(strategies.pbt, 16, 1e-4),
     "pbt_tournament": Row(functools.partial(strategies.pbt, selection="tournament"), 16, 1e-4),
 }
