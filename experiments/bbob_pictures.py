@@ -1,0 +1,180 @@
+"""The pictures of ``experiments.bbob``; they need matplotlib."""
+
+import math
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import metahpo as mh
+from metahpo.problems.bbob.functions import FUNCTIONS
+from metahpo.report import RunLengths
+from metahpo.report.plots import COLORS
+
+GROUPS = {
+    "separable": range(1, 6),
+    "moderate condition": range(6, 10),
+    "high condition": range(10, 15),
+    "multi-modal": range(15, 20),
+    "weak structure": range(20, 25),
+}
+NUMBERS = range(1, 25)
+NEVER = 1e12  # beyond every axis
+
+
+def style_of(names) -> dict[str, dict]:
+    """A colour and, from the eighth on, another dash for each strategy."""
+    return {
+        name: {"color": COLORS[i % len(COLORS)], "linestyle": "-" if i < len(COLORS) else ":"}
+        for i, name in enumerate(names)
+    }
+
+
+def stairs(axes, hits, end: float, **style) -> None:
+    """A distribution of run lengths from no success to the end of the budget."""
+    x, share = mh.report.distribution(hits)
+    share = np.concatenate([[0.0], share])
+    axes.step(np.concatenate([[1], x, [end]]), [*share, share[-1]], where="post", **style)
+
+
+def tidy(axes) -> None:
+    axes.grid(color="0.91", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure, path: Path) -> None:
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def draw_run_lengths(
+    runs: dict[str, dict[int, RunLengths]], dimension: int, budget: float, path: Path
+) -> None:
+    """Distributions over runs and targets, one panel a group of functions, one for all.
+
+    Args:
+        runs: by strategy and by number of the function.
+        dimension: of the runs.
+        budget: evaluations per dimension, where the axis ends.
+        path: the PNG file.
+    """
+    numbers = list(next(iter(runs.values())))
+    groups = {name: [f for f in part if f in numbers] for name, part in GROUPS.items()}
+    groups |= {"all functions": numbers}
+    figure, panels = plt.subplots(
+        2, 3, figsize=(12, 6.8), sharex=True, sharey=True, layout="constrained"
+    )
+    for axes, (group, part) in zip(panels.flat, groups.items(), strict=True):
+        for name, style in style_of(runs).items():
+            if part:
+                hits = np.stack([runs[name][number].hits for number in part]) / dimension
+                stairs(axes, hits, budget, label=name, linewidth=1.6, **style)
+        members = "" if part == numbers else f" ({', '.join(f'f{f}' for f in part)})"
+        axes.set_title(group + members, fontsize=10, loc="left")
+        axes.set(xscale="log", xlim=(1, budget), ylim=(0, 1.01))
+        tidy(axes)
+    figure.supxlabel(f"evaluations / dimension, {dimension}-D", fontsize=10)
+    figure.supylabel("share of runs and targets reached", fontsize=10)
+    handles, labels = panels.flat[-1].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=8, loc="outside upper center", frameon=False, fontsize=10)
+    save(figure, path)
+
+
+def draw_published(
+    rows: list[dict],
+    ours: dict[str, dict[int, RunLengths]],
+    published: dict[str, dict[int, RunLengths]],
+    path: Path,
+) -> None:
+    """Running times as ratios to the published ones, and both distributions of run lengths.
+
+    Args:
+        rows: of the table, for the first strategy of ``ours``.
+        ours: runs to the last target, by strategy and number of the function.
+        published: the same of 2009.
+        path: the PNG file.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.8), layout="constrained")
+    draw_ratios(left, rows, next(iter(ours)))
+    for name, style in style_of(ours).items():
+        for label, runs, dash in (
+            (name, ours[name], "-"),
+            (f"{name}, published 2009", published[name], "--"),
+        ):
+            hits = np.concatenate([each.hits for each in runs.values()])
+            end = max(each.total.max() for each in runs.values())
+            width = 1.8 if dash == "-" else 1.2
+            stairs(right, hits, end, label=label, **style | {"linestyle": dash, "linewidth": width})
+    right.set(xscale="log", xlim=(50, None), ylim=(0, 1.01), xlabel="evaluations")
+    right.set_ylabel("share of all runs that came within 1e-8")
+    right.legend(frameon=False, fontsize=8, loc="upper left")
+    tidy(right)
+    save(figure, path)
+
+
+def draw_ratios(axes, rows: list[dict], name: str) -> None:
+    """Ratios of expected running times, with intervals, one column a function."""
+    low, high = 0.1, 10.0
+    for row in rows:
+        f = row["f"]
+        if math.isfinite(row["ratio"]):
+            ends = np.minimum(np.array([row["low"], row["high"]]) / row["published"], 2 * high)
+            axes.plot([f, f], ends, color=COLORS[0], linewidth=1.6)
+            axes.plot(f, row["ratio"], "o", color=COLORS[0], markersize=5)
+        else:
+            also = "" if math.isfinite(row["published"]) else ", nor in 2009"
+            text = "not solved" + also
+            axes.text(f, 0.95 * high, text, rotation=90, ha="center", va="top", fontsize=8)
+    axes.axhline(1, color="0.3", linewidth=0.8)
+    axes.axhline(1.25, color=COLORS[1], linewidth=0.8, linestyle="--")
+    axes.text(24.6, 1.28, "1.25", color=COLORS[1], fontsize=8, ha="right", va="bottom")
+    axes.set(yscale="log", ylim=(low, high), xlim=(0.3, 24.7), xlabel="function")
+    axes.set_xticks(NUMBERS, NUMBERS, fontsize=8)
+    ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10]
+    axes.set_yticks(ticks, ticks)
+    axes.set_ylabel(f"expected running time of {name} / published")
+    tidy(axes)
+    axes.grid(False, axis="x")
+
+
+def draw_dimensions(
+    name: str,
+    ours: dict[int, dict[int, tuple]],
+    published: dict[int, dict[int, tuple]],
+    path: Path,
+) -> None:
+    """Expected running times against the dimension, one panel a function.
+
+    Args:
+        name: of the strategy.
+        ours: by dimension and number of the function, a running time and its interval's ends.
+        published: the same of 2009.
+        path: the PNG file.
+    """
+    figure, panels = plt.subplots(
+        4, 6, figsize=(12, 8), sharex=True, sharey=True, layout="constrained"
+    )
+    for number, axes in zip(NUMBERS, panels.flat, strict=True):
+        title = f"f{number} {FUNCTIONS[number - 1].__name__}".replace("_", " ")
+        axes.set_title(title, fontsize=9, loc="left")
+        for label, times, style in (
+            ("published 2009", published, {"color": "0.45", "linestyle": "--", "marker": "s"}),
+            (name, ours, {"color": COLORS[0], "linestyle": "-", "marker": "o"}),
+        ):
+            there = sorted(d for d in times if number in times[d])
+            if not there:
+                continue
+            expected, low, high = np.array([times[d][number][:3] for d in there]).T / there
+            axes.plot(there, expected, label=label, markersize=4, linewidth=1.3, **style)
+            if label == name:
+                axes.vlines(there, low, np.minimum(high, NEVER), color=COLORS[0], linewidth=1.6)
+        tidy(axes)
+    axes.set(xscale="log", yscale="log", ylim=(5, 3e6))
+    axes.set_xticks(sorted(ours), sorted(ours))
+    axes.minorticks_off()
+    figure.supxlabel("dimension", fontsize=10)
+    figure.supylabel("expected running time to 1e-8 / dimension", fontsize=10)
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=2, loc="outside upper center", frameon=False, fontsize=10)
+    save(figure, path)
