@@ -8,6 +8,12 @@ from metahpo.problems.digits import (
     digits_minibatch,
 )
 from metahpo.problems.masked_mlp import MaskedMLP
+from metahpo.problems.mixed_integer import (
+    MixedIntegerInstance,
+    mixed_integer,
+    mixed_integer_instance,
+    mixed_integer_space,
+)
 from metahpo.problems.quadratics import (
     Quadratic,
     chebyshev_rates,
@@ -25,6 +31,7 @@ __all__ = [
     "BBOBInstance",
     "DigitsTask",
     "MaskedMLP",
+    "MixedIntegerInstance",
     "Points",
     "Quadratic",
     "Sinusoid",
@@ -38,6 +45,9 @@ __all__ = [
     "digits_accuracy",
     "digits_minibatch",
     "function",
+    "mixed_integer",
+    "mixed_integer_instance",
+    "mixed_integer_space",
     "quadratics",
     "schedule_problem",
     "schedule_space",
