@@ -278,7 +278,12 @@ def _checkpointer() -> Iterator[tuple[Any, Any]]:
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
-    checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    # One process of several writes or reads, and must not wait for the others.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    checkpointer = ocp.Checkpointer(handler, multiprocessing_options=alone)
     try:
         yield ocp, checkpointer
     finally:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from metahpo.base import Key, PyTree
-from metahpo.run import checkpoint
+from metahpo.run import checkpoint, processes
 from metahpo.run.loop import (
     Loop,
     advance,
@@ -67,6 +67,14 @@ def drive(
     Raises:
         ValueError: if no loss of the first round is finite; for a chunk below 1; for a folder that
             is not writable, not empty (without ``resume``), of another run or damaged (with it).
+        RuntimeError: if another process of the run has died.
+
+    Several processes (``jax.distributed.initialize``) that share a mesh all make the same call.
+    Process 0 alone reads and writes the folder and shows progress; the others are told what it
+    read.  When a process dies, the others' next collective operation fails and they raise the
+    ``RuntimeError``.  A process that waits without such an error is ended by JAX after
+    ``heartbeat_timeout_seconds`` (an argument of ``initialize``, 100 by default); on CPUs with
+    several devices in a process ``XLA_FLAGS=--xla_cpu_collective_timeout_seconds=...`` is earlier.
 
     Example:
         >>> import jax, metahpo as mh
@@ -80,15 +88,15 @@ def drive(
     """
     chunk = math.ceil(loop.rounds / 20) if chunk is None else chunk
     check_positive(chunk=chunk, rounds=loop.rounds)
-    folder = None if directory is None else checkpoint.prepare(directory, resume)
+    files = None if directory is None else _Files(directory, resume)
     keys, state = _start(loop, key)
-    done, mark = 0, None
-    if folder is not None:
-        mark = checkpoint.fingerprint(key, loop.rounds, state, about)
-        done, state = checkpoint.restore(folder, state, mark) or (0, state)
+    done = 0
+    if files is not None:
+        done, state = files.opened(state, checkpoint.fingerprint(key, loop.rounds, state, about))
     ended = done == loop.rounds or _ended(loop, state)
     program = None if ended else _compiled(loop, keys, state)
-    with reporter(progress, name, loop.rounds, done) as report:
+    shown = progress and processes.is_first()
+    with reporter(shown, name, loop.rounds, done) as report, processes.told_of_loss(directory):
         while program and not ended:
             stop = min((done // chunk + 1) * chunk, loop.rounds)
             if done == 0:  # a run that cannot work ends after one round, not after one chunk
@@ -96,12 +104,39 @@ def drive(
                 check_first(state[1])
             done, state = program(state, done, stop)
             ended = done == loop.rounds or _ended(loop, state)
-            if folder is not None and mark is not None:
-                checkpoint.save(folder, done, state, mark)
+            if files is not None:
+                files.save(done, state)
             report(done, _lowest(state[1], done), ended)
             if on_chunk is not None:
                 on_chunk(done, _rows(state[1], done))
     return jax.jit(loop.finish)(*state)
+
+
+class _Files:
+    """The folder of a run's checkpoints, which belongs to process 0."""
+
+    def __init__(self, directory: str | os.PathLike[str], resume: bool) -> None:
+        def prepare() -> int:
+            self.folder = checkpoint.prepare(directory, resume)
+            return 0
+
+        processes.by_first(prepare)
+
+    def opened(self, state: PyTree, mark: checkpoint.Fingerprint) -> tuple[int, PyTree]:
+        """The rounds done and the state to go on from: the newest checkpoint's or the start."""
+        self.mark, found = mark, [state]
+
+        def restore() -> int:
+            done, found[0] = checkpoint.restore(self.folder, state, mark) or (0, state)
+            return done
+
+        done = processes.by_first(restore)
+        return done, processes.from_first(found[0]) if done else state
+
+    def save(self, done: int, state: PyTree) -> None:
+        state = processes.on_host(state)
+        if processes.is_first():
+            checkpoint.save(self.folder, done, state, self.mark)
 
 
 def _ended(loop: Loop, state: PyTree) -> bool:
@@ -157,7 +192,7 @@ def _compiled(loop: Loop, keys: PyTree, state: PyTree) -> Callable[[PyTree, int,
     def run(state: PyTree, start: int, stop: int) -> tuple[int, PyTree]:
         # What comes out may lie otherwise on the devices than what went in; a program for that
         # layout could round differently.
-        args = jax.device_put((keys, state, np.int32(start), np.int32(stop)), placements)
+        args = processes.placed((keys, state, np.int32(start), np.int32(stop)), placements)
         done, state = program(*args)
         return int(done), state
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from metahpo.base import Key, PyTree, State, Task
+from metahpo.base import PyTree, State, Task
 from metahpo.run.lanes import highest
 from metahpo.run.member import Order, Train, Trained, blank, select
 from metahpo.run.sharding import automatic, padded

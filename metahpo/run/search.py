@@ -27,6 +27,7 @@ from metahpo.base import (
 from metahpo.run.loop import Loop, check_positive, scan
 from metahpo.run.member import Metrics, Order, blank, select, trainer, trainer_with_gradient
 from metahpo.run.population import Evaluate, evaluator
+from metahpo.run.sharding import everywhere
 from metahpo.stopping import Stopping, first
 
 
@@ -219,6 +220,7 @@ def search_loop(
         )
         carry = _keep_best(carry, proposal, trained.loss, best.state)
         carry = _told(carry, strategy, stop, state, proposal, evaluation)
+        carry, record = everywhere((carry._replace(states=(), memory=()), record), mesh)
         return carry._replace(states=trained.state, memory=trained.memory), record
 
     def finish(carry: _Carry, history: SearchHistory) -> SearchResult:
@@ -230,7 +232,8 @@ def search_loop(
             "rounds": carry.round,
             "stop_reason": first(carry.reason, jnp.int32(StopReason.BUDGET)),
         }
-        return SearchResult(carry.best_loss, spaces.decode(space, carry.best_unit), history, info)
+        best = spaces.decode(space, carry.best_unit)
+        return everywhere(SearchResult(carry.best_loss, best, history, info), mesh)
 
     if stop is None:
         return Loop(init, step, finish, rounds, keys)

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from metahpo.base import PyTree
 
@@ -50,3 +50,11 @@ def automatic(mesh: Mesh) -> Mesh:
     """The same devices, their axes left to the compiler."""
     # jax.make_mesh makes Explicit axes, which would ask every caller for a resharding.
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
+
+
+def everywhere(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """The same arrays, whole on every device of every process, as results must be."""
+    if mesh is None:
+        return tree
+    whole = NamedSharding(automatic(mesh), PartitionSpec())
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, whole), tree)
