@@ -50,9 +50,9 @@ def _guard(fn: Callable[..., PyTree]) -> Callable[[chex.Array, PyTree, tuple], P
         everything = jax.tree.map(lambda _: True, x)
         # Results of fn are batched as soon as anything is; so must be the values they replace.
         x = jax.tree.map(
-            lambda leaf, is_batched: leaf
-            if is_batched
-            else jnp.broadcast_to(leaf, (size, *jnp.shape(leaf))),
+            lambda leaf, is_batched: (
+                leaf if is_batched else jnp.broadcast_to(leaf, (size, *jnp.shape(leaf)))
+            ),
             x,
             x_batched,
         )

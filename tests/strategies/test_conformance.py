@@ -46,6 +46,7 @@ TABLE = {
         "any part is a fair sample, is tested in test_grid.py",
     ),
     "differential_evolution": Row(strategies.differential_evolution, smallest=4, warm=True),
+    "cma_es": Row(strategies.cma_es, smallest=2, warm=True),
     "pbt": Row(strategies.pbt, smallest=2, warm=True),
     "pbt_tournament": Row(
         functools.partial(strategies.pbt, selection="tournament"), smallest=2, warm=True

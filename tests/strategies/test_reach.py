@@ -27,6 +27,7 @@ class Row(NamedTuple):
 
 
 TABLE = {
+    "cma_es": Row(strategies.cma_es, 10),
     "open_es": Row(strategies.open_es, 16, 1e-4),
     "snes": Row(strategies.snes, 10),
     "xnes": Row(strategies.xnes, 10),
