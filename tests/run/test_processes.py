@@ -22,7 +22,6 @@ def together(folder, devices, *more):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    flags += " --xla_backend_optimization_level=0"  # the programs are short
     env = os.environ | {
         "XLA_FLAGS": flags,
         "JAX_PLATFORMS": "cpu",

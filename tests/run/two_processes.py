@@ -7,6 +7,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+from copying_strategy import copying
 
 import metahpo as mh
 
@@ -26,7 +27,7 @@ def problem():
 
 
 def loop(mesh=None):
-    strategy = mh.strategies.pbt(SPACE, POPULATION)
+    strategy = copying(SPACE, POPULATION)
     return mh.run.search_loop(problem(), SPACE, strategy, rounds=ROUNDS, steps=2, mesh=mesh)
 
 
