@@ -3,20 +3,18 @@
 from typing import NamedTuple
 
 import chex
-import jax
 import jax.numpy as jnp
 
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Space
-from metahpo.strategies import parts
+from metahpo.strategies import de_parts, parts
 
-VARIANTS = ("rand/1/bin", "best/1/bin", "current-to-best/1/bin")
+VARIANTS = ("rand/1/bin", "best/1/bin", "current-to-best/1/bin", "current-to-pbest/1/bin")
 # The defaults are the only ones measured to be good on both scales.  Dithered weights of at least
 # 1/2 keep a population from collapsing: with F = 0.5 fixed, best/1 and current-to-best/1 win more
 # duels of 32 evaluations against random search (0.68 of them, the defaults 0.65, rand/1 0.48) but
 # stall far from the optimum of a 10-D sphere, which the defaults always reach to 1e-8.
-SMALLEST_POPULATION = 4  # a target and three others
 
 
 class DEState(NamedTuple):
@@ -33,8 +31,9 @@ def differential_evolution(
     initial: chex.Array | None = None,
     *,
     variant: str = "current-to-best/1/bin",
-    weight: float | tuple[float, float] = (0.5, 1.0),
-    crossover_rate: float = 0.9,
+    weight: chex.Numeric | tuple[chex.Numeric, chex.Numeric] = (0.5, 1.0),
+    crossover_rate: chex.Numeric = 0.9,
+    best_share: float = 0.1,
 ) -> Strategy:
     """Differential evolution with binomial crossover (Storn & Price 1997).
 
@@ -53,19 +52,22 @@ def differential_evolution(
             traced.  The rest is uniform.
         variant: what the scaled difference of two random members is added to: ``"rand/1/bin"`` a
             random member, ``"best/1/bin"`` the best one, ``"current-to-best/1/bin"`` the target,
-            moved towards the best by the same weight (at most 1).  All random members differ from
-            each other and from the target.
+            moved towards the best by the same weight (at most 1), ``"current-to-pbest/1/bin"``
+            the target, moved towards a random one of the best (Zhang & Sanderson 2009).  All random
+            members of the difference differ from each other and from the target.
         weight: the scale ``F > 0`` of the difference, or a range from which every trial draws its
-            own (dither).
+            own (dither); may be traced.
         crossover_rate: the probability ``CR`` in [0, 1] that a coordinate is taken from the mutant
-            rather than from the target; one random coordinate always is.
+            rather than from the target; one random coordinate always is.  May be traced.
+        best_share: the share in (0, 1] of the population that counts as best in the last variant,
+            at least two members.
 
     Returns:
-        A Strategy.
+        A Strategy.  Its ``stop`` says ``COLLAPSE`` when all members are equal.
 
     Raises:
-        ValueError: if ``population < 4``, ``variant`` is unknown, ``weight`` or ``crossover_rate``
-            is out of range, or ``initial`` has a wrong shape.
+        ValueError: if ``population < 4``, ``variant`` is unknown, ``weight``, ``crossover_rate`` or
+            ``best_share`` is out of range, or ``initial`` has a wrong shape.
 
     Example:
         >>> import jax, metahpo as mh
@@ -78,34 +80,44 @@ def differential_evolution(
         >>> bool(result.best_loss < 1e-3)
         True
     """
-    parts.check_population("differential evolution", population, SMALLEST_POPULATION)
+    parts.check_population("differential evolution", population, de_parts.SMALLEST_POPULATION)
     parts.check_initial(space, population, initial)
     parts.check_probability("crossover_rate", crossover_rate)
+    de_parts.check_best_share(best_share)
     lowest, highest = weight if isinstance(weight, tuple) else (weight, weight)
-    if not 0 < lowest <= highest:
+    if parts.known(lowest, highest) and not 0 < lowest <= highest:
         raise ValueError(f"weight must be positive, or a range of positive ones, got {weight}")
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
     size = spaces.size(space)
+    best_count = de_parts.best_count(best_share, population)
 
     def init(key: Key) -> DEState:
         unit = parts.starting_points(key, space, population, initial)
         return DEState(unit, jnp.full(population, jnp.inf, unit.dtype), jnp.zeros((), bool))
 
-    def trials(key: Key, state: DEState) -> chex.Array:
-        parent_key, weight_key, bounce_key, cross_key = jax.random.split(key, 4)
+    def base_point(draw: chex.Array, state: DEState, r3: chex.Array, f: chex.Array) -> chex.Array:
         x = state.unit
-        r1, r2, r3 = x[distinct_others(parent_key, population, 3)]
-        best = x[jnp.argmin(state.loss)]
-        f = jax.random.uniform(weight_key, (population, 1), x.dtype, lowest, highest)
         if variant == "rand/1/bin":
-            base = r1
-        elif variant == "best/1/bin":
-            base = jnp.broadcast_to(best, x.shape)
+            return x[r3]
+        if variant == "current-to-pbest/1/bin":
+            best = x[de_parts.best_others(draw, state.loss, best_count)]
         else:
-            base = x + jnp.minimum(f, 1.0) * (best - x)
-        mutant = bounce_back(bounce_key, base, base + f * (r2 - r3))
-        return jnp.where(crossover_mask(cross_key, population, size, crossover_rate), mutant, x)
+            best = x[jnp.argmin(state.loss)]
+        if variant == "best/1/bin":
+            return jnp.broadcast_to(best, x.shape)
+        return x + jnp.minimum(f, 1.0) * (best - x)
+
+    def trials(key: Key, state: DEState) -> chex.Array:
+        draw, coarse = de_parts.random_draws(key, 6, population, size)
+        x = state.unit
+        r1, r2, r3 = de_parts.distinct_others(draw[:3], [population] * 3)
+        f = (lowest + draw[3] * (highest - lowest))[:, None]
+        base = base_point(draw[4], state, r3, f)
+        share = de_parts.left_over(coarse, crossover_rate)
+        mutant = de_parts.bounce_back(share, base, base + f * (x[r1] - x[r2]))
+        sure = de_parts.index(draw[5], size)
+        return jnp.where(de_parts.crossover(coarse, sure, crossover_rate), mutant, x)
 
     def ask(key: Key, state: DEState) -> tuple[Proposal, DEState]:
         unit = jnp.where(state.started, trials(key, state), state.unit)
@@ -120,34 +132,7 @@ def differential_evolution(
         unit = jnp.where(accept[:, None], proposal.unit, state.unit)
         return state._replace(unit=unit, loss=jnp.where(accept, loss, state.loss))
 
-    return Strategy(init, ask, tell)
+    def stop(state: DEState) -> chex.Array:
+        return de_parts.collapsed(state.unit)
 
-
-def distinct_others(key: Key, population: int, count: int) -> chex.Array:
-    """``i32[count, P]``: for every member, ``count`` others, different from it and each other.
-
-    Uniform over all ordered choices: the j-th is drawn from ``P - 1 - j`` numbers and then moved
-    past those that are taken, the smallest first.
-    """
-    choices = population - 1 - jnp.arange(count)[:, None]
-    drawn = jax.random.randint(key, (count, population), 0, choices)
-    taken = jnp.arange(population)[None]
-    for index in drawn:
-        for other in jnp.sort(taken, axis=0):
-            index = index + (index >= other)
-        taken = jnp.concatenate([taken, index[None]])
-    return taken[1:]
-
-
-def bounce_back(key: Key, base: chex.Array, point: chex.Array) -> chex.Array:
-    """``point`` with each coordinate outside [0, 1] drawn between ``base`` and that bound."""
-    bound = jnp.clip(point, 0.0, 1.0)
-    share = jax.random.uniform(key, point.shape, point.dtype)
-    return jnp.clip(jnp.where(point == bound, point, base + share * (bound - base)), 0.0, 1.0)
-
-
-def crossover_mask(key: Key, population: int, size: int, rate: float) -> chex.Array:
-    """``bool[P, D]``: which coordinates come from the mutant; at least one of every member."""
-    rate_key, sure_key = jax.random.split(key)
-    sure = jax.random.randint(sure_key, (population, 1), 0, size)
-    return jax.random.bernoulli(rate_key, rate, (population, size)) | (jnp.arange(size) == sure)
+    return Strategy(init, ask, tell, stop=stop)
