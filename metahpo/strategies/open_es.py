@@ -11,7 +11,7 @@ import optax
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, PyTree, Strategy
 from metahpo.space import Space
-from metahpo.strategies import margin, parts, search_distribution
+from metahpo.strategies import margin, parts, redraw, search_distribution
 from metahpo.strategies.fitness_shaping import centred_ranks
 
 SMALLEST_POPULATION = 2  # one antithetic pair
@@ -26,6 +26,7 @@ class OpenESState(NamedTuple):
     z: chex.Array  # f[P, D], standardised samples
     given: chex.Array  # f[K, D], points to evaluate first
     first: chex.Array  # bool[]: whether nothing has been told yet
+    redrawn: chex.Array  # bool[P, K], choices that the samples got otherwise
 
 
 def open_es(
@@ -101,34 +102,40 @@ def open_es(
         )
     cells = margin.cells(spaces.thresholds(space))
     alpha = margin.default_alpha(population, size)
+    choices = redraw.unordered(space)
 
     def init(key: Key) -> OpenESState:
         mean, given = search_distribution.start(key, space, population, initial)
         std = jnp.full(size, sigma, mean.dtype)
         z = jnp.zeros((population, size), mean.dtype)
-        return OpenESState(mean, std, optimizer.init(mean), z, given, jnp.ones((), bool))
+        redrawn = jnp.zeros((population, len(choices)), bool)
+        return OpenESState(mean, std, optimizer.init(mean), z, given, jnp.ones((), bool), redrawn)
 
     def ask(key: Key, state: OpenESState) -> tuple[Proposal, OpenESState]:
         first, given, mean, std = state.first, state.given, state.mean, state.std
+        key, redraw_key = jax.random.split(key)
         z = jax.random.normal(key, (pairs, size), mean.dtype)
         z = search_distribution.inject(first, given[:pairs], mean, std, z)
         z = jnp.concatenate([z, -z])
         if given.shape[0] > pairs:
             z = search_distribution.inject(first, given, mean, std, z)
-        unit = search_distribution.evaluated(first, given, mean + std * z)
-        return parts.proposal(unit), state._replace(z=z)
+        sample, redrawn = redraw.redraw(redraw_key, mean + std * z, choices, alpha)
+        unit = search_distribution.evaluated(first, given, sample)
+        return parts.proposal(unit), state._replace(z=z, redrawn=redrawn)
 
     def tell(
         key: Key, state: OpenESState, proposal: Proposal, evaluation: Evaluation
     ) -> OpenESState:
         del key
-        weight = centred_ranks(evaluation.loss.astype(state.z.dtype), proposal.budget > 0)
+        loss = parts.finite_loss(evaluation, state.z)
+        weight = centred_ranks(loss, proposal.budget > 0)
         # Algorithm 1: the ascent direction is sum(F_i z_i) / (n sigma).
         gradient = -(weight @ state.z) / (population * state.std)
         gradient += weight_decay * (state.mean - 0.5)
         updates, memory = optimizer.update(gradient, state.optimizer, state.mean)
         mean = optax.apply_updates(state.mean, updates)
         std = jnp.maximum(state.std * decay, jnp.minimum(state.std, smallest_sigma))
+        mean = redraw.follow(mean, proposal.unit, choices, state.redrawn, loss)
         mean, factor = search_distribution.contain(cells, mean, std, alpha)
         return state._replace(
             mean=mean, std=std * factor, optimizer=memory, first=jnp.zeros((), bool)

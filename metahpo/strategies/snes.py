@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Space
-from metahpo.strategies import margin, parts, search_distribution
+from metahpo.strategies import margin, parts, redraw, search_distribution
 from metahpo.strategies.fitness_shaping import nes_utilities
 
 SMALLEST_POPULATION = 2  # a better and a worse sample
@@ -24,6 +24,7 @@ class SNESState(NamedTuple):
     z: chex.Array  # f[P, D], standardised samples
     given: chex.Array  # f[K, D], points to evaluate first
     first: chex.Array  # bool[]: whether nothing has been told yet
+    redrawn: chex.Array  # bool[P, K], choices that the samples got otherwise
 
 
 def snes(
@@ -81,27 +82,33 @@ def snes(
     search_distribution.check_positive(sigma=sigma, mean_rate=mean_rate, sigma_rate=sigma_rate)
     cells = margin.cells(spaces.thresholds(space))
     alpha = margin.default_alpha(population, size)
+    choices = redraw.unordered(space)
     reason = search_distribution.collapse(space)
 
     def init(key: Key) -> SNESState:
         mean, given = search_distribution.start(key, space, population, initial)
         std = jnp.full(size, sigma, mean.dtype)
         z = jnp.zeros((population, size), mean.dtype)
-        return SNESState(mean, std, z, given, jnp.ones((), bool))
+        redrawn = jnp.zeros((population, len(choices)), bool)
+        return SNESState(mean, std, z, given, jnp.ones((), bool), redrawn)
 
     def ask(key: Key, state: SNESState) -> tuple[Proposal, SNESState]:
+        key, redraw_key = jax.random.split(key)
         z = jax.random.normal(key, state.z.shape, state.z.dtype)
         z = search_distribution.inject(state.first, state.given, state.mean, state.std, z)
         sample = state.mean + state.std * z
+        sample, redrawn = redraw.redraw(redraw_key, sample, choices, alpha)
         unit = search_distribution.evaluated(state.first, state.given, sample)
-        return parts.proposal(unit), state._replace(z=z)
+        return parts.proposal(unit), state._replace(z=z, redrawn=redrawn)
 
     def tell(key: Key, state: SNESState, proposal: Proposal, evaluation: Evaluation) -> SNESState:
         del key
-        utility = nes_utilities(evaluation.loss.astype(state.z.dtype), proposal.budget > 0)
+        loss = parts.finite_loss(evaluation, state.z)
+        utility = nes_utilities(loss, proposal.budget > 0)
         mean = state.mean + mean_rate * state.std * (utility @ state.z)
         growth = 0.5 * sigma_rate * (utility @ (state.z**2 - 1.0))
         std = state.std * jnp.exp(growth)
+        mean = redraw.follow(mean, proposal.unit, choices, state.redrawn, loss)
         mean, factor = search_distribution.contain(cells, mean, std, alpha)
         return state._replace(mean=mean, std=std * factor, first=jnp.zeros((), bool))
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Space
-from metahpo.strategies import margin, parts, search_distribution
+from metahpo.strategies import margin, parts, redraw, search_distribution
 from metahpo.strategies.fitness_shaping import nes_utilities
 
 SMALLEST_POPULATION = 2  # a better and a worse sample
@@ -28,6 +28,7 @@ class XNESState(NamedTuple):
     z: chex.Array  # f[P, D], standardised samples
     given: chex.Array  # f[K, D], points to evaluate first
     first: chex.Array  # bool[]: whether nothing has been told yet
+    redrawn: chex.Array  # bool[P, K], choices that the samples got otherwise
 
 
 def xnes(
@@ -90,28 +91,34 @@ def xnes(
     )
     cells = margin.cells(spaces.thresholds(space))
     alpha = margin.default_alpha(population, size)
+    choices = redraw.unordered(space)
     reason = search_distribution.collapse(space)
 
     def init(key: Key) -> XNESState:
         mean, given = search_distribution.start(key, space, population, initial)
         factor = jnp.asarray(sigma, mean.dtype) * jnp.eye(size, dtype=mean.dtype)
         z = jnp.zeros((population, size), mean.dtype)
-        return XNESState(mean, factor, z, given, jnp.ones((), bool))
+        redrawn = jnp.zeros((population, len(choices)), bool)
+        return XNESState(mean, factor, z, given, jnp.ones((), bool), redrawn)
 
     def ask(key: Key, state: XNESState) -> tuple[Proposal, XNESState]:
+        key, redraw_key = jax.random.split(key)
         z = jax.random.normal(key, state.z.shape, state.z.dtype)
         std = jnp.diagonal(state.factor)  # only read in the first round, when there is no more
         z = search_distribution.inject(state.first, state.given, state.mean, std, z)
         sample = state.mean + z @ state.factor.T
+        sample, redrawn = redraw.redraw(redraw_key, sample, choices, alpha)
         unit = search_distribution.evaluated(state.first, state.given, sample)
-        return parts.proposal(unit), state._replace(z=z)
+        return parts.proposal(unit), state._replace(z=z, redrawn=redrawn)
 
     def tell(key: Key, state: XNESState, proposal: Proposal, evaluation: Evaluation) -> XNESState:
         del key
-        utility = nes_utilities(evaluation.loss.astype(state.z.dtype), proposal.budget > 0)
+        loss = parts.finite_loss(evaluation, state.z)
+        utility = nes_utilities(loss, proposal.budget > 0)
         mean, factor = natural_step(
             state.mean, state.factor, state.z, utility, (mean_rate, sigma_rate, shape_rate)
         )
+        mean = redraw.follow(mean, proposal.unit, choices, state.redrawn, loss)
         mean, scale = search_distribution.contain(cells, mean, deviations(factor), alpha)
         factor = scale[:, None] * factor
         return state._replace(mean=mean, factor=factor, first=jnp.zeros((), bool))

@@ -1,0 +1,122 @@
+"""Every strategy on functions of integers, choices and floats.  A new one is a row of ``TABLE``."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import metahpo as mh
+from metahpo import strategies
+
+DIMENSION, POPULATION, ROUNDS = 10, 20, 150
+FUNCTIONS = (1, 2, 3, 8)  # sphere, ellipsoid, Rastrigin, Rosenbrock
+INSTANCES = range(1, 11)
+EVALUATIONS = POPULATION * ROUNDS
+SPACE = mh.problems.mixed_integer_space(DIMENSION)
+DISCRETE = np.flatnonzero(~mh.space.is_continuous(SPACE))
+MOST_FROZEN = 0.02  # the share of coordinates; by chance alone, a margin freezes about half of it
+
+
+class Row(NamedTuple):
+    make: Callable  # (space, population) -> Strategy
+    freezes: str = ""  # why its integers may stop to mutate
+
+
+LOST = "a value that all members have lost cannot come back from their differences"
+TABLE = {
+    "cma_es": Row(strategies.cma_es),
+    "differential_evolution": Row(strategies.differential_evolution, LOST),
+    "open_es": Row(strategies.open_es),
+    "pbt": Row(strategies.pbt),
+    "snes": Row(strategies.snes),
+    "xnes": Row(strategies.xnes),
+}
+
+
+class Outcome(NamedTuple):
+    """Of all runs: one a function and instance."""
+
+    unit: np.ndarray  # f[runs, ROUNDS, P, D]
+    found: np.ndarray  # bool[runs], whether the best point has all the optimum's values
+    mutating: np.ndarray  # f[runs, K], share of the last rounds with another value than the best's
+
+
+def any_function():
+    """A problem whose task says which of the functions it is."""
+    problems = [mh.problems.mixed_integer(f, DIMENSION) for f in FUNCTIONS]
+
+    def loss(key, hparams, task, state):
+        branches = [lambda h, t, p=p: p.loss(key, h, t, state) for p in problems]
+        return jax.lax.switch(task[0], branches, hparams, task[1])
+
+    return problems[0]._replace(loss=loss)
+
+
+def tasks():
+    each = [
+        (np.int32(i), mh.problems.mixed_integer_instance(f, DIMENSION, k))
+        for i, f in enumerate(FUNCTIONS)
+        for k in INSTANCES
+    ]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+
+
+def values(hparams):
+    """``i32[K]``, what the integers and choices are."""
+    return jnp.concatenate([hparams[name] for name in sorted(SPACE) if name != "x"])
+
+
+def optimum(instance):
+    k = DIMENSION // 5
+    parts = [instance.bbob.x_opt[i * k : (i + 1) * k, None] for i in range(4)]
+    pairs = zip(instance.values, parts, strict=True)
+    return jnp.concatenate([jnp.abs(of - x).argmin(axis=1) for of, x in pairs])
+
+
+@functools.cache
+def outcome(name):
+    make = TABLE[name].make if name in TABLE else getattr(strategies, name)
+
+    def run(key, task):
+        result = mh.search(
+            key, any_function(), SPACE, make(SPACE, POPULATION), rounds=ROUNDS, steps=1, task=task
+        )
+        best = values(result.best_hparams)
+        last = result.history.unit[-(ROUNDS // 4) :]
+        others = jax.vmap(jax.vmap(lambda unit: values(mh.space.decode(SPACE, unit))))(last)
+        mutating = (others != best).any(axis=1).mean(axis=0)
+        return Outcome(result.history.unit, (best == optimum(task[1])).all(), mutating)
+
+    all_tasks = tasks()
+    keys = jax.random.split(jax.random.key(1), len(all_tasks[0]))
+    jitted = jax.jit(jax.vmap(run), compiler_options={"xla_backend_optimization_level": 0})
+    return jax.tree.map(np.asarray, jitted(keys, all_tasks))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_proposals_stay_in_the_cube(name):
+    unit = outcome(name).unit
+    assert ((unit >= 0) & (unit <= 1)).all()
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_integers_and_choices_keep_mutating_until_the_optimum_is_found(name, request):
+    if reason := TABLE[name].freezes:
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+    result = outcome(name)
+    frozen = (result.mutating == 0) & ~result.found[:, None]
+    assert frozen.mean() <= MOST_FROZEN
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_finds_the_optimum_more_often_than_random_search(name):
+    ours, theirs = outcome(name).found, outcome("random").found
+    wins, losses = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    # One-sided sign test on the runs that differ.
+    p = sum(math.comb(wins + losses, k) for k in range(wins, wins + losses + 1))
+    assert p / 2 ** (wins + losses) < 1e-3, f"{wins} wins, {losses} losses"
