@@ -1,14 +1,17 @@
-"""Random numbers for populations: JAX's generator, drawn in fewer and cheaper operations.
+"""Random numbers for populations: JAX's generator, used more cheaply.
 
 Drawing the random numbers is most of a generation's work.  ``jax.random.bits`` makes one word out
-of the two that each block of Threefry-2x32 gives and runs the rounds in a loop; here both words are
-used and the rounds stand in one line, which a CPU does several times as fast.  The generator is the
-same: the two words of a block, combined by exclusive or, are those of ``jax.random.bits``.
+of the two that each block of Threefry-2x32 gives; here both are used.  The blocks are computed as
+one flat array in a short loop: a loop is the only boundary at which a compiler for CPUs certainly
+stops, else it computes the blocks again for every use, and along a population's short last axis.
+The generator is the same: the two words of a block, combined by exclusive or, are those of
+``jax.random.bits``.
 
 A key that is drawn from is used up, as everywhere: split it first.
 """
 
 import math
+from typing import TypeAlias
 
 import chex
 import jax
@@ -16,29 +19,38 @@ import jax.numpy as jnp
 
 from metahpo.base import Key
 
+Block: TypeAlias = tuple[chex.Array, chex.Array]
+
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA  # the key schedule's constant for words of 32 bits
-GROUPS = 5  # of four rounds: Threefry-2x32-20
 
 
 def words(key: Key, shape: tuple[int, ...]) -> tuple[chex.Array, chex.Array]:
-    """Two independent ``u32[shape]`` of random bits (Salmon et al. 2011, section 4.2).
+    """Two independent ``u32[shape]`` of random bits: Threefry-2x32-20 (Salmon et al. 2011).
 
     Args:
         key: of any implementation; one that is not Threefry's gives the seed of a Threefry key.
         shape: of each of the two; fewer than 2**32 words.
     """
     first, second = _seed(key)
-    keys = (first, second, first ^ second ^ jnp.uint32(PARITY))
-    counter = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
-    x, y = jnp.broadcast_to(keys[0], shape), counter + keys[1]
-    for group in range(GROUPS):
-        for distance in ROTATIONS[group % 2]:
+    keys = jnp.stack([first, second, first ^ second ^ jnp.uint32(PARITY)])
+
+    def rounds(group: chex.Numeric, distances: tuple[int, ...], block: Block) -> Block:
+        x, y = block
+        for distance in distances:
             x = x + y
             y = ((y << distance) | (y >> (32 - distance))) ^ x
-        x = x + keys[(group + 1) % 3]
-        y = y + keys[(group + 2) % 3] + jnp.uint32(group + 1)
-    return x, y
+        count = jnp.asarray(group + 1, jnp.uint32)
+        return x + keys[(group + 1) % 3], y + keys[(group + 2) % 3] + count
+
+    def two_groups(i: chex.Array, block: Block) -> Block:
+        block = rounds(2 * i + 1, ROTATIONS[1], block)
+        return rounds(2 * i + 2, ROTATIONS[0], block)
+
+    count = math.prod(shape)
+    block = jnp.broadcast_to(first, count), jnp.arange(count, dtype=jnp.uint32) + second
+    x, y = jax.lax.fori_loop(0, 2, two_groups, rounds(0, ROTATIONS[0], block))
+    return x.reshape(shape), y.reshape(shape)
 
 
 def uniforms(key: Key, shape: tuple[int, ...]) -> tuple[chex.Array, chex.Array]:
@@ -58,6 +70,12 @@ def integers(key: Key, shape: tuple[int, ...], bound: chex.Numeric) -> chex.Arra
     """``i32[shape]``, uniform in ``0 ... bound - 1``; ``bound`` far below 2**23."""
     scaled = uniform(key, shape) * bound
     return jnp.minimum(scaled.astype(jnp.int32), bound - 1)
+
+
+def normal(u: chex.Array) -> chex.Array:
+    """The standard normal quantile at ``u`` in [0, 1), moved off 0 by half of its resolution."""
+    half_step = 2.0**-33 if u.dtype == jnp.float64 else 2.0**-24
+    return math.sqrt(2.0) * jax.lax.erf_inv(2.0 * (u + half_step) - 1.0)
 
 
 def unit_interval(bits: chex.Array) -> chex.Array:

@@ -51,10 +51,14 @@ TABLE = {
     "pbt_tournament": Row(
         functools.partial(strategies.pbt, selection="tournament"), smallest=2, warm=True
     ),
+    "pb2": Row(functools.partial(strategies.pb2, window=32), smallest=2, warm=True),
     "hypergradient": Row(strategies.hypergradient, warm=True),
     "open_es": Row(strategies.open_es, smallest=2, warm=True),
     "snes": Row(strategies.snes, smallest=2, warm=True),
     "xnes": Row(strategies.xnes, smallest=2, warm=True),
+    "genetic": Row(strategies.genetic, smallest=2, warm=True),
+    "pso": Row(strategies.pso, smallest=2, warm=True),
+    "spso2011": Row(functools.partial(strategies.pso, variant="spso2011"), smallest=2, warm=True),
     "skeleton": Row(skeleton(), warm=True),
 }
 NAMES = list(TABLE)

@@ -31,6 +31,9 @@ TABLE = {
     "open_es": Row(strategies.open_es, 16, 1e-4),
     "snes": Row(strategies.snes, 10),
     "xnes": Row(strategies.xnes, 10),
+    "genetic": Row(strategies.genetic, 40),
+    "pso": Row(strategies.pso, 40),
+    "spso2011": Row(functools.partial(strategies.pso, variant="spso2011"), 40),
     "pbt": Row(strategies.pbt, 16, 1e-4),
     "pbt_tournament": Row(functools.partial(strategies.pbt, selection="tournament"), 16, 1e-4),
 }
