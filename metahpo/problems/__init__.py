@@ -1,5 +1,6 @@
 """Problems: training processes, and the task families that they train on."""
 
+from metahpo.problems.averaged import averaged
 from metahpo.problems.bbob import BBOBInstance, bbob, bbob_instance, bbob_space
 from metahpo.problems.digits import (
     DigitsTask,
@@ -36,6 +37,7 @@ __all__ = [
     "Quadratic",
     "Sinusoid",
     "TrainState",
+    "averaged",
     "bbob",
     "bbob_instance",
     "bbob_space",

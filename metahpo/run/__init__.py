@@ -10,10 +10,21 @@ from metahpo.run.meta_train import (
     meta_loop,
     meta_train,
 )
-from metahpo.run.minimize import MinimizeResult, minimize
-from metahpo.run.search import SearchHistory, SearchResult, search, search_loop
+from metahpo.run.minimize import minimize
+from metahpo.run.records import (
+    EvaluationError,
+    Failure,
+    InterruptedRun,
+    MinimizeResult,
+    SearchHistory,
+    SearchResult,
+)
+from metahpo.run.search import search, search_loop
 
 __all__ = [
+    "EvaluationError",
+    "Failure",
+    "InterruptedRun",
     "Loop",
     "MetaHistory",
     "MetaResult",

@@ -1,8 +1,9 @@
 """Checkpoints of a run: written whole or not at all, and believed only when intact.
 
-A folder belongs to one run.  Each checkpoint is a folder ``round_00000012`` in it with the arrays
-as orbax writes them (the extra ``checkpoint``) and ``metahpo.json``, which says what run this is
-and holds a sha256 digest of every file.  A checkpoint is written under another name and renamed,
+A folder belongs to one run.  Each checkpoint is a folder ``round_00000012`` in it (or
+``round_00000012_00000003``, with 3 members of the next round) with the arrays as orbax writes them
+(the extra ``checkpoint``) and ``metahpo.json``, which says what run this is and holds a sha256
+digest of every file.  A checkpoint is written under another name and renamed,
 so a process killed at any moment leaves only complete ones behind.
 """
 
@@ -28,7 +29,7 @@ from metahpo.base import Key, PyTree
 
 KEEP = 2
 MANIFEST = "metahpo.json"
-_NAME = re.compile(r"round_(\d{8})")
+_NAME = re.compile(r"round_(\d{8})(?:_(\d{8}))?")
 _UNFINISHED = ".unfinished-"
 
 Fingerprint = dict[str, Any]
@@ -85,11 +86,17 @@ def fingerprint(key: Key, rounds: int, start: PyTree, about: str = "") -> Finger
 
 def rounds_done(folder: Path) -> int:
     """The number of rounds behind the newest checkpoint, 0 without one."""
-    found = [_NAME.fullmatch(path.name) for path in folder.iterdir()]
-    return max((int(match[1]) for match in found if match), default=0)
+    return _newest(folder)[0]
 
 
-def save(folder: Path, done: int, state: PyTree, mark: Fingerprint) -> Path:
+def save(
+    folder: Path,
+    done: int,
+    state: PyTree,
+    mark: Fingerprint,
+    part: int = 0,
+    notes: PyTree = None,
+) -> Path:
     """Writes a checkpoint in one piece and removes all but the newest ``KEEP``.
 
     Args:
@@ -97,11 +104,15 @@ def save(folder: Path, done: int, state: PyTree, mark: Fingerprint) -> Path:
         done: rounds behind ``state``.
         state: a pytree of arrays; typed keys may be among them.
         mark: from ``fingerprint``.
+        part: members of the next round behind ``state``.
+        notes: whatever else JSON can hold, for ``restore_notes``.
 
     Returns:
         The checkpoint's path.
     """
-    target = folder / f"round_{done:08d}"
+    target = _path(folder, done, part)
+    if target.exists():  # the same members came to the same end again
+        return target
     temporary = folder / f"{_UNFINISHED}{target.name}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     leaves = [_raw(leaf) for leaf in jax.tree.leaves(state)]
@@ -112,6 +123,8 @@ def save(folder: Path, done: int, state: PyTree, mark: Fingerprint) -> Path:
     manifest = {
         "metahpo": sys.modules["metahpo"].__version__,  # an import would be an arrow upwards
         "rounds_done": done,
+        "part": part,
+        "notes": notes,
         "run": mark,
         "files": _file_digests(temporary),
     }
@@ -138,13 +151,13 @@ def restore(folder: Path, template: PyTree, mark: Fingerprint) -> tuple[int, PyT
         ValueError: if the checkpoint is damaged or belongs to another run.  Nothing is changed in
             the folder.
     """
-    done = rounds_done(folder)
-    if not done:
+    done, part = _newest(folder)
+    if not done and not part:
         return None
-    path = folder / f"round_{done:08d}"
+    path = _path(folder, done, part)
     manifest = _read_manifest(path)
     _check_same_run(path, manifest["run"], mark)
-    if manifest["rounds_done"] != done:
+    if (manifest["rounds_done"], manifest["part"]) != (done, part):
         raise _damaged(path, f"it was written as that of round {manifest['rounds_done']}")
     leaves, treedef = jax.tree.flatten(template)
     names = {f"{i:05d}": leaf for i, leaf in enumerate(leaves) if _raw(leaf).size}
@@ -158,6 +171,21 @@ def restore(folder: Path, template: PyTree, mark: Fingerprint) -> tuple[int, PyT
         raise _damaged(path, str(error)) from error
     found = [_like(leaf, arrays.get(f"{i:05d}")) for i, leaf in enumerate(leaves)]
     return done, jax.tree.unflatten(treedef, found)
+
+
+def restore_notes(folder: Path) -> PyTree:
+    """The notes of the newest checkpoint, once ``restore`` has proved it to be sound."""
+    return json.loads((_path(folder, *_newest(folder)) / MANIFEST).read_bytes())["notes"]
+
+
+def _newest(folder: Path) -> tuple[int, int]:
+    """The rounds, and members of the round after them, behind the newest checkpoint."""
+    found = [_NAME.fullmatch(path.name) for path in folder.iterdir()]
+    return max(((int(m[1]), int(m[2] or 0)) for m in found if m), default=(0, 0))
+
+
+def _path(folder: Path, done: int, part: int) -> Path:
+    return folder / (f"round_{done:08d}" + (f"_{part:08d}" if part else ""))
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from metahpo.base import (
     FULL_BUDGET,
     Estimator,
     Evaluation,
-    HParams,
     Key,
     Problem,
     Proposal,
@@ -27,50 +26,9 @@ from metahpo.base import (
 from metahpo.run.loop import Loop, check_positive, scan
 from metahpo.run.member import Metrics, Order, blank, select, trainer, trainer_with_gradient
 from metahpo.run.population import Evaluate, evaluator
+from metahpo.run.records import SearchHistory, SearchResult, not_run
 from metahpo.run.sharding import everywhere
 from metahpo.stopping import Stopping, first
-
-
-class SearchHistory(NamedTuple):
-    """What happened to every member in every round; leading axes ``[rounds, P]``.
-
-    Attributes:
-        unit: ``f[rounds, P, D]``, the points of the unit cube.
-        loss: ``f[rounds, P]``, the outer loss, ``inf`` where it was not finite, in idle slots and
-            in rounds after the run had stopped.
-        parent: ``i32[rounds, P]`` as proposed.
-        budget: ``i32[rounds, P]``, inner steps taken; 0 where nothing was evaluated.
-        grad: ``f[rounds, P, D]`` on the unit cube, or ``None``.
-        metrics: what ``metrics`` returned, or ``None``.
-        nonfinite: ``bool[rounds, P]``, whether the loss or the gradient was not finite.
-    """
-
-    unit: chex.Array
-    loss: chex.Array
-    parent: chex.Array
-    budget: chex.Array
-    grad: chex.Array | None
-    metrics: PyTree
-    nonfinite: chex.Array
-
-
-class SearchResult(NamedTuple):
-    """The outcome of a search.
-
-    Attributes:
-        best_loss: ``f[]``, the lowest outer loss of any member in any round.
-        best_hparams: the hyperparameters that reached it.
-        history: a ``SearchHistory``.
-        info: ``best_unit`` ``f[D]``, ``best_state`` (the training state behind the best loss),
-            ``nonfinite`` ``i32[]`` (how many evaluations were not finite), ``evaluations``
-            ``i32[]``, ``rounds`` ``i32[]`` (how many were run) and ``stop_reason`` ``i32[]``, a
-            ``StopReason``; ``BUDGET`` when all rounds were run.
-    """
-
-    best_loss: chex.Array
-    best_hparams: HParams
-    history: SearchHistory
-    info: dict[str, PyTree]
 
 
 class _Carry(NamedTuple):
@@ -238,14 +196,6 @@ def search_loop(
     if stop is None:
         return Loop(init, step, finish, rounds, keys)
     return Loop(init, step, finish, rounds, keys, lambda carry: carry.reason > 0, not_run)
-
-
-def not_run(record: SearchHistory) -> SearchHistory:
-    """What the history says of a round after the run had stopped."""
-    zeros = jax.tree.map(jnp.zeros_like, record)
-    return zeros._replace(
-        loss=jnp.full_like(record.loss, jnp.inf), parent=jnp.full_like(record.parent, -1)
-    )
 
 
 def _shape(strategy: Strategy) -> _Shape:

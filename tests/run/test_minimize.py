@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 import metahpo as mh
-from metahpo import strategies
-from metahpo.base import FULL_BUDGET, Proposal, Strategy
-from metahpo.run import checkpoint
-from metahpo.run.minimize import minimize
+from metahpo import stopping, strategies
+from metahpo.base import FULL_BUDGET, Proposal, StopReason, Strategy
+from metahpo.run import EvaluationError, InterruptedRun, minimize
 
 SPACE = {"x": mh.Float(-1.0, 1.0), "n": mh.Int(1, 9), "kind": mh.Choice(("round", "square"))}
 
@@ -147,18 +146,22 @@ def test_double_precision_is_kept():
     assert result.best_loss == 0.1 + 1e-12 * result.best_hparams["n"]
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (None, "None (NoneType)"),
-        ("low", "'low' (str)"),
-        ([1.0], "[1.0] (list)"),
-        (np.ones(1), "array([1.]) (ndarray)"),
-        (1j, "1j (complex)"),
-    ],
-)
+WRONG = [
+    (None, "None (NoneType)"),
+    ("low", "'low' (str)"),
+    ([1.0], "[1.0] (list)"),
+    ([1.0, [2.0]], "[1.0, [2.0]] (list)"),
+    (np.ones(1), "array([1.]) (ndarray)"),
+    (1j, "1j (complex)"),
+]
+
+
+@pytest.mark.parametrize(("value", "shown"), WRONG)
 def test_a_loss_that_is_not_a_scalar_is_refused_with_what_it_is(value, shown):
-    with pytest.raises(ValueError, match="must return a real scalar, got ") as caught:
+    with pytest.raises(EvaluationError, match="must return a real scalar, got ") as caught:
+        run(lambda h: value)
+    assert shown in str(caught.value) and "'kind': " in str(caught.value)
+    with pytest.raises(ValueError, match="first round must be finite.*must return") as caught:
         run(lambda h: value, on_error="inf")
     assert shown in str(caught.value) and "'kind': " in str(caught.value)
 
@@ -179,15 +182,171 @@ def test_an_error_of_the_function_names_the_candidate():
     assert isinstance(e.value.__cause__, KeyError)
 
 
-def test_errors_may_count_as_infinite():
+def test_failures_may_count_as_infinite_and_are_kept_with_their_candidates():
     def fn(h):
-        if h["n"] > 4:
-            raise OverflowError
-        return loss(h)
+        if h["n"] > 6:
+            raise OverflowError("too many")
+        return "few" if h["n"] < 3 else loss(h)
 
     result = run(fn, on_error="inf")
-    assert 0 < result.info["failed"] == np.isinf(result.history.loss).sum()
-    np.testing.assert_array_equal(result.history.metrics["failed"], np.isinf(result.history.loss))
+    failed = result.history.metrics["failed"]
+    failures = result.info["failures"]
+    assert 0 < result.info["failed"] == np.isinf(result.history.loss).sum() == len(failures)
+    np.testing.assert_array_equal(failed, np.isinf(result.history.loss))
+    np.testing.assert_array_equal(failed, result.history.nonfinite)
+    assert [(f.round, f.member) for f in failures] == list(zip(*np.nonzero(failed), strict=True))
+    for failure in failures:
+        assert failure.hparams["n"] > 6 or failure.hparams["n"] < 3
+        wrong = "OverflowError('too many')" if failure.hparams["n"] > 6 else "got 'few' (str)"
+        assert wrong in failure.message
+    assert {f.hparams["n"] > 6 for f in failures} == {True, False}
+
+
+class Stumbling:
+    """A function that fails at one call, or does what else it is told to do there."""
+
+    def __init__(self, at, fail):
+        self.at, self.fail, self.seen = at, fail, []
+
+    def __call__(self, h):
+        self.seen.append(h)
+        if len(self.seen) == self.at:
+            return self.fail(h)
+        return loss(h)
+
+
+def interrupt(h):
+    raise KeyboardInterrupt
+
+
+def divide(h):
+    return 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("fail", "kinds"),
+    [
+        (interrupt, (InterruptedRun, KeyboardInterrupt)),
+        (divide, (EvaluationError, RuntimeError)),
+        (lambda h: None, (EvaluationError, RuntimeError)),
+    ],
+)
+def test_nothing_is_lost_when_a_run_breaks_off_and_nobody_is_asked_twice(
+    tmp_path, whole, fail, kinds
+):
+    fn = Stumbling(15, fail)  # the third of the fourth round
+    kind, _ = kinds
+    with pytest.raises(kind) as caught:
+        run(fn, directory=tmp_path)
+    assert all(isinstance(caught.value, each) for each in kinds)
+    partial = caught.value.result
+    assert partial.info["evaluations"] == 14 and partial.info["rounds"] == 3
+    np.testing.assert_array_equal(partial.history.budget.ravel(), [1] * 14 + [0] * 6)
+    np.testing.assert_array_equal(
+        partial.history.loss.ravel()[:14], whole.history.loss.ravel()[:14]
+    )
+    assert np.isinf(partial.history.loss.ravel()[14:]).all()
+    assert partial.best_loss == whole.history.loss.ravel()[:14].min()
+    if isinstance(caught.value, EvaluationError):
+        assert caught.value.failure[:3] == (3, 2, fn.seen[-1])
+
+    again = Stumbling(3, fail)  # at another candidate
+    with pytest.raises(kind):
+        run(again, directory=tmp_path, resume=True)
+    assert again.seen[0] == fn.seen[14]
+    same = Stumbling(1, fail)  # and again at that one
+    with pytest.raises(kind):
+        run(same, directory=tmp_path, resume=True)
+    assert same.seen == again.seen[2:]
+
+    rest = Stumbling(0, fail)
+    resumed = run(rest, directory=tmp_path, resume=True)
+    assert fn.seen[:14] + again.seen[:2] + rest.seen == candidates(whole)
+    assert as_bytes(resumed) == as_bytes(whole)
+    assert resumed.best_hparams == whole.best_hparams
+    assert resumed.info["evaluations"] == 20
+    finished = run(rest, directory=tmp_path, resume=True)
+    assert len(rest.seen) == 4
+    assert as_bytes(finished) == as_bytes(whole)
+
+
+def candidates(result):
+    units = result.history.unit.reshape(-1, 3)
+    return [mh.space.readable(SPACE, mh.space.decode(SPACE, unit)) for unit in units]
+
+
+def test_an_interruption_without_a_folder_holds_the_result(whole):
+    with pytest.raises(InterruptedRun, match="after 6 evaluations") as caught:
+        run(Stumbling(7, interrupt))
+    partial = caught.value.result
+    np.testing.assert_array_equal(partial.history.loss[0], whole.history.loss[0])
+    assert partial.info["stop_reason"] == StopReason.RUNNING
+
+
+def test_failures_survive_a_resume(tmp_path):
+    def fn(h):
+        calls.append(h)
+        if len(calls) == 10:
+            raise KeyboardInterrupt
+        return 1 / 0 if h["n"] % 2 else loss(h)
+
+    calls = []
+    with pytest.raises(KeyboardInterrupt):
+        run(fn, directory=tmp_path, on_error="inf")
+    resumed = run(fn, directory=tmp_path, on_error="inf", resume=True)
+    calls = [None] * 10
+    straight = run(fn, on_error="inf")
+    assert straight.info["failures"] == resumed.info["failures"] != []
+    assert straight.info["failures"][0].round < 2 < straight.info["failures"][-1].round
+
+
+def test_the_function_is_not_called_for_idle_slots():
+    plain = walker()
+
+    def ask(key, state):
+        proposal, state = plain.ask(key, state)
+        return proposal._replace(budget=proposal.budget.at[1].set(0)), state
+
+    calls = []
+    result = run(lambda h: calls.append(h) or loss(h), strategy=plain._replace(ask=ask))
+    assert len(calls) == 15 == result.info["evaluations"]
+    np.testing.assert_array_equal(result.history.budget, [[1, 0, 1, 1]] * 5)
+    assert np.isinf(result.history.loss[:, 1]).all()
+    assert not result.history.nonfinite.any() and result.info["nonfinite"] == 0
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_run_stops_early_for_the_reason_given(tmp_path, whole, interrupted):
+    calls = []
+
+    def fn(h):
+        calls.append(h)
+        if interrupted and len(calls) == 6:
+            raise KeyboardInterrupt
+        return loss(h)
+
+    options = {"stop": stopping.when(evaluations=9), "directory": tmp_path}
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            run(fn, **options)
+    result = run(fn, resume=True, **options)
+    assert len(calls) == 12 + interrupted
+    assert result.info["stop_reason"] is StopReason.BUDGET
+    assert (result.info["rounds"], result.info["evaluations"]) == (3, 12)
+    np.testing.assert_array_equal(result.history.loss[:3], whole.history.loss[:3])
+    assert np.isinf(result.history.loss[3:]).all() and not result.history.budget[3:].any()
+    again = run(fn, resume=True, **options)
+    assert len(calls) == 12 + interrupted and as_bytes(again) == as_bytes(result)
+
+
+def test_a_target_and_the_strategys_own_reason_stop_a_run():
+    found = run(stop=stopping.target(10.0), rounds=50)
+    assert (found.info["rounds"], found.info["stop_reason"]) == (1, StopReason.TARGET)
+    collapsed = walker()._replace(stop=lambda state: jnp.int32(StopReason.COLLAPSE))
+    found = run(strategy=collapsed, stop=stopping.any_of())
+    assert (found.info["rounds"], found.info["stop_reason"]) == (1, StopReason.COLLAPSE)
+    found = run(strategy=collapsed)
+    assert (found.info["rounds"], found.info["stop_reason"]) == (5, StopReason.BUDGET)
 
 
 @pytest.mark.parametrize(
@@ -203,29 +362,6 @@ def test_errors_may_count_as_infinite():
 def test_wrong_arguments_are_told(options, message):
     with pytest.raises(ValueError, match=message):
         run(**options)
-
-
-def test_an_interrupted_run_resumes_to_the_same_history(tmp_path, whole):
-    calls = []
-
-    def interrupted(h):
-        calls.append(h)
-        if len(calls) == 15:
-            raise KeyboardInterrupt
-        return loss(h)
-
-    with pytest.raises(KeyboardInterrupt):
-        run(interrupted, directory=tmp_path)
-    assert checkpoint.rounds_done(tmp_path) == 3
-    calls.clear()
-    resumed = run(lambda h: calls.append(h) or loss(h), directory=tmp_path, resume=True)
-    assert len(calls) == 8  # the last two of five rounds
-    assert as_bytes(resumed) == as_bytes(whole)
-    assert resumed.best_hparams == whole.best_hparams
-    calls.clear()
-    finished = run(lambda h: calls.append(h) or loss(h), directory=tmp_path, resume=True)
-    assert calls == []
-    assert as_bytes(finished) == as_bytes(whole)
 
 
 def test_a_folder_of_another_space_is_refused(tmp_path):
