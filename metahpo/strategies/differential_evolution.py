@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Space
-from metahpo.strategies import de_parts, parts
+from metahpo.strategies import de_parts, parts, redraw
 
 VARIANTS = ("rand/1/bin", "best/1/bin", "current-to-best/1/bin", "current-to-pbest/1/bin")
 # The defaults are the only ones measured to be good on both scales.  Dithered weights of at least
@@ -44,6 +44,9 @@ def differential_evolution(
     bound and the base point's coordinate (Price, Storn & Lampinen 2005, section 4.3.1).  That
     keeps the trial near the base without piling trials up on the bound, and can still come
     arbitrarily close to an optimum on it.
+
+    About four times a round an integer or a choice of a trial is drawn anew, because a value that
+    all members have lost cannot come back from their differences.
 
     Args:
         space: the search space.
@@ -91,6 +94,7 @@ def differential_evolution(
         raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
     size = spaces.size(space)
     best_count = de_parts.best_count(best_share, population)
+    columns = redraw.discrete(space)
 
     def init(key: Key) -> DEState:
         unit = parts.starting_points(key, space, population, initial)
@@ -109,6 +113,7 @@ def differential_evolution(
         return x + jnp.minimum(f, 1.0) * (best - x)
 
     def trials(key: Key, state: DEState) -> chex.Array:
+        key, redraw_key = redraw.keys(key, columns)
         draw, coarse = de_parts.random_draws(key, 6, population, size)
         x = state.unit
         r1, r2, r3 = de_parts.distinct_others(draw[:3], [population] * 3)
@@ -117,7 +122,8 @@ def differential_evolution(
         share = de_parts.left_over(coarse, crossover_rate)
         mutant = de_parts.bounce_back(share, base, base + f * (x[r1] - x[r2]))
         sure = de_parts.index(draw[5], size)
-        return jnp.where(de_parts.crossover(coarse, sure, crossover_rate), mutant, x)
+        trial = jnp.where(de_parts.crossover(coarse, sure, crossover_rate), mutant, x)
+        return redraw.mutated(redraw_key, trial, columns)
 
     def ask(key: Key, state: DEState) -> tuple[Proposal, DEState]:
         unit = jnp.where(state.started, trials(key, state), state.unit)

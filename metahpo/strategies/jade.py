@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Space
-from metahpo.strategies import de_memory, de_parts, draws, parts
+from metahpo.strategies import de_memory, de_parts, draws, parts, redraw
 
 MEANS = {"lehmer": de_memory.lehmer_mean, "arithmetic": de_memory.mean}
 
@@ -44,6 +44,8 @@ def jade(
     that led to better points.  The first round evaluates the initial population.
 
     A coordinate that leaves the unit interval is put midway between its parent and the bound.
+    About four times a round an integer or a choice of a trial is drawn anew, because a value that
+    all members have lost cannot come back from their differences.
 
     Args:
         space: the search space of ``D`` dimensions.
@@ -76,6 +78,7 @@ def jade(
         True
     """
     size = spaces.size(space)
+    columns = redraw.discrete(space)
     if population is None:
         population = 30 if size <= 10 else 100 if size <= 30 else 400
     parts.check_population("jade", population, de_parts.SMALLEST_POPULATION)
@@ -96,6 +99,7 @@ def jade(
         return JADEState(unit, loss, archive, each, each, half, half, jnp.zeros((), jnp.int32))
 
     def ask(key: Key, state: JADEState) -> tuple[Proposal, JADEState]:
+        key, redraw_key = redraw.keys(key, columns)
         fine, coarse = de_parts.random_draws(key, 6, population, size)
         rate = de_memory.normal(fine[0], state.mean_rate)
         weight = de_memory.cauchy(fine[1], state.mean_weight)
@@ -104,6 +108,7 @@ def jade(
         trials = de_parts.current_to_pbest(
             fine[3:], coarse, state.unit, state.archive, best_one, weight, rate
         )
+        trials = redraw.mutated(redraw_key, trials, columns)
         unit = jnp.where(state.round == 0, state.unit, trials)
         return parts.proposal(unit), state._replace(weight=weight, rate=rate)
 

@@ -9,7 +9,7 @@ import numpy as np
 from metahpo import space as spaces
 from metahpo.base import FULL_BUDGET, Evaluation, Key, Proposal, StopReason, Strategy
 from metahpo.space import Space
-from metahpo.strategies import de_memory, de_parts, draws, parts
+from metahpo.strategies import de_memory, de_parts, draws, parts, redraw
 from metahpo.strategies.lazily import when
 
 SMALLEST = de_parts.SMALLEST_POPULATION
@@ -76,6 +76,7 @@ def l_shade(
         (600, True)
     """
     size = spaces.size(space)
+    columns = redraw.discrete(space)
     population = 18 * size if population is None else population
     parts.check_population("l_shade", population, SMALLEST)
     parts.check_initial(space, population, initial)
@@ -105,6 +106,7 @@ def l_shade(
         return LSHADEState(unit, loss, archive, memory, half, half, jnp.zeros((), jnp.int32))
 
     def ask(key: Key, state: LSHADEState) -> tuple[Proposal, LSHADEState]:
+        key, redraw_key = redraw.keys(key, columns)
         fine, coarse = de_parts.random_draws(key, 7, population, size)
         alive = members(state.spent)
         weight, rate = de_memory.recalled(fine[:3], state.memory)
@@ -115,6 +117,7 @@ def l_shade(
         )
         awake = live(state.spent)
         move = awake & (state.spent > 0)
+        trials = redraw.mutated(redraw_key, trials, columns)
         unit = jnp.where(move[:, None], trials, state.unit)
         budget = jnp.where(awake, FULL_BUDGET, 0).astype(jnp.int32)
         proposal = parts.proposal(unit)._replace(budget=budget)

@@ -32,6 +32,14 @@ def unordered(space: Space) -> np.ndarray:
     )
 
 
+def default_rate(population: int, size: int, count: int) -> float:
+    """A rate at which ``count`` of ``size`` coordinates meet about four redraws a generation.
+
+    At most a quarter of the points is disturbed.
+    """
+    return min(4.0 / (population * size), 1.0 / (4.0 * max(count, 1)))
+
+
 def redraw(
     key: Key, unit: chex.Array, columns: np.ndarray, rate: chex.Numeric
 ) -> tuple[chex.Array, chex.Array]:
@@ -59,6 +67,23 @@ def redraw(
     # Below the rate the number is uniform in [0, rate).
     value = jnp.where(drawn, number / rate, unit[:, columns])
     return unit.at[:, columns].set(value), drawn
+
+
+def mutated(key: Key, trials: chex.Array, columns: np.ndarray) -> chex.Array:
+    """Trials ``f[P, D]`` with some coordinates drawn anew, at the default rate.
+
+    For populations that move by differences of their members.
+    """
+    population, size = trials.shape
+    return redraw(key, trials, columns, default_rate(population, size, len(columns)))[0]
+
+
+def keys(key: Key, columns: np.ndarray) -> tuple[Key, Key]:
+    """Two keys; without columns nobody draws from the second, and it costs nothing."""
+    if not len(columns):
+        return key, key
+    first, second = jax.random.split(key)
+    return first, second
 
 
 def follow(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Space
-from metahpo.strategies import de_memory, de_parts, draws, parts
+from metahpo.strategies import de_memory, de_parts, draws, parts, redraw
 
 
 class SHADEState(NamedTuple):
@@ -41,6 +41,8 @@ def shade(
     ``best_share``.  The first round evaluates the initial population.
 
     A coordinate that leaves the unit interval is put midway between its parent and the bound.
+    About four times a round an integer or a choice of a trial is drawn anew, because a value that
+    all members have lost cannot come back from their differences.
 
     Args:
         space: the search space.
@@ -73,6 +75,7 @@ def shade(
     de_memory.check_memory_size(memory_size)
     de_parts.check_best_share(best_share)
     size = spaces.size(space)
+    columns = redraw.discrete(space)
     most = de_parts.best_count(best_share, population)
     rows = de_parts.archive_size(archive_rate, population)
 
@@ -85,6 +88,7 @@ def shade(
         return SHADEState(unit, loss, archive, memory, half, half, jnp.zeros((), jnp.int32))
 
     def ask(key: Key, state: SHADEState) -> tuple[Proposal, SHADEState]:
+        key, redraw_key = redraw.keys(key, columns)
         fine, coarse = de_parts.random_draws(key, 8, population, size)
         weight, rate = de_memory.recalled(fine[:3], state.memory)
         # Eq. 5 of the source, p_i ~ U[2/P, best_share], as a whole number of members.
@@ -93,6 +97,7 @@ def shade(
         trials = de_parts.current_to_pbest(
             fine[5:], coarse, state.unit, state.archive, best, weight, rate
         )
+        trials = redraw.mutated(redraw_key, trials, columns)
         unit = jnp.where(state.round == 0, state.unit, trials)
         return parts.proposal(unit), state._replace(weight=weight, rate=rate)
 

@@ -37,6 +37,25 @@ def test_coordinates_are_drawn_anew_at_the_rate_uniformly_and_independently():
     np.testing.assert_allclose(tenths, 0.1, atol=0.015)
 
 
+def test_trials_meet_about_four_redraws_and_at_most_a_quarter_of_them_is_disturbed():
+    assert redraw.default_rate(20, 10, 8) == pytest.approx(4 / 200)
+    assert redraw.default_rate(4, 2, 1) == pytest.approx(1 / 4)
+    trials, columns = jnp.full((20, 10), 0.5), np.arange(8)
+    changed = jax.jit(
+        jax.vmap(lambda key: (redraw.mutated(key, trials, columns) != 0.5).sum((0, 1)))
+    )(jax.random.split(jax.random.key(0), 5000))
+    # 160 coordinates at 0.02: five standard deviations of the mean of 5,000 draws.
+    assert np.mean(changed) == pytest.approx(3.2, abs=0.13)
+
+
+def test_a_key_is_split_only_for_columns():
+    key = jax.random.key(0)
+    same, unused = redraw.keys(key, np.array([], int))
+    assert same is key and unused is key
+    first, second = redraw.keys(key, np.array([1]))
+    assert len({jax.random.key_data(k).tobytes() for k in (key, first, second)}) == 3
+
+
 def test_without_columns_nothing_happens():
     unit = jnp.full((4, 2), 0.5)
     same, drawn = redraw.redraw(jax.random.key(0), unit, np.array([], int), 0.5)
