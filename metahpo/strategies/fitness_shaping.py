@@ -57,7 +57,7 @@ def ranks(loss: chex.Array, active: chex.Array | None = None) -> chex.Array:
 
 
 def centred_ranks(loss: chex.Array, active: chex.Array | None = None) -> chex.Array:
-    """``f[P]``: from 1/2 for the best to -1/2 for the worst, evenly (Salimans et al. 2017, 2.1).
+    """``f[P]``: from 1/2 for the best to -1/2 for the worst, evenly (Salimans et al. 2017).
 
     They sum to zero; idle slots get 0.
 

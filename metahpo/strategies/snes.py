@@ -78,7 +78,7 @@ def snes(
     parts.check_initial(space, population, initial)
     size = spaces.size(space)
     if sigma_rate is None:
-        sigma_rate = (3 + math.log(size)) / (5 * math.sqrt(size))  # section 4.2, eq. for SNES
+        sigma_rate = (3 + math.log(size)) / (5 * math.sqrt(size))  # table 1
     search_distribution.check_positive(sigma=sigma, mean_rate=mean_rate, sigma_rate=sigma_rate)
     cells = margin.cells(spaces.thresholds(space))
     alpha = margin.default_alpha(population, size)
