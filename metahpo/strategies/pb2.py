@@ -182,10 +182,10 @@ def standardised(values: chex.Array, otherwise: float) -> chex.Array:
     """``f[P]`` of mean 0 and variance 1, clipped; ``otherwise`` where a value is not finite."""
     finite = jnp.isfinite(values)
     count = jnp.maximum(finite.sum(), 1)
-    centred = jnp.where(finite, values, 0.0)
-    centred = jnp.where(finite, centred - centred.sum() / count, 0.0)
-    # By its largest value first, which keeps squares in range.
-    centred = centred / jnp.maximum(jnp.abs(centred).max(), jnp.finfo(values.dtype).tiny)
+    known = jnp.where(finite, values, 0.0)
+    # By the largest value first, which keeps sums and squares in range.
+    known = known / jnp.maximum(jnp.abs(known).max(), jnp.finfo(values.dtype).tiny)
+    centred = jnp.where(finite, known - known.sum() / count, 0.0)
     spread = jnp.sqrt(jnp.sum(centred**2) / count)
     scaled = centred / jnp.where(spread > 0, spread, 1.0)
     return jnp.where(finite, jnp.clip(scaled, -LARGEST_REWARD, LARGEST_REWARD), otherwise)
