@@ -146,9 +146,10 @@ def roulette() -> Selection:
 
     def select(key: Key, loss: chex.Array, count: int) -> chex.Array:
         finite = jnp.isfinite(loss)
-        half = jnp.where(finite, loss / 2, 0.0)  # a difference of halves cannot overflow
-        worst = jnp.max(half, initial=-jnp.inf, where=finite)
-        lead = jnp.where(finite, worst - half, 0.0)
+        # Scaled down, neither a difference overflows nor the inverse of one underflows.
+        small = jnp.where(finite, loss / 16, 0.0)
+        worst = jnp.max(small, initial=-jnp.inf, where=finite)
+        lead = jnp.where(finite, worst - small, 0.0)
         largest = lead.max()
         flat = jnp.where(finite.any(), finite, True).astype(loss.dtype)
         fitness = jnp.where(largest > 0, lead / jnp.where(largest > 0, largest, 1.0), flat)
