@@ -2,6 +2,7 @@
 
 from metahpo.run.host import drive
 from metahpo.run.loop import Loop, scan
+from metahpo.run.memory import Memory, memory
 from metahpo.run.meta_train import (
     MetaHistory,
     MetaResult,
@@ -26,6 +27,7 @@ __all__ = [
     "Failure",
     "InterruptedRun",
     "Loop",
+    "Memory",
     "MetaHistory",
     "MetaResult",
     "MetaState",
@@ -34,6 +36,7 @@ __all__ = [
     "SearchResult",
     "drive",
     "evaluate",
+    "memory",
     "meta_loop",
     "meta_train",
     "minimize",

@@ -7,10 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+HERE = Path(__file__).parent
+PATHS = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
 PROGRAM = """
 import jax, jax.numpy as jnp, json, numpy as np, optax
 import metahpo as mh
+from copying_strategy import copying
 
 assert jax.device_count() == 8
 mesh = jax.make_mesh((8,), ("members",))
@@ -21,9 +25,18 @@ problem = mh.problems.function(lambda h: h["x"] ** 2 + (h["y"] - 0.3) ** 2)._rep
 )
 
 
-def history(population, mesh, strategy=mh.strategies.differential_evolution):
+walk = problem._replace(
+    init=lambda key, h, task: {"at": jax.random.normal(key, (3,)), "key": key},
+    step=lambda key, h, task, state: {**state, "at": state["at"] * h["x"] - 0.0},
+    loss=lambda key, h, task, state: jnp.abs(state["at"]).max() + jax.random.normal(state["key"]),
+)
+
+
+def history(
+    population, mesh, strategy=mh.strategies.differential_evolution, problem=problem, **options
+):
     tune = lambda key: mh.search(
-        key, problem, space, strategy(space, population), rounds=3, steps=2, mesh=mesh
+        key, problem, space, strategy(space, population), rounds=3, steps=2, mesh=mesh, **options
     ).history
     return jax.jit(tune)(jax.random.key(0))
 
@@ -46,6 +59,12 @@ print(json.dumps({
     "gradients": equal(
         history(5, None, mh.strategies.hypergradient), history(5, mesh, mh.strategies.hypergradient)
     ),
+    "parents on other devices": equal(
+        history(11, None, copying, walk), history(11, mesh, copying, walk)
+    ),
+    "chunks on every device": equal(
+        history(37, None, copying, walk), history(37, mesh, copying, walk, chunk=2)
+    ),
     # The mean over tasks sums device by device, so its last digits may differ.
     "tasks": all(np.allclose(a, b, rtol=1e-6) for a, b in zip(meta(None), meta(mesh))),
     "seeds": jax.jit(jax.vmap(lambda key: mh.search(
@@ -59,7 +78,7 @@ def test_a_mesh_of_eight_devices_gives_the_history_of_one():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": PATHS},
         capture_output=True,
         text=True,
         check=False,
