@@ -89,7 +89,7 @@ def breeder(
     Up or down with probability 1/2 each, by a length whose logarithm is uniform: steps of every
     size are equally likely, so that a population that keeps the best converges linearly without
     adapting anything, and still leaves local optima.  (The paper's length is a random sum of powers
-    of two, on the same scale.)  A move beyond a bound is reflected.
+    of two, on the same scale.)  A move beyond a bound ends there, so that an optimum on it is hit.
 
     Args:
         space: the search space.
@@ -113,7 +113,7 @@ def breeder(
     def moved(u: chex.Array, unit: chex.Array) -> chex.Array:
         up, share = u >= 0.5, 2.0 * jnp.where(u < 0.5, u, u - 0.5)
         length = largest * jnp.exp(share * (jnp.log(smallest) - jnp.log(largest)))
-        return reflect(jnp.where(up, unit + length, unit - length))
+        return jnp.clip(jnp.where(up, unit + length, unit - length), 0.0, 1.0)
 
     return _independent(space, rate, moved)
 
