@@ -1,4 +1,4 @@
-"""Makes the environment of the peers that ``benchmarks.hypergrad`` measures beside metahpo.
+"""Makes the environment of the peers that the benchmarks measure beside metahpo.
 
     python benchmarks/peers/install.py [options of pip install]
 
@@ -18,6 +18,10 @@ PACKAGES = [
     "higher==0.2.1",
     "jaxopt==0.8.5",
     "optimistix==0.1.0",
+    "evosax==0.3.2",
+    "cma==4.5.0",
+    "cmaes==0.13.1",
+    "pymoo==0.6.2",
     "jax==0.10.2",
     "numpy",
 ]
