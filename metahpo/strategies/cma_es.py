@@ -5,19 +5,14 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Space
-from metahpo.strategies import cma_parts, cma_stopping, margin, parts
-from metahpo.strategies.cma_parts import Gaussian, Shape
+from metahpo.strategies import cma_box, cma_parts, cma_stopping, margin, parts
+from metahpo.strategies.cma_parts import Gaussian
 from metahpo.strategies.cma_stopping import Progress
 from metahpo.strategies.lazily import when
-
-SMALLEST_POPULATION = 2
-COVARIANCES = ("full", "separable")
-FACTORS = ("cholesky", "eigen")
 
 
 class CMAState(NamedTuple):
@@ -52,8 +47,8 @@ def cma_es(
 ) -> Strategy:
     """CMA-ES with active covariance update (Hansen, tutorial, arXiv 1604.00772v2).
 
-    Samples outside the unit cube are evaluated where they are clipped to it; the mean stays within
-    one standard deviation of the cube, so that an optimum on a bound is reached exactly.  Integers
+    Samples outside the unit cube are evaluated where they are clipped to it, so that an optimum on
+    a bound is reached exactly, and lose places in the ranking (see ``cma_box.standing``).  Integers
     and choices keep mutating through the margin correction (Hamano et al., GECCO 2022).
 
     The covariance is factored every ``1 / (2 (c_1 + c_mu) D)`` generations.  A Cholesky factor
@@ -91,7 +86,7 @@ def cma_es(
         >>> bool(result.best_loss < 1e-6)
         True
     """
-    shape = check("CMA-ES", space, population, initial, sigma, covariance, factor)
+    shape = cma_box.check("CMA-ES", space, population, initial, sigma, covariance, factor)
     size = spaces.size(space)
     constants = cma_parts.constants(
         population, size, active=active, separable=covariance == "separable"
@@ -102,7 +97,7 @@ def cma_es(
 
     def init(key: Key) -> CMAState:
         dtype = jnp.result_type(float)
-        given = first_points(key, space, population, initial)
+        given = cma_box.first_points(key, space, population, initial)
         mean = given.mean(0) if given.shape[0] else jnp.full(size, 0.5, dtype)
         return CMAState(
             cma_parts.start(shape, mean, sigma),
@@ -116,7 +111,7 @@ def cma_es(
     def ask(key: Key, state: CMAState) -> tuple[Proposal, CMAState]:
         z = jax.random.normal(key, state.z.shape, state.z.dtype)
         first = state.gaussian.generation == 0
-        unit, z = sampled(shape, state.gaussian, z, state.widened, state.given, first)
+        unit, z = cma_box.sampled(shape, state.gaussian, z, state.widened, state.given, first)
         return parts.proposal(unit), state._replace(z=z)
 
     def tell(key: Key, state: CMAState, proposal: Proposal, evaluation: Evaluation) -> CMAState:
@@ -126,9 +121,10 @@ def cma_es(
         progress = cma_stopping.noted(
             state.progress, state.gaussian.generation, loss, ranks, population
         )
-        weights = jnp.asarray(constants.weights, loss.dtype)[ranks]
+        places = cma_box.standing(shape, state.gaussian, state.z, state.widened, ranks, population)
+        weights = jnp.asarray(constants.weights, loss.dtype)[places]
         gaussian = cma_parts.updated(shape, constants, state.gaussian, state.z, weights)
-        gaussian, widened = into_cube(shape, gaussian, state.widened, found, alpha)
+        gaussian, widened = cma_box.into_cube(shape, gaussian, state.widened, found, alpha)
 
         def refactor(old: tuple, covariance: chex.Array) -> tuple:
             return cma_parts.refactored(shape, old[0], covariance)
@@ -150,73 +146,3 @@ def cma_es(
         return cma_stopping.reason(shape, state.gaussian, state.progress, state.sigma0, population)
 
     return Strategy(init, ask, tell, stop=stop)
-
-
-def check(
-    name: str,
-    space: Space,
-    population: int,
-    initial: chex.Array | None,
-    sigma: chex.Numeric,
-    covariance: str,
-    factor: str,
-) -> Shape:
-    """The shape of the covariance; raises ``ValueError`` for wrong arguments."""
-    parts.check_population(name, population, SMALLEST_POPULATION)
-    parts.check_initial(space, population, initial)
-    if not isinstance(sigma, jax.core.Tracer) and not (np.asarray(sigma) > 0).all():
-        raise ValueError(f"sigma must be positive, got {sigma}")
-    if covariance not in COVARIANCES:
-        raise ValueError(f"covariance must be one of {COVARIANCES}, got {covariance!r}")
-    if factor not in FACTORS:
-        raise ValueError(f"factor must be one of {FACTORS}, got {factor!r}")
-    return cma_parts.SHAPES["separable" if covariance == "separable" else factor]
-
-
-def first_points(key: Key, space: Space, population: int, initial: chex.Array | None) -> chex.Array:
-    """``f[K, D]``: the points of ``initial``, moved into the unit cube; none without."""
-    known = 0 if initial is None else jnp.shape(initial)[0]
-    return parts.starting_points(key, space, population, initial)[:known]
-
-
-def sampled(
-    shape: Shape,
-    gaussian: Gaussian,
-    z: chex.Array,
-    widened: chex.Array,
-    given: chex.Array,
-    first: chex.Array,
-) -> tuple[chex.Array, chex.Array]:
-    """``f[P, D]`` points of the unit cube, and the normal numbers ``f[P, D]`` behind them.
-
-    The first of a first generation are the given ones; their steps are shortened to at most
-    ``sqrt(D) + 2 D / (D + 2)`` (Hansen, Injecting external solutions into CMA-ES, 2011).
-    """
-    g, known, size = gaussian, given.shape[0], z.shape[1]
-    if known:
-        steps = (given - g.mean) / g.sigma  # the first covariance is the identity
-        length = jnp.sqrt((steps**2).sum(1, keepdims=True))
-        limit = np.sqrt(size) + 2 * size / (size + 2)
-        steps *= jnp.minimum(1.0, limit / jnp.maximum(length, 1e-12))
-        z = jnp.where(first, z.at[:known].set(steps), z)
-    step = shape.stretch(g.factor, z)
-    unit = jnp.clip(g.mean + g.sigma * (step * widened if widened.shape[0] else step), 0.0, 1.0)
-    if known:
-        unit = jnp.where(first, unit.at[:known].set(given), unit)
-    return unit, z
-
-
-def into_cube(
-    shape: Shape,
-    gaussian: Gaussian,
-    widened: chex.Array,
-    found: margin.Cells | None,
-    alpha: float,
-) -> tuple[Gaussian, chex.Array]:
-    """The distribution near the unit cube, with the margin that its integers and choices need."""
-    if found is None:
-        return cma_parts.bounded(shape, gaussian), widened
-    gaussian = cma_parts.bounded(shape, gaussian, widened)
-    std = gaussian.sigma * widened * jnp.sqrt(shape.variances(gaussian.covariance))
-    mean, more = margin.correct(found, gaussian.mean, std, alpha)
-    return gaussian._replace(mean=mean), widened * more

@@ -182,7 +182,7 @@ def start(shape: Shape, mean: chex.Array, sigma: chex.Numeric) -> Gaussian:
 def ranks(loss: chex.Array) -> chex.Array:
     """``i32[S]``: the place of each loss, 0 the best; ties in the order of the slots."""
     slots = loss.shape[0]
-    index = jnp.arange(slots)
+    index = jnp.arange(slots, dtype=jnp.int32)
     if slots > MOST_COMPARED:
         return jnp.zeros(slots, jnp.int32).at[jnp.argsort(loss, stable=True)].set(index)
     ahead = (loss < loss[:, None]) | ((loss == loss[:, None]) & (index < index[:, None]))
@@ -248,22 +248,3 @@ def refactored(
     new = shape.factorise(covariance)
     failed = ~jnp.isfinite(new).all()
     return jnp.where(failed, factor, new), failed
-
-
-def bounded(shape: Shape, gaussian: Gaussian, widened: chex.Numeric = 1.0) -> Gaussian:
-    """The distribution, kept near the unit cube: its mean and its step size are limited.
-
-    Samples are evaluated where they are clipped to the cube but update the distribution where they
-    were drawn.  With the mean at most one standard deviation outside, an optimum on the bound is
-    sampled exactly, and the search returns to one inside.  Standard deviations above 1 make no
-    difference in the cube, so a loss that is the same everywhere cannot blow the step size up.
-
-    Args:
-        shape: what is learned of the covariance.
-        gaussian: the distribution.
-        widened: ``f[D]``, further factors of the standard deviations.
-    """
-    std = jnp.sqrt(shape.variances(gaussian.covariance)) * widened
-    sigma = jnp.minimum(gaussian.sigma, 1.0 / std.max())
-    reach = sigma * std
-    return gaussian._replace(sigma=sigma, mean=jnp.clip(gaussian.mean, -reach, 1.0 + reach))

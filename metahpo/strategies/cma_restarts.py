@@ -1,0 +1,298 @@
+"""CMA-ES with restarts: IPOP and BIPOP, all runs inside one program of static shapes."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from metahpo import space as spaces
+from metahpo.base import FULL_BUDGET, Evaluation, Key, Proposal, StopReason, Strategy
+from metahpo.space import Space
+from metahpo.strategies import cma_box, cma_parts, cma_schedule, cma_stopping, margin, parts
+from metahpo.strategies.cma_parts import Gaussian
+from metahpo.strategies.cma_schedule import Schedule
+from metahpo.strategies.cma_stopping import Progress
+from metahpo.strategies.lazily import when
+
+
+class Run(NamedTuple):
+    """What a restart begins anew.
+
+    Attributes:
+        gaussian: the search distribution.
+        widened: ``f[D]``, by what the margin widens the samples; ``f[0]`` if all are floats.
+        progress: what the stopping criteria remember.
+        schedule: population, step size and budget of this run, and what was spent before.
+        filled: ``i32[]``, rounds of the generation that have been told.
+        reason: ``i32[]``, the ``StopReason`` of this run.
+    """
+
+    gaussian: Gaussian
+    widened: chex.Array
+    progress: Progress
+    schedule: Schedule
+    filled: chex.Array
+    reason: chex.Array
+
+
+class RestartState(NamedTuple):
+    """The run that goes on, the last rounds' samples, and the best point of all runs.
+
+    The samples lie in rings of ``R`` rounds, as many as the largest generation takes.  Where a
+    round is kept depends on the count of the rounds alone, which ``vmap`` over seeds does not
+    batch, so keeping it costs no scatter.
+
+    Attributes:
+        run: a ``Run``.
+        z: ``f[R, P, D]``, standard normal numbers.
+        loss: ``f[R, P]``.
+        round: ``i32[]``.
+        given: ``f[K, D]``, the points that the first generation contains.
+        sigma0: ``f[]``, the first step size of the first run.
+        best_loss: ``f[]``.
+        best_unit: ``f[D]``.
+        last_reason: ``i32[]``, the ``StopReason`` of the last finished run, 0 before.
+    """
+
+    run: Run
+    z: chex.Array
+    loss: chex.Array
+    round: chex.Array
+    given: chex.Array
+    sigma0: chex.Array
+    best_loss: chex.Array
+    best_unit: chex.Array
+    last_reason: chex.Array
+
+
+def ipop_cma_es(
+    space: Space,
+    population: int,
+    initial: chex.Array | None = None,
+    *,
+    sigma: chex.Numeric = 0.2,
+    doublings: int = 9,
+    starts: tuple[float, float] = (0.0, 1.0),
+    covariance: str = "full",
+    factor: str = "cholesky",
+    active: bool = True,
+) -> Strategy:
+    """CMA-ES that restarts with twice the population (Auger & Hansen, CEC 2005).
+
+    A run ends by the criteria of ``cma_stopping.reason``, or after ``100 + 50 (D + 3)^2 /
+    sqrt(population)`` generations.  Each begins at a uniform point.  A round proposes
+    ``population`` points; a larger generation takes several rounds, and slots that its first round
+    does not need are idle (budget 0).
+
+    Args:
+        space: the search space.
+        population: samples of a round, and of a generation of the first run, at least 2.
+        initial: ``f[K, D]`` with ``K <= P``, members of the very first generation in the unit
+            cube, whose mean is the first mean.  May be traced.
+        sigma: the first step size of a run, as a length in the unit cube.  May be traced.
+        doublings: how often the population may double; the memory is ``2^doublings`` rounds.
+        starts: the range, in each coordinate, of the uniform points at which runs begin.
+        covariance: ``"full"`` or ``"separable"``.
+        factor: of a full covariance, ``"cholesky"`` or ``"eigen"``.
+        active: whether the worse half of a generation has negative weights.
+
+    Returns:
+        A Strategy that never stops.
+
+    Raises:
+        ValueError: as ``cma_es``, and for negative ``doublings`` or ``starts`` outside [0, 1].
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> space = {"x": mh.Float(-5.0, 5.0, shape=(2,))}
+        >>> strategy = ipop_cma_es(space, population=6, doublings=3)
+        >>> rastrigin = lambda h: (h["x"] ** 2 + 10 - 10 * jnp.cos(2 * jnp.pi * h["x"])).sum()
+        >>> result = mh.search(
+        ...     jax.random.key(0), mh.problems.function(rastrigin), space, strategy,
+        ...     rounds=1000, steps=1,
+        ... )
+        >>> bool(result.best_loss < 1e-3)
+        True
+    """
+    options = (sigma, doublings, starts, covariance, factor, active)
+    return _restarted("IPOP-CMA-ES", cma_schedule.ipop, space, population, initial, *options)
+
+
+def bipop_cma_es(
+    space: Space,
+    population: int,
+    initial: chex.Array | None = None,
+    *,
+    sigma: chex.Numeric = 0.2,
+    doublings: int = 9,
+    starts: tuple[float, float] = (0.0, 1.0),
+    covariance: str = "full",
+    factor: str = "cholesky",
+    active: bool = True,
+) -> Strategy:
+    """CMA-ES that restarts with large and with small populations in turn (Hansen, GECCO 2009).
+
+    The large populations double.  Runs of small ones, with smaller first step sizes, get as many
+    evaluations in total; see ``cma_schedule.bipop``.  All else is as in ``ipop_cma_es``, arguments
+    and errors included.
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> space = {"x": mh.Float(-5.0, 5.0, shape=(2,))}
+        >>> strategy = bipop_cma_es(space, population=6, doublings=3)
+        >>> rastrigin = lambda h: (h["x"] ** 2 + 10 - 10 * jnp.cos(2 * jnp.pi * h["x"])).sum()
+        >>> result = mh.search(
+        ...     jax.random.key(0), mh.problems.function(rastrigin), space, strategy,
+        ...     rounds=1000, steps=1,
+        ... )
+        >>> bool(result.best_loss < 1e-3)
+        True
+    """
+    options = (sigma, doublings, starts, covariance, factor, active)
+    return _restarted("BIPOP-CMA-ES", cma_schedule.bipop, space, population, initial, *options)
+
+
+def _restarted(
+    name: str,
+    regime: Callable[[int, int, int], cma_schedule.Next],
+    space: Space,
+    population: int,
+    initial: chex.Array | None,
+    sigma: chex.Numeric,
+    doublings: int,
+    starts: tuple[float, float],
+    covariance: str,
+    factor: str,
+    active: bool,
+) -> Strategy:
+    shape = cma_box.check(name, space, population, initial, sigma, covariance, factor)
+    _check_restarts(doublings, starts)
+    size, rounds = spaces.size(space), 2**doublings
+    found = margin.cells(spaces.thresholds(space))
+    following = regime(population, doublings, size)
+    sizes = cma_schedule.buckets(doublings)
+
+    def begun(mean: chex.Array, schedule: Schedule) -> Run:
+        return Run(
+            cma_parts.start(shape, mean, schedule.sigma),
+            jnp.ones(0 if found is None else size, mean.dtype),
+            cma_stopping.begin(population, size, mean.dtype),
+            schedule,
+            jnp.zeros((), jnp.int32),
+            jnp.asarray(StopReason.RUNNING, jnp.int32),
+        )
+
+    def restart(run: Run, key: Key, sigma0: chex.Array) -> Run:
+        mean_key, schedule_key = jax.random.split(key)
+        mean = jax.random.uniform(mean_key, (size,), sigma0.dtype, *starts)
+        return begun(mean, following(schedule_key, run.schedule, sigma0))
+
+    def generation(rows: int) -> Callable[..., Run]:
+        """The update of a generation that fits into so many rounds."""
+
+        def update(run: Run, z_ring: chex.Array, loss_ring: chex.Array, now: chex.Array) -> Run:
+            # Newest round first, and the idle slots in the oldest one, so that what does not
+            # count comes last, also after losses that are infinite themselves.
+            row = jnp.arange(rows)
+            kept = (now - row) % rounds
+            z = z_ring[kept].reshape(-1, size)
+            loss = jnp.where((row < run.filled)[:, None], loss_ring[kept], jnp.inf).reshape(-1)
+            return _generation_done(run, z, loss)
+
+        return update
+
+    def _generation_done(run: Run, z: chex.Array, loss: chex.Array) -> Run:
+        count, ranks = run.schedule.population, cma_parts.ranks(loss)
+        constants = cma_parts.constants(
+            count,
+            size,
+            slots=loss.shape[0],
+            active=active,
+            separable=covariance == "separable",
+            xp=jnp,
+        )
+        places = cma_box.standing(shape, run.gaussian, z, run.widened, ranks, count)
+        weights = constants.weights.astype(loss.dtype)[places]
+        progress = cma_stopping.noted(run.progress, run.gaussian.generation, loss, ranks, count)
+        gaussian = cma_parts.updated(shape, constants, run.gaussian, z, weights)
+        alpha = jnp.minimum(0.5, 1.0 / (count * size))
+        gaussian, widened = cma_box.into_cube(shape, gaussian, run.widened, found, alpha)
+        factor, failed = cma_parts.refactored(shape, gaussian.factor, gaussian.covariance)
+        gaussian, progress = gaussian._replace(factor=factor), progress._replace(failed=failed)
+        reason = cma_stopping.reason(shape, gaussian, progress, run.schedule.sigma, count)
+        spent = run.schedule.used >= run.schedule.allowed
+        reason = jnp.where((reason == 0) & spent, jnp.int32(StopReason.BUDGET), reason)
+        return Run(gaussian, widened, progress, run.schedule, jnp.zeros_like(run.filled), reason)
+
+    updates = [generation(rows) for rows in sizes]
+
+    def init(key: Key) -> RestartState:
+        given_key, mean_key = jax.random.split(key)
+        given = cma_box.first_points(given_key, space, population, initial)
+        dtype, known = given.dtype, given.shape[0]
+        mean = given.mean(0) if known else jax.random.uniform(mean_key, (size,), dtype, *starts)
+        sigma0 = jnp.asarray(sigma, dtype)
+        return RestartState(
+            begun(mean, cma_schedule.first(population, size, sigma0)),
+            jnp.zeros((rounds, population, size), dtype),
+            jnp.full((rounds, population), jnp.inf, dtype),
+            jnp.zeros((), jnp.int32),
+            given,
+            sigma0,
+            jnp.full((), jnp.inf, dtype),
+            mean,
+            jnp.asarray(StopReason.RUNNING, jnp.int32),
+        )
+
+    def ask(key: Key, state: RestartState) -> tuple[Proposal, RestartState]:
+        run = state.run
+        z = jax.random.normal(key, state.z.shape[1:], state.z.dtype)
+        first = state.round == 0
+        unit, z = cma_box.sampled(shape, run.gaussian, z, run.widened, state.given, first)
+        proposal = parts.proposal(unit)
+        # The first round of a generation takes what does not fill a whole one.
+        busy = jnp.where(
+            run.filled == 0, (run.schedule.population - 1) % population + 1, population
+        )
+        budget = jnp.where(jnp.arange(population) < busy, FULL_BUDGET, 0).astype(jnp.int32)
+        z_ring = state.z.at[state.round % rounds].set(z)
+        return proposal._replace(budget=budget), state._replace(z=z_ring)
+
+    def tell(
+        key: Key, state: RestartState, proposal: Proposal, evaluation: Evaluation
+    ) -> RestartState:
+        busy = proposal.budget > 0
+        loss = jnp.where(busy, parts.finite_loss(evaluation, state.z), jnp.inf)
+        loss_ring = state.loss.at[state.round % rounds].set(loss)
+        schedule = state.run.schedule
+        schedule = schedule._replace(used=schedule.used + busy.sum(dtype=jnp.int32))
+        run = state.run._replace(schedule=schedule, filled=state.run.filled + 1)
+        needed = -(-schedule.population // population)
+        complete = run.filled >= needed
+        for fewer, rows, update in zip([0, *sizes], sizes, updates, strict=False):
+            due = complete & (needed > fewer) & (needed <= rows)
+            run = when(due, update, run, state.z, loss_ring, state.round)
+        ended = run.reason != StopReason.RUNNING
+        last_reason = jnp.where(ended, run.reason, state.last_reason)
+        run = when(ended, restart, run, key, state.sigma0)
+        i = jnp.argmin(loss)
+        better = loss[i] < state.best_loss
+        return state._replace(
+            run=run,
+            loss=loss_ring,
+            round=state.round + 1,
+            best_loss=jnp.where(better, loss[i], state.best_loss),
+            best_unit=jnp.where(better, proposal.unit[i], state.best_unit),
+            last_reason=last_reason,
+        )
+
+    return Strategy(init, ask, tell)
+
+
+def _check_restarts(doublings: int, starts: tuple[float, float]) -> None:
+    if doublings != int(doublings) or doublings < 0:
+        raise ValueError(f"doublings must be a whole number of at least 0, got {doublings}")
+    if not 0 <= starts[0] <= starts[1] <= 1:
+        raise ValueError(f"starts must be a range within [0, 1], got {starts}")
