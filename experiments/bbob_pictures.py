@@ -23,9 +23,11 @@ NEVER = 1e12  # beyond every axis
 
 
 def style_of(names) -> dict[str, dict]:
-    """A colour and, from the eighth on, another dash for each strategy."""
+    """A colour for each strategy, the first on top; grey dots for random search."""
     return {
-        name: {"color": COLORS[i % len(COLORS)], "linestyle": "-" if i < len(COLORS) else ":"}
+        name: {"color": "0.5", "linestyle": ":", "zorder": 2}
+        if name == "random"
+        else {"color": COLORS[i % len(COLORS)], "linestyle": "-", "zorder": 3 - i / 100}
         for i, name in enumerate(names)
     }
 
@@ -70,7 +72,8 @@ def draw_run_lengths(
             if part:
                 hits = np.stack([runs[name][number].hits for number in part]) / dimension
                 stairs(axes, hits, budget, label=name, linewidth=1.6, **style)
-        members = "" if part == numbers else f" ({', '.join(f'f{f}' for f in part)})"
+        span = GROUPS.get(group)
+        members = f" (f{span[0]} to f{span[-1]})" if span else ""
         axes.set_title(group + members, fontsize=10, loc="left")
         axes.set(xscale="log", xlim=(1, budget), ylim=(0, 1.01))
         tidy(axes)
@@ -106,7 +109,7 @@ def draw_published(
             end = max(each.total.max() for each in runs.values())
             width = 1.8 if dash == "-" else 1.2
             stairs(right, hits, end, label=label, **style | {"linestyle": dash, "linewidth": width})
-    right.set(xscale="log", xlim=(50, None), ylim=(0, 1.01), xlabel="evaluations")
+    right.set(xscale="log", xlim=(50, None), ylim=(0, 1.01), xlabel="evaluations, 5-D")
     right.set_ylabel("share of all runs that came within 1e-8")
     right.legend(frameon=False, fontsize=8, loc="upper left")
     tidy(right)
@@ -129,11 +132,11 @@ def draw_ratios(axes, rows: list[dict], name: str) -> None:
     axes.axhline(1, color="0.3", linewidth=0.8)
     axes.axhline(1.25, color=COLORS[1], linewidth=0.8, linestyle="--")
     axes.text(24.6, 1.28, "1.25", color=COLORS[1], fontsize=8, ha="right", va="bottom")
-    axes.set(yscale="log", ylim=(low, high), xlim=(0.3, 24.7), xlabel="function")
+    axes.set(yscale="log", ylim=(low, high), xlim=(0.3, 24.7), xlabel="function, 5-D")
     axes.set_xticks(NUMBERS, NUMBERS, fontsize=8)
     ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10]
     axes.set_yticks(ticks, ticks)
-    axes.set_ylabel(f"expected running time of {name} / published")
+    axes.set_ylabel(f"expected running time to 1e-8, {name} / published")
     tidy(axes)
     axes.grid(False, axis="x")
 

@@ -1,5 +1,8 @@
 """The study of BBOB: padded instances, resumable measurements, published running times."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ import metahpo as mh
 from experiments import bbob as study
 from metahpo.problems.bbob.functions import FUNCTIONS
 
+RESULTS = Path(study.__file__).parent / "results" / "bbob" / "results.json"
 # Published running times to 1e-8 of BIPOP-CMA-ES, as tabulated elsewhere to three digits.
 TABULATED = {
     5: {1: 726, 2: 2.16e3, 5: 66, 6: 1.86e3, 9: 2.38e3, 13: 4.37e3, 15: 2.55e4, 21: 4.52e4},
@@ -39,7 +43,7 @@ def test_instances_filled_up_to_one_shape_are_the_same_functions():
     assert len(shapes) == 1
 
 
-SIZE = study.QUICK._replace(budget=300, numbers=(1, 5, 8), instances=(1, 2))
+SIZE = study.QUICK._replace(elsewhere=300, numbers=(1, 5, 8), instances=(1, 2))
 
 
 def test_a_measurement_goes_on_where_it_was_cut_short(tmp_path, monkeypatch):
@@ -80,3 +84,13 @@ def test_the_table_holds_ratios_of_running_times():
     sphere, sector = study.tabulate(records, size)
     assert sphere["ratio"] == pytest.approx(1452 / 726, rel=1e-3) and sphere["solved"] == 15
     assert sphere["DE"] == sector["ratio"] == np.inf and sector["DE"] == 1452
+
+
+@pytest.mark.skipif(not RESULTS.exists(), reason="the study has not been run yet")
+def test_the_committed_running_times_are_near_the_published_ones():
+    rows = {row["f"]: row for row in json.loads(RESULTS.read_text())["rows"]}
+    for number in (1, 2, *range(5, 16), 17):
+        assert rows[number]["ratio"] <= 1.25, f"f{number}"
+        assert rows[number]["solved"] == 15, f"f{number}"
+    solved = [number for number, row in rows.items() if row["solved"] > 0]
+    assert len(solved) >= 22
