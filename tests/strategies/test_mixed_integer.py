@@ -46,15 +46,13 @@ class Outcome(NamedTuple):
     mutating: np.ndarray  # f[runs, K], share of the last rounds with another value than the best's
 
 
-def any_function():
-    """A problem whose task says which of the functions it is."""
+def losses(hparams, task):
+    """Of the function that the task names."""
     problems = [mh.problems.mixed_integer(f, DIMENSION) for f in FUNCTIONS]
-
-    def loss(key, hparams, task, state):
-        branches = [lambda h, t, p=p: p.loss(key, h, t, state) for p in problems]
-        return jax.lax.switch(task[0], branches, hparams, task[1])
-
-    return problems[0]._replace(loss=loss)
+    key = jax.random.key(0)  # of a loss without randomness
+    branches = [lambda h, t, p=p: p.loss(key, h, t, ()) for p in problems]
+    one = functools.partial(jax.lax.switch, task[0], branches)
+    return jax.vmap(one, (0, None))(hparams, task[1])
 
 
 def tasks():
@@ -82,15 +80,23 @@ def optimum(instance):
 def outcome(name):
     make = TABLE[name] if name in TABLE else getattr(strategies, name)
 
+    strategy = make(SPACE, POPULATION)
+    decode = jax.vmap(lambda unit: mh.space.decode(SPACE, unit))
+
     def run(key, task):
-        result = mh.search(
-            key, any_function(), SPACE, make(SPACE, POPULATION), rounds=ROUNDS, steps=1, task=task
-        )
-        best = values(result.best_hparams)
-        last = result.history.unit[-(ROUNDS // 4) :]
-        others = jax.vmap(jax.vmap(lambda unit: values(mh.space.decode(SPACE, unit))))(last)
-        mutating = (others != best).any(axis=1).mean(axis=0)
-        return Outcome(result.history.unit, (best == optimum(task[1])).all(), mutating)
+        def step(state, key):
+            ask_key, tell_key = jax.random.split(key)
+            proposal, state = strategy.ask(ask_key, state)
+            hparams = decode(proposal.unit)
+            loss = jnp.where(proposal.budget > 0, losses(hparams, task), jnp.inf)
+            state = strategy.tell(tell_key, state, proposal, mh.Evaluation(loss, None, ()))
+            return state, (proposal.unit, loss, jax.vmap(values)(hparams))
+
+        keys = jax.random.split(key, ROUNDS + 1)
+        _, (unit, loss, value) = jax.lax.scan(step, strategy.init(keys[0]), keys[1:])
+        best = value.reshape(-1, value.shape[-1])[jnp.argmin(loss)]
+        mutating = (value[-(ROUNDS // 4) :] != best).any(axis=1).mean(axis=0)
+        return Outcome(unit, (best == optimum(task[1])).all(), mutating)
 
     all_tasks = tasks()
     keys = jax.random.split(jax.random.key(1), len(all_tasks[0]))
