@@ -69,5 +69,7 @@ def memory(make: Callable[[int], Loop], populations: tuple[int, int] = (32, 64))
 def _bytes(loop: Loop) -> int:
     key = jax.eval_shape(lambda: jax.random.key(0))
     stats = jax.jit(lambda key: scan(loop, key)).lower(key).compile().memory_analysis()
+    if stats is None:
+        raise RuntimeError(f"the compiler for {jax.default_backend()} does not tell its memory")
     needed = stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
     return needed - stats.alias_size_in_bytes
