@@ -59,6 +59,21 @@ def uniforms(key: Key, shape: tuple[int, ...]) -> tuple[chex.Array, chex.Array]:
     return unit_interval(x), unit_interval(y)
 
 
+def weights(key: Key, shape: tuple[int, ...]) -> tuple[chex.Array, chex.Array]:
+    """Two independent ``f[shape]``, uniform among the middles of 2**16 equal parts of [0, 1].
+
+    Half the work of ``uniforms``, for factors whose tails and last digits do not matter.
+    """
+    count = math.prod(shape)
+    bits = jnp.concatenate(words(key, ((count + 1) // 2,)))[:count].reshape(shape)
+    return _middle(bits >> 16), _middle(bits & 0xFFFF)
+
+
+def _middle(half: chex.Array) -> chex.Array:
+    # By way of signed integers, which a CPU turns into floats in one instruction.
+    return (half.astype(jnp.int32).astype(jnp.result_type(float)) + 0.5) * 2.0**-16
+
+
 def uniform(key: Key, shape: tuple[int, ...]) -> chex.Array:
     """``f[shape]``, uniform in [0, 1), of half as many blocks as ``uniforms``."""
     count = math.prod(shape)

@@ -83,7 +83,7 @@ def accelerate(
 ) -> chex.Array:
     """The canonical velocity, ``f[P, D]``: every coordinate draws its own two weights."""
     w, c1, c2 = coefficients
-    r1, r2 = draws.uniforms(key, x.shape)
+    r1, r2 = draws.weights(key, x.shape)
     return w * velocity + c1 * r1 * (own - x) + c2 * r2 * (theirs - x)
 
 

@@ -30,16 +30,24 @@ def test_keys_of_another_implementation_work():
     np.testing.assert_array_equal(draws.words(old, (9,))[1], draws.words(KEY, (9,))[1])
 
 
+@pytest.mark.parametrize("name", ["uniforms", "weights"])
 @pytest.mark.parametrize("x64", [False, True])
-def test_numbers_are_uniform_independent_and_below_one(x64):
+def test_numbers_are_uniform_independent_and_below_one(x64, name):
     with jax.enable_x64(x64):
-        u, v = (np.asarray(x) for x in draws.uniforms(KEY, (100_000,)))
+        u, v = (np.asarray(x) for x in getattr(draws, name)(KEY, (100_000,)))
         assert u.dtype == np.dtype("float64" if x64 else "float32")
         top = np.asarray(draws.unit_interval(jnp.array([0, 2**32 - 1], jnp.uint32)))
         assert top[0] == 0.0 and 0.9999 < top[1] < 1.0
     counts, *_ = np.histogram2d(u, v, bins=10, range=[[0, 1], [0, 1]])
     assert ((counts - 1000) ** 2 / 1000).sum() < 160  # 99 degrees of freedom: p = 1e-4
     assert abs(np.corrcoef(u[1:], u[:-1])[0, 1]) < 5 / 100_000**0.5
+
+
+def test_weights_are_the_middles_of_equal_parts():
+    u, v = (np.asarray(x) for x in draws.weights(KEY, (501, 3)))
+    for weight in (u, v):
+        assert weight.shape == (501, 3) and 0 < weight.min() < 0.01 and 0.99 < weight.max() < 1
+        np.testing.assert_array_equal(np.mod(weight * 2**16, 1), 0.5)
 
 
 def test_an_odd_number_of_numbers_has_no_repeats():

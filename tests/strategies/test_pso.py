@@ -60,7 +60,7 @@ def test_two_rounds_are_those_of_a_loop_over_particles(variant, topology):
         np.testing.assert_array_equal(after.best_loss, best_loss)
         np.testing.assert_array_equal(after.best_unit, best_unit)
         move_key = jax.random.split(keys[t], 4)[0]
-        r1, r2 = (np.asarray(r) for r in draws.uniforms(move_key, (P, D)))
+        r1, r2 = (np.asarray(r) for r in draws.weights(move_key, (P, D)))
         for i in range(P):
             leader = min(neighbours(topology)[i], key=lambda j: (best_loss[j], j != i))
             x, v, g = np.asarray(before.unit[i]), np.asarray(before.velocity[i]), best_unit[leader]
