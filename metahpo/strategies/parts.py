@@ -65,14 +65,17 @@ def check_share(name: str, value: float) -> None:
 def named(space: Space, names: Collection[str]) -> np.ndarray:
     """``bool[D]``: which coordinates have one of ``names``.
 
+    ``"x"`` names all coordinates of an array, ``"x[0]"`` the first of them.
+
     Raises:
         ValueError: if the space has no dimension of such a name.
     """
     known = list(spaces.dimensions(space))
+    arrays = [name.rsplit("[", 1)[0] for name in known]
     names = [names] if isinstance(names, str) else list(names)
-    if unknown := [name for name in names if name not in known]:
+    if unknown := [name for name in names if name not in known + arrays]:
         raise ValueError(f"the space has no dimension {unknown[0]!r}; it has {known}")
-    return np.array([name in names for name in known])
+    return np.array([not {*pair}.isdisjoint(names) for pair in zip(known, arrays, strict=True)])
 
 
 def uniform(key: Key, space: Space, population: int) -> chex.Array:
