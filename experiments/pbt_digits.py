@@ -12,7 +12,7 @@ accuracy that goes with it; and both once more for what was found, hyperparamete
 trained again from fresh weights.  That tells good schedules from a lucky member: the best of many
 losses is always too good.  Means over 24 tasks with 5 seeds each; 95 % intervals over tasks,
 differences from random search paired by task.  The picture shows the schedules of the best members'
-lineages.  About two minutes on 2 cores.
+lineages.  About three minutes on 2 cores.
 
     python -m experiments.pbt_digits [--out results/pbt_digits] [--quick]
 """
@@ -264,20 +264,22 @@ def plot(rows, found: dict[str, Found], path: Path) -> None:
                 fillstyle="full" if marker == "o" else "none",
                 color=colors[row["method"]],
                 capsize=3,
-                label={"o": "best of the search", "s": "trained again"}[marker] if i == 0 else None,
             )
+    left.plot([], [], "o", color="0.3", label="best of the search")
+    left.plot([], [], "s", color="0.3", fillstyle="none", label="trained again")
     left.axvline(0, color="0.4", linewidth=0.8)
+    left.locator_params(axis="x", nbins=4)
     left.set_yticks(range(len(compared)), [row["method"] for row in compared])
     left.set(xlabel="validation loss minus random search's", ylim=(len(compared) - 0.5, -0.5))
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     edges = np.linspace(0, digits.STEPS, INTERVALS + 1)
     names = ("learning_rate", "weight_decay", "label_smoothing")
     for axes, name in zip(panels[1:], names, strict=True):
         log = mh.space.dimensions(digits.SPACE)[name].log
         one = values(found["PBT"].schedule, name).reshape(-1, INTERVALS)
-        axes.stairs(one[0], edges, color="0.75", linewidth=0.5, label="PBT, each run")
-        for line in one[1:40]:
-            axes.stairs(line, edges, color="0.75", linewidth=0.5, baseline=None)
+        for i, line in enumerate(one[:40]):
+            label = "PBT, single runs" if i == 0 else None
+            axes.stairs(line, edges, color="0.8", linewidth=0.5, baseline=None, label=label)
         for method in found:
             schedules = values(found[method].schedule, name).reshape(-1, INTERVALS)
             mean = np.exp(np.log(schedules).mean(0)) if log else schedules.mean(0)
@@ -295,7 +297,7 @@ def plot(rows, found: dict[str, Found], path: Path) -> None:
         axes.set(xlabel="step", ylabel=f"{name.replace('_', ' ')}, {kind}")
         if log:
             axes.set_yscale("log")
-    panels[1].legend(frameon=False, fontsize=8)
+    panels[1].legend(framealpha=0.9, edgecolor="none", fontsize=8)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)

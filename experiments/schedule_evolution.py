@@ -218,24 +218,19 @@ def plot(found: dict[str, Found], size: Size, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.8), layout="constrained")
     order = sorted(found, key=lambda name: float(np.mean(found[name].ratios[:, -1])))
     colors = dict(zip(order, plt.get_cmap("tab20").colors[::2] + ((0, 0, 0),) * 9, strict=False))
-    x = points(size.budgets[-1])
+    x, static = points(size.budgets[-1]), mh.problems.static_ratio(KAPPA, STEPS)
     for name in order:
         curve = np.median(found[name].curve, axis=0)
         low, high = np.quantile(found[name].curve, [0.25, 0.75], axis=0)
         left.plot(x, curve, color=colors[name], label=name)
         left.fill_between(x, low, high, color=colors[name], alpha=0.15, linewidth=0)
     left.axhline(OPTIMUM, color="k", linestyle="--", linewidth=1)
-    left.axhline(mh.problems.static_ratio(KAPPA, STEPS), color="k", linestyle=":", linewidth=1)
-    left.annotate("Chebyshev", (x[0], OPTIMUM), xytext=(0, 3), textcoords="offset points")
-    left.annotate(
-        "best constant rate",
-        (x[0], mh.problems.static_ratio(KAPPA, STEPS)),
-        xytext=(0, 3),
-        textcoords="offset points",
-    )
-    left.set(xscale="log", yscale="log", ylim=(0.02, 1e4))
+    left.axhline(static, color="k", linestyle=":", linewidth=1)
+    for label, level in (("Chebyshev", OPTIMUM), ("best constant rate", static)):
+        left.annotate(label, (x[0], level), (0, 3), textcoords="offset points", fontsize=9)
+    left.set(xscale="log", yscale="log", ylim=(0.03, 100))
     left.set(xlabel="trainings of 20 steps", ylabel="worst-case error ratio, median and quartiles")
-    left.legend(frameon=False, fontsize=8, loc="upper right")
+    left.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     rank = np.arange(1, STEPS + 1)
     for name in order[:5] + order[5:][-1:]:
         best = found[name].rates[np.argmin(found[name].ratios[:, -1])]
