@@ -47,6 +47,7 @@ def memory(make: Callable[[int], Loop], populations: tuple[int, int] = (32, 64))
 
     Raises:
         ValueError: unless the sizes are different whole numbers of at least 1.
+        RuntimeError: if the compiler does not say what memory a program needs.
 
     Example:
         >>> import metahpo as mh

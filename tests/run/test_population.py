@@ -108,8 +108,10 @@ def trials(population, sometimes=True):
     return plain._replace(ask=ask)
 
 
-@pytest.mark.parametrize("strategy", [trials(10), mh.strategies.random(SPACE, 10)])
-def test_chunks_change_nothing(strategy):
+@pytest.mark.parametrize(
+    ("strategy", "chunks"), [(trials(10), (4, 5)), (mh.strategies.random(SPACE, 10), (1, 100))]
+)
+def test_chunks_change_nothing(strategy, chunks):
     options = {
         "problem": adding()._replace(init=lambda key, h, task: jax.random.normal(key)),
         "rounds": 5,
@@ -117,7 +119,7 @@ def test_chunks_change_nothing(strategy):
         "metrics": lambda key, h, task, state: {"double": 2 * state},
     }
     whole = jax.tree.leaves(run(strategy, **options))
-    for chunk in (1, 4, 5, 100):
+    for chunk in chunks:
         chunked = jax.tree.leaves(run(strategy, chunk=chunk, **options))
         for one, other in zip(whole, chunked, strict=True):
             np.testing.assert_array_equal(one, other)
