@@ -136,7 +136,7 @@ def draw_ratios(axes, rows: list[dict], name: str) -> None:
     axes.set_xticks(NUMBERS, NUMBERS, fontsize=8)
     ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10]
     axes.set_yticks(ticks, ticks)
-    axes.set_ylabel(f"expected running time to 1e-8, {name} / published")
+    axes.set_ylabel(f"running time to 1e-8, {name} / published")
     tidy(axes)
     axes.grid(False, axis="x")
 
