@@ -18,7 +18,6 @@ from minionpy.minionpycpp import Minimizer
 
 DIMENSION = 10
 TARGET = 1e-8
-BUDGET = 100_000
 RUNS = 101
 STRETCH = 10.0 ** (6 * np.arange(DIMENSION) / (DIMENSION - 1))
 FUNCTIONS = {
@@ -28,14 +27,18 @@ FUNCTIONS = {
     "rastrigin": lambda x: (x**2 - 10 * np.cos(2 * np.pi * x) + 10).sum(axis=1),
 }
 NEVER_STOP = {"x_tol": -1.0, "f_tol": -1.0}
-SETTINGS = {
-    "JADE": {"population_size": 30, "minimum_population_size": 30, **NEVER_STOP},
-    "LSHADE": {"population_size": 180, "bound_strategy": "reflect-random", **NEVER_STOP},
+JADE = {"population_size": 30, "minimum_population_size": 30, **NEVER_STOP}
+LSHADE = {"bound_strategy": "reflect-random", **NEVER_STOP}
+CASES = {  # algorithm, budget, settings
+    "JADE": ("JADE", 100_000, JADE),
+    "LSHADE": ("LSHADE", 100_000, {"population_size": 180, **LSHADE}),
+    "LSHADE, small": ("LSHADE", 20_000, {"population_size": 60, **LSHADE}),
 }
 
 
-def evaluations(algorithm, function, seed):
+def evaluations(case, function, seed):
     """How many evaluations one run takes to the target; infinitely many if it fails."""
+    algorithm, budget, settings = CASES[case]
     count, hit = 0, np.inf
 
     def loss(points, data):
@@ -48,18 +51,18 @@ def evaluations(algorithm, function, seed):
         return list(losses)
 
     bounds = [(-5.0, 5.0)] * DIMENSION
-    options = SETTINGS[algorithm]
-    Minimizer(loss, bounds, [], None, None, algorithm, BUDGET, seed, options).optimize()
+    Minimizer(loss, bounds, [], None, None, algorithm, budget, seed, settings).optimize()
     return hit
 
 
-def medians(algorithm):
-    """The median of every function, and how many runs reached the target."""
+def measured(case):
+    """The settings, and for every function the median and how many runs reached the target."""
     table = {}
     for name, function in FUNCTIONS.items():
-        hits = np.array([evaluations(algorithm, function, seed) for seed in range(1, RUNS + 1)])
+        hits = np.array([evaluations(case, function, seed) for seed in range(1, RUNS + 1)])
         table[name] = {"median": float(np.median(hits)), "reached": int(np.isfinite(hits).sum())}
-    return table
+    _, budget, settings = CASES[case]
+    return {"budget": budget, "settings": settings, "functions": table}
 
 
 if __name__ == "__main__":
@@ -68,12 +71,8 @@ if __name__ == "__main__":
         "minionpy": importlib.metadata.version("minionpy"),
         "dimension": DIMENSION,
         "target": TARGET,
-        "budget": BUDGET,
         "runs": RUNS,
-        "algorithms": {
-            name: {"settings": settings, "functions": medians(name)}
-            for name, settings in SETTINGS.items()
-        },
+        "cases": {case: measured(case) for case in CASES},
     }
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else default
     path.write_text(json.dumps(result, indent=2) + "\n")

@@ -15,11 +15,13 @@ def cauchy(draw: chex.Array, location: chex.Array) -> chex.Array:
     """Weights F from a Cauchy distribution, drawn anew until positive, at most 1.
 
     The inverse of the distribution function restricted to positive values does that in one go.
-    The quantile is capped at that of 1, where the tangent is still tame.
+    Quantiles above 1 are not computed, so the tangent stays tame.
     """
     low, high = jnp.arctan(-location / SPREAD), jnp.arctan((1.0 - location) / SPREAD)
-    angle = jnp.minimum(low + draw * (0.5 * jnp.pi - low), high)
-    return jnp.clip(location + SPREAD * jnp.tan(angle), jnp.finfo(draw.dtype).eps, 1.0)
+    angle = low + draw * (0.5 * jnp.pi - low)
+    weight = location + SPREAD * jnp.tan(jnp.minimum(angle, high))
+    weight = jnp.where(angle < high, jnp.minimum(weight, 1.0), 1.0)
+    return jnp.maximum(weight, jnp.finfo(draw.dtype).eps)
 
 
 def normal(draw: chex.Array, location: chex.Array) -> chex.Array:

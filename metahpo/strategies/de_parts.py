@@ -75,8 +75,17 @@ def distinct_others(draw: chex.Array, sizes: Iterable[chex.Numeric]) -> chex.Arr
 def best_others(
     draw: chex.Array, loss: chex.Array, most: int, count: chex.Numeric | None = None
 ) -> chex.Array:
-    """``i32[P]``: for every member one of the ``count <= most`` best, uniformly."""
-    return jax.lax.top_k(-loss, most)[1][index(draw, most if count is None else count)]
+    """``i32[P]``: for every member one of the ``count <= most`` best, uniformly.
+
+    Equal losses are ranked from a random member on, or the first ones would attract all the others
+    on a plateau.  That member is drawn from what choosing among the best leaves of the first draw.
+    """
+    population, count = loss.shape[0], most if count is None else count
+    scaled = draw * count
+    first = index((scaled - jnp.floor(scaled))[0], population)
+    best = jax.lax.top_k(jnp.roll(-loss, first), most)[1] - first
+    chosen = jnp.minimum(scaled.astype(jnp.int32), count - 1)
+    return jnp.where(best < 0, best + population, best)[chosen]
 
 
 def crossover(draw: chex.Array, sure: chex.Array, rate: chex.Numeric) -> chex.Array:
@@ -146,6 +155,21 @@ def current_to_pbest(
     step = (unit[best] - unit) + (unit[r1] - pool[r2])
     mutant = halfway(unit, unit + weight[:, None] * step)
     return jnp.where(crossover(coarse, index(draw[2], size), rate[:, None]), mutant, unit)
+
+
+def not_worse(
+    loss: chex.Array, before: chex.Array, members: chex.Numeric | None = None
+) -> chex.Array:
+    """``bool[P]``: who accepts its trial: ties pass, unless all ``members`` have the same loss.
+
+    Accepting ties helps across the steps of integers and choices.  Where nothing at all is known,
+    for example while all losses are infinite, it would only pull the population together.
+    """
+    known = before
+    if members is not None:
+        known = jnp.where(jnp.arange(before.shape[0]) < members, before, before[0])
+    level = known.min() == known.max()
+    return (loss < before) | ((loss == before) & ~level)
 
 
 class Archive(NamedTuple):

@@ -38,7 +38,8 @@ def differential_evolution(
     """Differential evolution with binomial crossover (Storn & Price 1997).
 
     The first round evaluates the initial population.  Every later round proposes one trial for
-    every member; a trial replaces its member if it is not worse.
+    every member; a trial replaces its member if it is not worse.  While all losses are the same,
+    only a better one is accepted.
 
     A coordinate that leaves the unit interval bounces back: it is drawn uniformly between the
     bound and the base point's coordinate (Price, Storn & Lampinen 2005, section 4.3.1).  That
@@ -132,9 +133,8 @@ def differential_evolution(
     def tell(key: Key, state: DEState, proposal: Proposal, evaluation: Evaluation) -> DEState:
         del key
         loss = parts.finite_loss(evaluation, state.loss)
-        # "Not worse" lets the population drift on a plateau, also on one of infinite losses; the
-        # first round is accepted whole because the losses before it are infinite.
-        accept = loss <= state.loss
+        # The first round's points are the population already.
+        accept = de_parts.not_worse(loss, state.loss)
         unit = jnp.where(accept[:, None], proposal.unit, state.unit)
         return state._replace(unit=unit, loss=jnp.where(accept, loss, state.loss))
 

@@ -128,10 +128,10 @@ def l_shade(
     ) -> LSHADEState:
         awake = live(state.spent)
         loss = jnp.where(awake, parts.finite_loss(evaluation, state.loss), jnp.inf)
-        accept = awake & (loss <= state.loss)
+        alive, spent = members(state.spent), state.spent + awake.sum(dtype=jnp.int32)
+        accept = awake & de_parts.not_worse(loss, state.loss, alive)
         success = (loss < state.loss) & (state.spent > 0)
         gain = de_memory.improvements(success, state.loss, loss)
-        alive, spent = members(state.spent), state.spent + awake.sum(dtype=jnp.int32)
         capacity = jnp.asarray(capacities, jnp.int32)
         draw = draws.uniform(key, (population,))
         archive = de_parts.archived(draw, state.archive, state.unit, success, capacity[alive])

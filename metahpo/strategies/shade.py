@@ -103,7 +103,7 @@ def shade(
 
     def tell(key: Key, state: SHADEState, proposal: Proposal, evaluation: Evaluation) -> SHADEState:
         loss = parts.finite_loss(evaluation, state.loss)
-        accept = loss <= state.loss
+        accept = de_parts.not_worse(loss, state.loss)
         success = (loss < state.loss) & (state.round > 0)
         gain = de_memory.improvements(success, state.loss, loss)
         weight = de_memory.lehmer_mean(state.weight, gain)  # eqs. 8 and 9

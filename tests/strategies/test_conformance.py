@@ -47,7 +47,14 @@ TABLE = {
         "any part is a fair sample, is tested in test_grid.py",
     ),
     "differential_evolution": Row(strategies.differential_evolution, smallest=4, warm=True),
+    "jade": Row(strategies.jade, smallest=4, warm=True),
+    "shade": Row(strategies.shade, smallest=4, warm=True),
+    "l_shade": Row(
+        functools.partial(strategies.l_shade, evaluations=10_000), smallest=4, warm=True
+    ),
     "cma_es": Row(strategies.cma_es, smallest=2, warm=True),
+    "ipop_cma_es": Row(strategies.ipop_cma_es, smallest=2, warm=True),
+    "bipop_cma_es": Row(strategies.bipop_cma_es, smallest=2, warm=True),
     "pbt": Row(strategies.pbt, smallest=2, warm=True),
     "pbt_tournament": Row(
         functools.partial(strategies.pbt, selection="tournament"), smallest=2, warm=True

@@ -1,6 +1,5 @@
 """Differential evolution: its operators exactly, its selection, its speed."""
 
-import collections
 import functools
 import itertools
 
@@ -11,59 +10,12 @@ import pytest
 
 import metahpo as mh
 from metahpo.strategies import differential_evolution as de
-from metahpo.strategies.differential_evolution import (
-    VARIANTS,
-    bounce_back,
-    crossover_mask,
-    distinct_others,
-)
+from metahpo.strategies.differential_evolution import VARIANTS
 
 # These programs compile for seconds and run for milliseconds.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 PLANE = {"x": mh.Float(0.0, 1.0), "y": mh.Float(0.0, 1.0)}
-
-
-def test_parents_are_every_ordered_choice_of_distinct_others_equally_often():
-    population, draws = 5, 20_000
-    keys = jax.random.split(KEY, draws)
-    parents = np.asarray(jit(jax.vmap(lambda k: distinct_others(k, population, 3)))(keys))
-    for target in range(population):
-        counts = collections.Counter(map(tuple, parents[:, :, target].tolist()))
-        others = set(range(population)) - {target}
-        assert set(counts) == set(itertools.permutations(others, 3))
-        expected = draws / len(counts)
-        chi2 = sum((count - expected) ** 2 / expected for count in counts.values())
-        assert chi2 < 60  # 23 degrees of freedom: p = 4e-5
-
-
-def test_crossover_takes_one_coordinate_for_sure_and_the_others_at_the_rate():
-    def rates(rate):
-        mask = jit(jax.vmap(lambda key: crossover_mask(key, 8, 5, rate)))
-        masks = mask(jax.random.split(KEY, 2000))
-        return np.asarray(masks)
-
-    assert (rates(0.0).sum(axis=-1) == 1).all()
-    assert rates(1.0).all()
-    half = rates(0.5)
-    assert half.any(axis=-1).all()
-    # Each coordinate: 1/5 for sure, else 1/2; 5 standard errors.
-    np.testing.assert_allclose(half.mean(axis=(0, 1)), 0.6, atol=5 * (0.24 / 16_000) ** 0.5)
-
-
-def test_bounce_back_draws_between_base_and_bound_and_leaves_the_rest():
-    base = jnp.broadcast_to(jnp.array([0.2, 0.2, 0.2, 0.0, 1.0]), (4000, 5))
-    point = jnp.broadcast_to(jnp.array([-0.5, 3.0, 0.7, -0.1, 1.1]), (4000, 5))
-    out = np.asarray(bounce_back(KEY, base, point))
-    assert ((out >= 0) & (out <= 1)).all()
-    np.testing.assert_array_equal(out[:, 2], np.float32(0.7))
-    np.testing.assert_array_equal(out[:, 3:], base[:, 3:])  # a base on the bound stays there
-    np.testing.assert_allclose(
-        np.quantile(out[:, 0], [0.25, 0.5, 0.75]), [0.05, 0.1, 0.15], atol=0.01
-    )
-    np.testing.assert_allclose(
-        np.quantile(out[:, 1], [0.25, 0.5, 0.75]), [0.4, 0.6, 0.8], atol=0.04
-    )
 
 
 def told(strategy, losses):
@@ -82,20 +34,22 @@ def told(strategy, losses):
 def test_trial_is_the_formula_of_its_variant(variant):
     # Parents in the middle of the cube, so that nothing bounces; all coordinates cross over.
     initial = 0.5 + 0.05 * jax.random.normal(jax.random.key(3), (4, 2))
-    strategy = de(PLANE, 4, initial, variant=variant, weight=0.7, crossover_rate=1.0)
+    options = {"weight": 0.7, "crossover_rate": 1.0, "best_share": 0.5}
+    strategy = de(PLANE, 4, initial, variant=variant, **options)
     state, _ = told(strategy, [3.0, 1.0, 2.0, 4.0])
-    x, best = np.asarray(initial), np.asarray(initial[1])
+    x, best, second = np.asarray(initial), np.asarray(initial[1]), np.asarray(initial[2])
     trials = np.asarray(jit(strategy.ask)(jax.random.key(8), state)[0].unit)
     for i in range(4):
         others = [x[j] for j in range(4) if j != i]
         formulas = []
         for r1, r2, r3 in itertools.permutations(others):
-            base = {
-                "rand/1/bin": r1,
-                "best/1/bin": best,
-                "current-to-best/1/bin": x[i] + 0.7 * (best - x[i]),
+            bases = {
+                "rand/1/bin": [r1],
+                "best/1/bin": [best],
+                "current-to-best/1/bin": [x[i] + 0.7 * (best - x[i])],
+                "current-to-pbest/1/bin": [x[i] + 0.7 * (p - x[i]) for p in (best, second)],
             }[variant]
-            formulas.append(base + 0.7 * (r2 - r3))
+            formulas += [base + 0.7 * (r2 - r3) for base in bases]
         assert np.abs(np.array(formulas) - trials[i]).max(axis=1).min() < 1e-6
 
 
@@ -141,6 +95,29 @@ def test_ten_dimensional_sphere_is_solved_to_1e_8_within_10000_evaluations():
     assert losses.max() < 1e-8
 
 
+def test_traced_numbers_give_what_plain_ones_give():
+    def first_trials(weight, rate):
+        strategy = de(PLANE, 6, weight=weight, crossover_rate=rate)
+        proposal, state = strategy.ask(KEY, strategy.init(KEY))
+        evaluation = mh.Evaluation(jnp.arange(6.0), None, ())
+        state = strategy.tell(KEY, state, proposal, evaluation)
+        return strategy.ask(jax.random.key(4), state)[0].unit
+
+    traced = jit(lambda low, high, rate: first_trials((low, high), rate))(0.4, 0.8, 0.7)
+    plain = jit(lambda: first_trials((0.4, 0.8), 0.7))()
+    np.testing.assert_allclose(traced, plain, rtol=1e-6)
+
+
+def test_stop_says_collapse_only_when_all_members_are_equal():
+    strategy = de(PLANE, 4)
+    state = strategy.init(KEY)
+    assert strategy.stop(state) == mh.StopReason.RUNNING
+    same = state._replace(unit=jnp.full((4, 2), 0.25))
+    assert strategy.stop(same) == mh.StopReason.COLLAPSE
+    almost = same.unit.at[2, 1].add(1e-6)
+    assert strategy.stop(same._replace(unit=almost)) == mh.StopReason.RUNNING
+
+
 @pytest.mark.parametrize("corner", [0.0, 1.0])
 def test_optimum_on_the_bounds_is_reached(corner):
     space = [mh.Float(0.0, 1.0)] * 5
@@ -156,6 +133,7 @@ def test_optimum_on_the_bounds_is_reached(corner):
         ({"variant": "best/2/bin"}, "variant must be one of .*, got 'best/2/bin'"),
         ({"weight": 0.0}, "weight must be positive.* got 0.0"),
         ({"weight": (0.9, 0.5)}, r"weight must be positive.* got \(0.9, 0.5\)"),
+        ({"best_share": 0.0}, r"best_share must be in \(0, 1\], got 0.0"),
         ({"crossover_rate": 1.1}, r"crossover_rate must be in \[0, 1\], got 1.1"),
     ],
 )
