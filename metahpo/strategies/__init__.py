@@ -2,6 +2,7 @@
 
 from metahpo.strategies import crossover, mutation, replacement, selection
 from metahpo.strategies.cma_es import CMAState, cma_es
+from metahpo.strategies.cma_restarts import RestartState, bipop_cma_es, ipop_cma_es
 from metahpo.strategies.differential_evolution import DEState, differential_evolution
 from metahpo.strategies.generational import GenerationalState, generational
 from metahpo.strategies.genetic import genetic
@@ -30,9 +31,11 @@ __all__ = [
     "PB2State",
     "PBTState",
     "PSOState",
+    "RestartState",
     "SHADEState",
     "SNESState",
     "XNESState",
+    "bipop_cma_es",
     "cma_es",
     "crossover",
     "differential_evolution",
@@ -41,6 +44,7 @@ __all__ = [
     "grid",
     "grid_size",
     "hypergradient",
+    "ipop_cma_es",
     "jade",
     "l_shade",
     "mutation",

@@ -95,7 +95,7 @@ def standing(
         ranks: ``i32[S]`` of their losses.
         population: how many slots count, those with the lowest ranks; may be traced.
     """
-    std = gaussian.sigma * jnp.sqrt(shape.variances(gaussian.covariance))
+    std = cma_parts.deviations(shape, gaussian)
     step = gaussian.sigma * shape.stretch(gaussian.factor, z)
     if widened.shape[0]:
         std, step = std * widened, step * widened
@@ -111,13 +111,13 @@ def into_cube(
     gaussian: Gaussian,
     widened: chex.Array,
     found: margin.Cells | None,
-    alpha: float,
+    alpha: chex.Numeric,
 ) -> tuple[Gaussian, chex.Array]:
     """The distribution near the unit cube, with the margin that its integers and choices need."""
     if found is None:
         return bounded(shape, gaussian), widened
     gaussian = bounded(shape, gaussian, widened)
-    std = gaussian.sigma * widened * jnp.sqrt(shape.variances(gaussian.covariance))
+    std = cma_parts.deviations(shape, gaussian) * widened
     mean, more = margin.correct(found, gaussian.mean, std, alpha)
     return gaussian._replace(mean=mean), widened * more
 
@@ -135,7 +135,8 @@ def bounded(shape: Shape, gaussian: Gaussian, widened: chex.Numeric = 1.0) -> Ga
         gaussian: the distribution.
         widened: ``f[D]``, further factors of the standard deviations.
     """
-    std = jnp.sqrt(shape.variances(gaussian.covariance)) * widened
-    sigma = jnp.minimum(gaussian.sigma, 1.0 / std.max())
-    reach = sigma * std
-    return gaussian._replace(sigma=sigma, mean=jnp.clip(gaussian.mean, -reach, 1.0 + reach))
+    std = cma_parts.deviations(shape, gaussian) * widened
+    shrunk = jnp.minimum(1.0, 1.0 / std.max())
+    reach = shrunk * std
+    mean = jnp.clip(gaussian.mean, -reach, 1.0 + reach)
+    return gaussian._replace(sigma=gaussian.sigma * shrunk, mean=mean)

@@ -124,23 +124,17 @@ def cma_es(
         places = cma_box.standing(shape, state.gaussian, state.z, state.widened, ranks, population)
         weights = jnp.asarray(constants.weights, loss.dtype)[places]
         gaussian = cma_parts.updated(shape, constants, state.gaussian, state.z, weights)
-        gaussian, widened = cma_box.into_cube(shape, gaussian, state.widened, found, alpha)
 
-        def refactor(old: tuple, covariance: chex.Array) -> tuple:
-            return cma_parts.refactored(shape, old[0], covariance)
+        def refactor(old: tuple) -> tuple:
+            return cma_parts.refactored(shape, *old[:2])
 
-        old = (gaussian.factor, progress.failed)
+        old = (gaussian.factor, gaussian.covariance, progress.failed)
         due = gaussian.generation % gap == 0
-        new, failed = (
-            refactor(old, gaussian.covariance)
-            if gap == 1
-            else when(due, refactor, old, gaussian.covariance)
-        )
-        return state._replace(
-            gaussian=gaussian._replace(factor=new),
-            widened=widened,
-            progress=progress._replace(failed=failed),
-        )
+        new_factor, new_covariance, failed = refactor(old) if gap == 1 else when(due, refactor, old)
+        gaussian = gaussian._replace(factor=new_factor, covariance=new_covariance)
+        gaussian, widened = cma_box.into_cube(shape, gaussian, state.widened, found, alpha)
+        progress = progress._replace(failed=failed)
+        return state._replace(gaussian=gaussian, widened=widened, progress=progress)
 
     def stop(state: CMAState) -> chex.Array:
         return cma_stopping.reason(shape, state.gaussian, state.progress, state.sigma0, population)

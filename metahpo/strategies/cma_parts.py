@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metahpo.strategies.lazily import when
+
 # Fewer slots than this are ranked by comparing all pairs, which costs less than a sort.
 MOST_COMPARED = 64
 
@@ -240,11 +242,22 @@ def updated(
 
 def refactored(
     shape: Shape, factor: chex.Array, covariance: chex.Array
-) -> tuple[chex.Array, chex.Array]:
-    """A factor of ``covariance``, and ``bool[]``: whether it has none to the floats' precision.
+) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """A factor of ``covariance``, that covariance, and ``bool[]``: whether it had none.
 
-    Where it has none, the factor stays the old one.
+    A matrix that is not positive definite to the floats' precision has none; then factor and
+    covariance are those of the old factor.
     """
     new = shape.factorise(covariance)
     failed = ~jnp.isfinite(new).all()
-    return jnp.where(failed, factor, new), failed
+
+    def restored(_: chex.Array, factor: chex.Array) -> chex.Array:
+        return shape.scatter(shape.axes(factor), jnp.ones(factor.shape[0], factor.dtype))
+
+    return jnp.where(failed, factor, new), when(failed, restored, covariance, factor), failed
+
+
+def deviations(shape: Shape, gaussian: Gaussian) -> chex.Array:
+    """``f[D]``, the standard deviations of the coordinates, positive whatever the rounding."""
+    variances = jnp.maximum(shape.variances(gaussian.covariance), jnp.finfo(gaussian.mean).tiny)
+    return gaussian.sigma * jnp.sqrt(variances)

@@ -11,7 +11,7 @@ from metahpo import space as spaces
 from metahpo.base import FULL_BUDGET, Evaluation, Key, Proposal, StopReason, Strategy
 from metahpo.space import Space
 from metahpo.strategies import cma_box, cma_parts, cma_schedule, cma_stopping, margin, parts
-from metahpo.strategies.cma_parts import Gaussian
+from metahpo.strategies.cma_parts import Gaussian, Shape
 from metahpo.strategies.cma_schedule import Schedule
 from metahpo.strategies.cma_stopping import Progress
 from metahpo.strategies.lazily import when
@@ -154,6 +154,18 @@ def bipop_cma_es(
     return _restarted("BIPOP-CMA-ES", cma_schedule.bipop, space, population, initial, *options)
 
 
+class _Fixed(NamedTuple):
+    """What never changes, all of it static."""
+
+    shape: Shape
+    size: int
+    population: int
+    found: margin.Cells | None
+    starts: tuple[float, float]
+    separable: bool
+    active: bool
+
+
 def _restarted(
     name: str,
     regime: Callable[[int, int, int], cma_schedule.Next],
@@ -171,62 +183,10 @@ def _restarted(
     _check_restarts(doublings, starts)
     size, rounds = spaces.size(space), 2**doublings
     found = margin.cells(spaces.thresholds(space))
-    following = regime(population, doublings, size)
+    fixed = _Fixed(shape, size, population, found, starts, covariance == "separable", active)
+    restart = _restart(fixed, regime(population, doublings, size))
     sizes = cma_schedule.buckets(doublings)
-
-    def begun(mean: chex.Array, schedule: Schedule) -> Run:
-        return Run(
-            cma_parts.start(shape, mean, schedule.sigma),
-            jnp.ones(0 if found is None else size, mean.dtype),
-            cma_stopping.begin(population, size, mean.dtype),
-            schedule,
-            jnp.zeros((), jnp.int32),
-            jnp.asarray(StopReason.RUNNING, jnp.int32),
-        )
-
-    def restart(run: Run, key: Key, sigma0: chex.Array) -> Run:
-        mean_key, schedule_key = jax.random.split(key)
-        mean = jax.random.uniform(mean_key, (size,), sigma0.dtype, *starts)
-        return begun(mean, following(schedule_key, run.schedule, sigma0))
-
-    def generation(rows: int) -> Callable[..., Run]:
-        """The update of a generation that fits into so many rounds."""
-
-        def update(run: Run, z_ring: chex.Array, loss_ring: chex.Array, now: chex.Array) -> Run:
-            # Newest round first, and the idle slots in the oldest one, so that what does not
-            # count comes last, also after losses that are infinite themselves.
-            row = jnp.arange(rows)
-            kept = (now - row) % rounds
-            z = z_ring[kept].reshape(-1, size)
-            loss = jnp.where((row < run.filled)[:, None], loss_ring[kept], jnp.inf).reshape(-1)
-            return _generation_done(run, z, loss)
-
-        return update
-
-    def _generation_done(run: Run, z: chex.Array, loss: chex.Array) -> Run:
-        count, ranks = run.schedule.population, cma_parts.ranks(loss)
-        constants = cma_parts.constants(
-            count,
-            size,
-            slots=loss.shape[0],
-            active=active,
-            separable=covariance == "separable",
-            xp=jnp,
-        )
-        places = cma_box.standing(shape, run.gaussian, z, run.widened, ranks, count)
-        weights = constants.weights.astype(loss.dtype)[places]
-        progress = cma_stopping.noted(run.progress, run.gaussian.generation, loss, ranks, count)
-        gaussian = cma_parts.updated(shape, constants, run.gaussian, z, weights)
-        alpha = jnp.minimum(0.5, 1.0 / (count * size))
-        gaussian, widened = cma_box.into_cube(shape, gaussian, run.widened, found, alpha)
-        factor, failed = cma_parts.refactored(shape, gaussian.factor, gaussian.covariance)
-        gaussian, progress = gaussian._replace(factor=factor), progress._replace(failed=failed)
-        reason = cma_stopping.reason(shape, gaussian, progress, run.schedule.sigma, count)
-        spent = run.schedule.used >= run.schedule.allowed
-        reason = jnp.where((reason == 0) & spent, jnp.int32(StopReason.BUDGET), reason)
-        return Run(gaussian, widened, progress, run.schedule, jnp.zeros_like(run.filled), reason)
-
-    updates = [generation(rows) for rows in sizes]
+    updates = [_generation(fixed, rows, rounds) for rows in sizes]
 
     def init(key: Key) -> RestartState:
         given_key, mean_key = jax.random.split(key)
@@ -235,7 +195,7 @@ def _restarted(
         mean = given.mean(0) if known else jax.random.uniform(mean_key, (size,), dtype, *starts)
         sigma0 = jnp.asarray(sigma, dtype)
         return RestartState(
-            begun(mean, cma_schedule.first(population, size, sigma0)),
+            _begun(fixed, mean, cma_schedule.first(population, size, sigma0)),
             jnp.zeros((rounds, population, size), dtype),
             jnp.full((rounds, population), jnp.inf, dtype),
             jnp.zeros((), jnp.int32),
@@ -251,14 +211,12 @@ def _restarted(
         z = jax.random.normal(key, state.z.shape[1:], state.z.dtype)
         first = state.round == 0
         unit, z = cma_box.sampled(shape, run.gaussian, z, run.widened, state.given, first)
-        proposal = parts.proposal(unit)
         # The first round of a generation takes what does not fill a whole one.
-        busy = jnp.where(
-            run.filled == 0, (run.schedule.population - 1) % population + 1, population
-        )
-        budget = jnp.where(jnp.arange(population) < busy, FULL_BUDGET, 0).astype(jnp.int32)
+        left = (run.schedule.population - 1) % population + 1
+        busy = jnp.arange(population) < jnp.where(run.filled == 0, left, population)
+        budget = jnp.where(busy, FULL_BUDGET, 0).astype(jnp.int32)
         z_ring = state.z.at[state.round % rounds].set(z)
-        return proposal._replace(budget=budget), state._replace(z=z_ring)
+        return parts.proposal(unit)._replace(budget=budget), state._replace(z=z_ring)
 
     def tell(
         key: Key, state: RestartState, proposal: Proposal, evaluation: Evaluation
@@ -275,20 +233,81 @@ def _restarted(
             due = complete & (needed > fewer) & (needed <= rows)
             run = when(due, update, run, state.z, loss_ring, state.round)
         ended = run.reason != StopReason.RUNNING
-        last_reason = jnp.where(ended, run.reason, state.last_reason)
-        run = when(ended, restart, run, key, state.sigma0)
         i = jnp.argmin(loss)
         better = loss[i] < state.best_loss
         return state._replace(
-            run=run,
+            run=when(ended, restart, run, key, state.sigma0),
             loss=loss_ring,
             round=state.round + 1,
             best_loss=jnp.where(better, loss[i], state.best_loss),
             best_unit=jnp.where(better, proposal.unit[i], state.best_unit),
-            last_reason=last_reason,
+            last_reason=jnp.where(ended, run.reason, state.last_reason),
         )
 
     return Strategy(init, ask, tell)
+
+
+def _begun(fixed: _Fixed, mean: chex.Array, schedule: Schedule) -> Run:
+    return Run(
+        cma_parts.start(fixed.shape, mean, schedule.sigma),
+        jnp.ones(0 if fixed.found is None else fixed.size, mean.dtype),
+        cma_stopping.begin(fixed.population, fixed.size, mean.dtype),
+        schedule,
+        jnp.zeros((), jnp.int32),
+        jnp.asarray(StopReason.RUNNING, jnp.int32),
+    )
+
+
+def _restart(fixed: _Fixed, following: cma_schedule.Next) -> Callable[..., Run]:
+    """``(run, key, sigma0) -> run``: the next one, from a uniform point."""
+
+    def restart(run: Run, key: Key, sigma0: chex.Array) -> Run:
+        mean_key, schedule_key = jax.random.split(key)
+        mean = jax.random.uniform(mean_key, (fixed.size,), sigma0.dtype, *fixed.starts)
+        return _begun(fixed, mean, following(schedule_key, run.schedule, sigma0))
+
+    return restart
+
+
+def _generation(fixed: _Fixed, rows: int, rounds: int) -> Callable[..., Run]:
+    """``(run, z_ring, loss_ring, round) -> run``: a generation of up to ``rows`` rounds is told."""
+
+    def update(run: Run, z_ring: chex.Array, loss_ring: chex.Array, now: chex.Array) -> Run:
+        # Newest round first, and the idle slots in the oldest one, so that what does not count
+        # comes last, also after losses that are infinite themselves.
+        row = jnp.arange(rows, dtype=jnp.int32)
+        kept = (now - row) % rounds
+        z = z_ring[kept].reshape(-1, fixed.size)
+        loss = jnp.where((row < run.filled)[:, None], loss_ring[kept], jnp.inf).reshape(-1)
+        return _told(fixed, run, z, loss)
+
+    return update
+
+
+def _told(fixed: _Fixed, run: Run, z: chex.Array, loss: chex.Array) -> Run:
+    shape, count, ranks = fixed.shape, run.schedule.population, cma_parts.ranks(loss)
+    constants = cma_parts.constants(
+        count,
+        fixed.size,
+        slots=loss.shape[0],
+        active=fixed.active,
+        separable=fixed.separable,
+        xp=jnp,
+    )
+    progress = cma_stopping.noted(run.progress, run.gaussian.generation, loss, ranks, count)
+    places = cma_box.standing(shape, run.gaussian, z, run.widened, ranks, count)
+    weights = constants.weights.astype(loss.dtype)[places]
+    gaussian = cma_parts.updated(shape, constants, run.gaussian, z, weights)
+    factor, covariance, failed = cma_parts.refactored(shape, gaussian.factor, gaussian.covariance)
+    gaussian = gaussian._replace(factor=factor, covariance=covariance)
+    alpha = jnp.minimum(0.5, 1.0 / (count * fixed.size))
+    gaussian, widened = cma_box.into_cube(shape, gaussian, run.widened, fixed.found, alpha)
+    progress = progress._replace(failed=failed)
+    reason = cma_stopping.reason(shape, gaussian, progress, run.schedule.sigma, count)
+    spent = run.schedule.used >= run.schedule.allowed
+    reason = jnp.where((reason == StopReason.RUNNING) & spent, StopReason.BUDGET, reason)
+    none = jnp.zeros_like(run.filled)
+    return Run(gaussian, widened, progress, run.schedule, none, reason.astype(jnp.int32))
 
 
 def _check_restarts(doublings: int, starts: tuple[float, float]) -> None:

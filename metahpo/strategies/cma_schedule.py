@@ -47,11 +47,11 @@ def longest(population: chex.Array, size: int) -> chex.Array:
 def first(population: int, size: int, sigma: chex.Array) -> Schedule:
     """The first run."""
     zero = jnp.zeros((), jnp.int32)
-    population = jnp.asarray(population, jnp.int32)
+    count = jnp.asarray(population, jnp.int32)
     return Schedule(
-        population,
+        count,
         sigma,
-        longest(population, size),
+        longest(count, size),
         used=zero,
         small=jnp.ones((), bool),
         doublings=zero,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metahpo.base import StopReason
-from metahpo.strategies.cma_parts import Gaussian, Shape
+from metahpo.strategies.cma_parts import Gaussian, Shape, deviations
 
 TOLERANCE = 1e-12  # of losses, and of lengths in units of the first step size
 SHORTEST_WINDOW = 10  # generations over which the losses must be the same
@@ -107,7 +107,7 @@ def reason(
         population: samples of a generation; may be traced.
     """
     g, size = gaussian, gaussian.mean.shape[0]
-    std = g.sigma * jnp.sqrt(shape.variances(g.covariance))
+    std = deviations(shape, g)
     span, width = progress.best.shape[0], window(population, size)
     recent = (g.generation - 1 - jnp.arange(span)) % span < width
     lowest = jnp.where(recent, progress.best, jnp.inf).min()
