@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from metahpo._extras import require
 
-Report = Callable[[int, float, bool], None]
+Report = Callable[..., None]  # (rounds done, lowest loss so far, over=False)
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -15,11 +15,13 @@ SECONDS_BETWEEN_LINES = 10.0
 def reporter(enabled: bool, name: str, rounds: int, done: int = 0) -> Iterator[Report]:
     """Gives a function ``(rounds done, lowest loss so far, over)`` that shows a run's progress.
 
+    ``over``, false by default, says that a run has ended before its last round.
+
     On a terminal this is a bar where ``rich`` is installed (the extra ``cli``); otherwise a plain
     line, at most one in ten seconds and one at the end, so that log files stay short.
     """
     if not enabled:
-        yield lambda rounds_done, loss, over: None
+        yield lambda rounds_done, loss, over=False: None
     elif sys.stderr.isatty() and _has_rich():
         with _bar(name, rounds, done) as report:
             yield report
@@ -49,7 +51,7 @@ def _bar(name: str, rounds: int, done: int) -> Iterator[Report]:
     )
     with progress.Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=rounds, completed=done, loss="")
-        yield lambda rounds_done, loss, over: bar.update(
+        yield lambda rounds_done, loss, over=False: bar.update(
             task, completed=rounds_done, loss=f"lowest loss {loss:.6g}"
         )
 
@@ -57,9 +59,10 @@ def _bar(name: str, rounds: int, done: int) -> Iterator[Report]:
 def _lines(name: str, rounds: int) -> Report:
     start = last = time.monotonic()
 
-    def report(rounds_done: int, loss: float, over: bool) -> None:
+    def report(rounds_done: int, loss: float, over: bool = False) -> None:
         nonlocal last
         now = time.monotonic()
+        over = over or rounds_done >= rounds
         if not over and now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
