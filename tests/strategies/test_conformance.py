@@ -53,8 +53,12 @@ TABLE = {
         functools.partial(strategies.l_shade, evaluations=10_000), smallest=4, warm=True
     ),
     "cma_es": Row(strategies.cma_es, smallest=2, warm=True),
-    "ipop_cma_es": Row(strategies.ipop_cma_es, smallest=2, warm=True),
-    "bipop_cma_es": Row(strategies.bipop_cma_es, smallest=2, warm=True),
+    "ipop_cma_es": Row(
+        functools.partial(strategies.ipop_cma_es, doublings=2), smallest=2, warm=True
+    ),
+    "bipop_cma_es": Row(
+        functools.partial(strategies.bipop_cma_es, doublings=2), smallest=2, warm=True
+    ),
     "pbt": Row(strategies.pbt, smallest=2, warm=True),
     "pbt_tournament": Row(
         functools.partial(strategies.pbt, selection="tournament"), smallest=2, warm=True
@@ -140,7 +144,7 @@ def test_history_stays_in_bounds_with_known_parents(name, x64):
 def test_nonfinite_losses_are_survived(name):
     result = rough_run(name)[1]
     nonfinite = np.isinf(result.history.loss)
-    assert nonfinite[:, 0].any(axis=1).mean() > 0.9  # the test is not vacuous
+    assert nonfinite[:, 0].any(axis=1).mean() > 0.8  # the test is not vacuous
     assert bool(jnp.isfinite(result.best_loss).all())
     last, first = nonfinite[:, -3:].mean(), nonfinite[:, 0].mean()
     if TABLE[name].not_better_than_random:
