@@ -98,7 +98,7 @@ def test_user_operators_are_called_in_turn_with_what_they_are_promised():
         {"replace": replacement.comma(4)},
         {"replace": replacement.steady(3)},
     ],
-    ids=str,
+    ids=lambda swapped: " ".join(f"{k} {v.__qualname__.split('.')[0]}" for k, v in swapped.items()),
 )
 def test_one_operator_can_be_swapped(swapped):
     state, (unit, loss) = rounds(assembled(**swapped), lambda u: ((u - 0.3) ** 2).sum(), 30)
