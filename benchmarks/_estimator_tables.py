@@ -6,11 +6,11 @@ FILE is ``benchmarks/results/cpu-2-cores.json`` by default; a test compares the 
 """
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import common
 from benchmarks._estimator_problems import subjects
 from benchmarks.estimators import FULL
 from metahpo.report import table
@@ -107,12 +107,7 @@ def number(value: float) -> str:
 
 def render(page: str, path: Path = ROWS) -> str:
     """The page with every table between its two marks replaced."""
-    for problem, text in tables(path).items():
-        mark = rf"(<!-- {problem} -->\n).*?(<!-- end -->)"
-        page, count = re.subn(mark, lambda m, t=text: f"{m[1]}{t}\n{m[2]}", page, flags=re.DOTALL)
-        if count != 1:
-            raise ValueError(f"the page needs the marks of the table {problem!r} once, not {count}")
-    return page
+    return common.filled(page, tables(path))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,6 +108,16 @@ def write(rows: Sequence[Row | dict[str, Any]], path: Path) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text("[\n" + ",\n".join(json.dumps(r) for r in records) + "\n]\n")
     temporary.replace(path)
+
+
+def filled(page: str, tables: Mapping[str, str]) -> str:
+    """A Markdown page with each table put between ``<!-- its name -->`` and ``<!-- end -->``."""
+    for name, text in tables.items():
+        mark = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)"
+        page, count = re.subn(mark, lambda m, t=text: f"{m[1]}{t}\n{m[2]}", page, flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(f"the page needs the marks of the table {name!r} once, not {count}")
+    return page
 
 
 def main(measure: Callable[[bool], Iterator[Row]], doc: str | None) -> None:

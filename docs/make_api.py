@@ -24,10 +24,14 @@ NOT_LIBRARY = {"__main__", "compare", "integrations"}
 
 
 def public_modules() -> list[ModuleType]:
-    """metahpo itself and its public parts."""
+    """metahpo itself, its public parts, and the modules that a part makes public."""
     names = sorted(m.name for m in pkgutil.iter_modules(metahpo.__path__))
     parts = [n for n in names if not n.startswith("_") and n not in NOT_LIBRARY]
-    return [metahpo, *(importlib.import_module(f"metahpo.{name}") for name in parts)]
+    found = [metahpo]
+    for part in (importlib.import_module(f"metahpo.{name}") for name in parts):
+        values = (getattr(part, name) for name in getattr(part, "__all__", ()))
+        found += [part, *(value for value in values if inspect.ismodule(value))]
+    return found
 
 
 def public_names(module: ModuleType) -> list[str]:

@@ -1,12 +1,15 @@
 """Evolution on the 24 noiseless BBOB functions, beside the data published in 2009.
 
-Every strategy minimises every function on instances 1 to 15 in 5 dimensions, in the box [-5, 5]^5
-and in float64, until it comes within 1e-8 of the optimum or has spent 200,000 evaluations;
-BIPOP-CMA-ES does so in 2, 3 and 10 dimensions too, with 10,000 evaluations a dimension.  The 15
-runs on a function go side by side in one program, which ends with the last of them; the function's
-number is an argument of it, so a strategy is compiled once for all 24.  Strategies have their
-defaults; only BIPOP- and IPOP-CMA-ES restart, within [-4, 4]^D as in 2009.  L-SHADE spreads the
-budget that it is given, so its run lengths grow with it.
+Every strategy minimises every function on instances 1 to 15 in 5 dimensions and in float64, until
+it comes within 1e-8 of the optimum or has spent 200,000 evaluations; BIPOP-CMA-ES does so in 2, 3
+and 10 dimensions too, with 10,000 evaluations a dimension.  The 15 runs on a function go side by
+side in one program, which ends with the last of them; the function's number is an argument of it,
+so a strategy is compiled once for all 24.
+
+Strategies have their defaults in the box [-5, 5]^D; only BIPOP- and IPOP-CMA-ES restart.  In 2009
+CMA-ES had no bounds, so these two have those of [-10, 10]^D, with starts in [-4, 4]^D and an
+initial step size of 2 as then.  L-SHADE spreads the budget that it is given, so its run lengths
+grow with it.
 
 A run's length is the number of evaluations until its loss is at most a target; the targets are 51,
 from 100 down to 1e-8.  The expected running time is what a success costs: the evaluations of all
@@ -44,12 +47,14 @@ MAIN, OURS = 5, "BIPOP-CMA-ES"  # the dimension of all strategies, the strategy 
 class Method(NamedTuple):
     """A strategy: ``make(space, population, budget)``, its population in ``D`` dimensions.
 
-    ``slack`` is by how much rounds outnumber ``budget / population`` because some slots are idle.
+    ``slack`` is by how much rounds outnumber ``budget / population`` because some slots are idle,
+    ``bound`` that of every coordinate.
     """
 
     make: Callable[..., mh.Strategy]
     population: Callable[[int], int]
     slack: float = 1.0
+    bound: float = 5.0
 
 
 def cma_population(dimension: int) -> int:
@@ -57,11 +62,14 @@ def cma_population(dimension: int) -> int:
 
 
 S = mh.strategies
-START = {"starts": (0.1, 0.9)}  # runs begin in [-4, 4]^D, as in 2009
+WIDE = 10.0
+LIKE_2009 = {"starts": (0.3, 0.7), "sigma": 0.1}  # of [-10, 10]^D: [-4, 4]^D and 2
 METHODS = {
-    OURS: Method(lambda space, p, _: S.bipop_cma_es(space, p, **START), cma_population, 2.0),
+    OURS: Method(
+        lambda space, p, _: S.bipop_cma_es(space, p, **LIKE_2009), cma_population, 2.0, WIDE
+    ),
     "IPOP-CMA-ES": Method(
-        lambda space, p, _: S.ipop_cma_es(space, p, **START), cma_population, 2.0
+        lambda space, p, _: S.ipop_cma_es(space, p, **LIKE_2009), cma_population, 2.0, WIDE
     ),
     "CMA-ES": Method(lambda space, p, _: S.cma_es(space, p), cma_population),
     "L-SHADE": Method(
@@ -126,7 +134,7 @@ def program(method: Method, dimension: int, size: Size):
     """A strategy's runs, ``(keys [N], index into size.numbers, N instances) -> losses, slots``."""
     budget = size.evaluations(dimension)
     population = method.population(dimension)
-    space = mh.problems.bbob_space(dimension)
+    space = mh.problems.bbob_space(dimension, method.bound)
     strategy = method.make(space, population, budget)
     stop = mh.stopping.when(target=TARGET, evaluations=budget)
 

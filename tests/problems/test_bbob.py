@@ -189,3 +189,11 @@ def test_refuses_bad_arguments(call, message):
 def evaluate_wrong_shape():
     task = mh.problems.bbob_instance(1, 5, 1)
     mh.problems.bbob(1, 5).loss(KEY, {"x": jnp.zeros(4)}, task, ())
+
+
+def test_a_wider_space_holds_the_same_functions_and_a_narrower_one_is_refused():
+    wide = mh.problems.bbob_space(2, 10.0)
+    unit = np.full(2, 0.75)
+    np.testing.assert_allclose(mh.space.decode(wide, unit)["x"], 5.0)
+    with pytest.raises(ValueError, match="must be at least 5.0, got 4"):
+        mh.problems.bbob_space(2, 4)

@@ -83,13 +83,18 @@ def bbob(function: int, dimension: int) -> Problem:
     return synthetic(lambda hparams: jnp.zeros(()))._replace(sample=sample, loss=loss)
 
 
-def bbob_space(dimension: int) -> dict[str, Any]:
+def bbob_space(dimension: int, bound: float = EDGE) -> dict[str, Any]:
     """The search space of the BBOB functions: ``{"x": Float(-5, 5, shape=(D,))}``.
 
     All optima lie inside, most of them in [-4, 4], that of f5 in a corner.
 
+    Args:
+        dimension: ``D``.
+        bound: of every coordinate, at least 5.  The functions are defined everywhere, and many
+            published results come from searches without bounds, which a larger box resembles.
+
     Raises:
-        ValueError: for a dimension that BBOB functions do not have.
+        ValueError: for a dimension that BBOB functions do not have, or a bound below 5.
 
     Example:
         >>> import metahpo as mh
@@ -97,7 +102,9 @@ def bbob_space(dimension: int) -> dict[str, Any]:
         5
     """
     check_dimension(dimension)
-    return {"x": Float(-EDGE, EDGE, shape=(dimension,))}
+    if bound < EDGE:
+        raise ValueError(f"the bound of a BBOB space must be at least {EDGE}, got {bound}")
+    return {"x": Float(-bound, bound, shape=(dimension,))}
 
 
 def _point(hparams: HParams, dimension: int) -> chex.Array:
