@@ -93,8 +93,9 @@ def test_readme_example_runs_as_written(source, tmp_path, monkeypatch):
     exec(compile(source, "README.md", "exec"), {"__name__": "__main__"})
 
 
-def test_the_examples_of_the_guide_run_in_their_order():
-    page = ROOT / "docs" / "which_estimator.md"
+@pytest.mark.parametrize("name", ["which_estimator", "which_strategy"])
+def test_the_examples_of_a_guide_run_in_their_order(name):
+    page = ROOT / "docs" / f"{name}.md"
     names = {"__name__": "__main__"}
     for line, source in code_blocks(page):
         exec(compile("\n" * (line - 1) + source, str(page), "exec"), names)

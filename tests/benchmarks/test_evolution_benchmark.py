@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import _generations, _trainings
+from benchmarks import _generations, _strategy_tables, _trainings
 from benchmarks.evolution import FULL
 
 ROOT = Path(__file__).parents[2]
@@ -71,3 +71,9 @@ def test_the_sizes_that_are_promised_are_measured():
         for setting in ("CMA-ES D=10 P=10", "CMA-ES D=40 P=15", "DE D=30 P=100", "GA D=30 P=100"):
             assert f"evolution/{setting}{runs}" in names
     assert _trainings.FULL.populations == (4, 16, 64, 256, 1024)
+
+
+def test_the_tables_of_the_guide_are_the_committed_results():
+    page = _strategy_tables.PAGE.read_text()
+    command = "python -m benchmarks._strategy_tables"
+    assert page == _strategy_tables.render(page), f"run `{command}`"
