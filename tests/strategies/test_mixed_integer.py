@@ -21,19 +21,23 @@ DISCRETE = np.flatnonzero(~mh.space.is_continuous(SPACE))
 MOST_FROZEN = 0.02  # the share of coordinates; by chance alone, a margin freezes about half of it
 
 
-TABLE = {  # (space, population) -> Strategy
+# (space, population) -> Strategy.  PB2 is missing: it follows an optimum that moves, with a model
+# of few observations, and finds a fixed one of ten discrete coordinates no more often than chance.
+TABLE = {
+    "bipop_cma_es": functools.partial(strategies.bipop_cma_es, doublings=2),
     "cma_es": strategies.cma_es,
     "cma_es_separable": functools.partial(strategies.cma_es, covariance="separable"),
     "differential_evolution": strategies.differential_evolution,
     "genetic": strategies.genetic,
+    "ipop_cma_es": functools.partial(strategies.ipop_cma_es, doublings=2),
     "jade": strategies.jade,
     "l_shade": functools.partial(strategies.l_shade, evaluations=EVALUATIONS),
     "open_es": strategies.open_es,
     "pbt": strategies.pbt,
     "pso": strategies.pso,
-    "spso2011": functools.partial(strategies.pso, variant="spso2011"),
     "shade": strategies.shade,
     "snes": strategies.snes,
+    "spso2011": functools.partial(strategies.pso, variant="spso2011"),
     "xnes": strategies.xnes,
 }
 
