@@ -86,7 +86,6 @@ def test_the_table_holds_ratios_of_running_times():
     assert sphere["DE"] == sector["ratio"] == np.inf and sector["DE"] == 1452
 
 
-@pytest.mark.skipif(not RESULTS.exists(), reason="the study has not been run yet")
 def test_the_committed_running_times_are_near_the_published_ones():
     rows = {row["f"]: row for row in json.loads(RESULTS.read_text())["rows"]}
     for number in (1, 2, *range(5, 15), 17):
