@@ -4,6 +4,7 @@ Run as ``make api``; tests/test_docs.py fails when the page is out of date.
 """
 
 import ast
+import enum
 import importlib
 import inspect
 import pkgutil
@@ -58,7 +59,12 @@ def docstring(module: ModuleType, name: str) -> str:
 
 
 def signature(value: Any, name: str) -> str:
-    """``name(a, b=1)``: no annotations, so that it is the same under every Python."""
+    """``name(a, b=1)``: no annotations, so that it is the same under every Python.
+
+    So are enumerations, whose signature is that of the machinery of the Python at hand.
+    """
+    if inspect.isclass(value) and issubclass(value, enum.Enum):
+        return name
     try:
         parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):
