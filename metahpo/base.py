@@ -46,6 +46,18 @@ class StopReason(enum.IntEnum):
     COLLAPSE = 6
 
 
+class Network(NamedTuple):
+    """A model as two pure functions; a flax linen module has this interface too.
+
+    Attributes:
+        init: ``(key, x) -> params`` for inputs like ``x`` ``f[n, ...]``.
+        apply: ``(params, x) -> outputs`` ``f[n, ...]``.
+    """
+
+    init: Callable[[Key, chex.Array], Params]
+    apply: Callable[[Params, chex.Array], chex.Array]
+
+
 class TaskFamily(NamedTuple):
     """Data, model and loss of a distribution of tasks, without any training.
 
@@ -55,12 +67,16 @@ class TaskFamily(NamedTuple):
         loss: ``(params, task, split) -> f32[]``; ``split`` is the static string ``"support"``
             (what training sees) or ``"query"`` (what validation sees).
         describe: ``(task) -> f32[F]``, what a user would know of the task before training.
+        network: the model behind ``init`` and ``loss``, of families that have just one.
+        criterion: ``(outputs, y) -> f32[]``, what ``loss`` makes of the network's outputs.
     """
 
     sample: Callable[[Key], Task]
     init: Callable[[Key, Task], Params]
     loss: Callable[[Params, Task, str], chex.Array]
     describe: Callable[[Task], chex.Array]
+    network: Network | None = None
+    criterion: Callable[[chex.Array, chex.Array], chex.Array] | None = None
 
 
 class Problem(NamedTuple):
@@ -72,6 +88,8 @@ class Problem(NamedTuple):
         step: ``(key, hparams, task, state) -> state``, one inner update.
         loss: ``(key, hparams, task, state) -> f32[]``, the outer loss, always minimised.
         describe: ``(task) -> f32[F]``.
+        predict: ``(state, x) -> outputs`` for inputs ``f[n, ...]``, where there is a model.
+        initial: ``(key) -> hparams``, where learning the hyperparameters starts, if that is known.
     """
 
     sample: Callable[[Key], Task]
@@ -79,6 +97,8 @@ class Problem(NamedTuple):
     step: Callable[[Key, HParams, Task, State], State]
     loss: Callable[[Key, HParams, Task, State], chex.Array]
     describe: Callable[[Task], chex.Array]
+    predict: Callable[[State, chex.Array], chex.Array] | None = None
+    initial: Callable[[Key], HParams] | None = None
 
 
 class Estimate(NamedTuple):

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from metahpo.base import PyTree
 
 Checkpoint: TypeAlias = str | int
-MODES = ("none", "step", "sqrt")
+MODES = ("none", "step", "sqrt", "unrolled")
 
 Body = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 
@@ -34,11 +34,13 @@ class Plan(NamedTuple):
         levels: lengths of the nested loops, the outermost first; ``()`` keeps everything.
         block: steps that are differentiated at once in the innermost loop.
         tail: steps after the nested loops, in a loop of their own that stores every state.
+        unrolled: no loop in the program at all, the steps are written out and keep everything.
     """
 
     levels: tuple[int, ...]
     block: int = 1
     tail: int = 0
+    unrolled: bool = False
 
     @property
     def states(self) -> int:
@@ -59,6 +61,8 @@ def plan(steps: int, checkpoint: Checkpoint) -> Plan:
         ValueError: if ``checkpoint`` is no mode and no positive whole number, or so few states
             that no nesting of loops covers ``steps``.
     """
+    if checkpoint == "unrolled" or (checkpoint in MODES and steps == 1):
+        return Plan((), unrolled=True)
     if checkpoint == "none":
         return Plan(())
     if checkpoint == "step" or (checkpoint == "sqrt" and steps < 4):
@@ -111,6 +115,8 @@ def _plans(steps: int, depth: int, block: int) -> Iterator[Plan]:
 
 def scan(body: Body, state: PyTree, xs: chex.Array, plan: Plan) -> tuple[PyTree, PyTree]:
     """``jax.lax.scan(body, state, xs)``, keeping what the plan says for reverse mode."""
+    if plan.unrolled:
+        return _written_out(body, state, xs)
     if not plan.levels:
         return jax.lax.scan(keep_products(body), state, xs)
     count = xs.shape[0] - plan.tail
@@ -125,6 +131,17 @@ def scan(body: Body, state: PyTree, xs: chex.Array, plan: Plan) -> tuple[PyTree,
         return state, head
     state, tail = jax.lax.scan(step, state, xs[count:])
     return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), head, tail)
+
+
+def _written_out(body: Body, state: PyTree, xs: chex.Array) -> tuple[PyTree, PyTree]:
+    """A Python loop: under ``vmap`` what the first step shares between members stays shared."""
+    outs = []
+    for x in xs:
+        state, out = body(state, x)
+        outs.append(out)
+    if not outs:
+        return jax.lax.scan(body, state, xs)
+    return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outs)
 
 
 def _nest(piece: Body, depth: int) -> Body:

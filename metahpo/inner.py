@@ -57,7 +57,9 @@ def advance(
             not elementwise in others, ``"step"`` every state (each step is computed again),
             ``"sqrt"`` about ``2 sqrt(steps)`` states (each step is computed twice again), a whole
             number at most so many states, with as few more computations as ``checkpointing.plan``
-            finds.
+            finds.  ``"unrolled"`` is for a handful of steps: they are written out one by one and
+            keep everything, so that the compiler sees what they share, and compiling takes as
+            many times longer.  A single step is always written out.
         record: ``(state) -> pytree``, evaluated after every step.
 
     Returns:
@@ -95,7 +97,7 @@ def unroll(
     Args:
         problem: the training process.
         steps: number of updates, at least 0.
-        checkpoint: ``"none" | "step" | "sqrt"`` or a number of states, see ``advance``.
+        checkpoint: ``"none" | "step" | "sqrt" | "unrolled"``, a number of states: see ``advance``.
         record: ``(state) -> pytree``, evaluated after every step.
 
     Returns:

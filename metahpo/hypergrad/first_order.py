@@ -11,7 +11,7 @@ from metahpo.hypergrad import floats
 from metahpo.inner import advance, keys, scalar_loss
 
 
-def first_order(problem: Problem, steps: int) -> Estimator:
+def first_order(problem: Problem, steps: int, *, unrolled: bool = False) -> Estimator:
     """FOMAML's approximation (Finn et al. 2017, section 5.2) for any Problem.
 
     The Jacobian of a step with respect to the state is replaced by the identity; the derivative of
@@ -28,6 +28,7 @@ def first_order(problem: Problem, steps: int) -> Estimator:
     Args:
         problem: the training process.
         steps: number of inner updates, at least 0.
+        unrolled: writes the steps out one by one, as ``inner.unroll`` does on request.
 
     Returns:
         An Estimator without a memory.  ``info``: ``state`` (final training state), ``grad_norm``,
@@ -47,7 +48,8 @@ def first_order(problem: Problem, steps: int) -> Estimator:
         >>> bool(estimate.info["finite"])
         True
     """
-    train = advance(problem, steps)
+    mode = "unrolled" if unrolled else "none"
+    train = advance(problem, steps, mode)
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
         init_key, step_key, loss_key = keys(key)
@@ -66,7 +68,7 @@ def first_order(problem: Problem, steps: int) -> Estimator:
             state, pull = _vjp(lambda h: problem.step(key, merge(h), task, state), leaves)
             return state, _add(total, pull(by_state))
 
-        add_up = advance(problem._replace(step=step), steps)
+        add_up = advance(problem._replace(step=step), steps, mode)
         begin = (start, _add(direct, pull_start(by_state)))
         _, total = add_up(step_key, leaves, task, begin, 0)
         grad = floats.gradient_tree(hparams, total)

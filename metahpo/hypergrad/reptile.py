@@ -12,7 +12,7 @@ from metahpo.hypergrad import floats
 from metahpo.inner import advance, keys, scalar_loss
 
 
-def reptile(problem: Problem, steps: int) -> Estimator:
+def reptile(problem: Problem, steps: int, *, unrolled: bool = False) -> Estimator:
     """The displacement ``state_0 - state_T``, pulled back to the hyperparameters through ``init``.
 
     When the hyperparameters are the initial parameters this is Reptile's update direction
@@ -29,6 +29,7 @@ def reptile(problem: Problem, steps: int) -> Estimator:
     Args:
         problem: the training process; ``mh.meta.maml`` for Reptile itself.
         steps: number of inner updates, at least 0.
+        unrolled: writes the steps out one by one, as ``inner.unroll`` does on request.
 
     Returns:
         An Estimator without a memory.  ``info``: ``state`` (final training state),
@@ -48,7 +49,8 @@ def reptile(problem: Problem, steps: int) -> Estimator:
         >>> bool(estimate.info["finite"])
         True
     """
-    train = advance(problem, steps)
+    mode = "unrolled" if unrolled else "none"
+    train = advance(problem, steps, mode)
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
         init_key, step_key, loss_key = keys(key)

@@ -22,7 +22,7 @@ def reverse(
     Args:
         problem: the training process.
         steps: number of inner updates, at least 0.
-        checkpoint: ``"none" | "step" | "sqrt"`` or a number of stored states, as in
+        checkpoint: ``"none" | "step" | "sqrt" | "unrolled"`` or a number of stored states, as in
             ``inner.unroll``; ``"auto"`` is the fastest that fits into ``memory_budget``,
             which on a CPU is never ``"none"``.
         memory_budget: bytes of temporary memory for one estimate, for ``"auto"`` alone; 1 GiB by

@@ -1,5 +1,8 @@
 """Model-agnostic meta-learning: the hyperparameters are the initial parameters."""
 
+from collections.abc import Callable
+from functools import partial
+
 import chex
 import jax
 import optax
@@ -8,7 +11,12 @@ from metahpo.base import Key, Params, Problem, Task, TaskFamily
 from metahpo.problems import training
 
 
-def maml(family: TaskFamily, learning_rate: chex.Numeric | optax.Schedule) -> Problem:
+def maml(
+    family: TaskFamily,
+    learning_rate: chex.Numeric | optax.Schedule,
+    *,
+    gradient: Callable[..., Callable[[Params], Params]] = jax.grad,
+) -> Problem:
     """Gradient descent from meta-learned initial parameters (Finn, Abbeel & Levine 2017, eq. 1).
 
     The estimator decides what is learned: ``hypergrad.reverse`` is MAML, ``first_order`` FOMAML,
@@ -17,6 +25,8 @@ def maml(family: TaskFamily, learning_rate: chex.Numeric | optax.Schedule) -> Pr
     Args:
         family: data, model and loss; its ``init`` is not used.
         learning_rate: of the inner updates, a number or ``(step) -> number``.
+        gradient: of the support loss; with ``mh.mixed_gradient`` reverse mode goes through it
+            forward over reverse.
 
     Returns:
         A Problem whose hyperparameters are params of the family's model, as ``initial_params``
@@ -38,7 +48,10 @@ def maml(family: TaskFamily, learning_rate: chex.Numeric | optax.Schedule) -> Pr
 
         return family._replace(init=init)
 
-    return training(family, lambda params: optax.sgd(learning_rate), configure=start_from)
+    problem = training(
+        family, lambda params: optax.sgd(learning_rate), configure=start_from, gradient=gradient
+    )
+    return problem._replace(initial=partial(initial_params, family=family))
 
 
 def initial_params(key: Key, family: TaskFamily) -> Params:

@@ -1,5 +1,6 @@
 """Meta-SGD: the hyperparameters are the initial parameters and one learning rate for each."""
 
+from collections.abc import Callable
 from typing import TypedDict
 
 import chex
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from metahpo.base import Key, Params, Problem, Task, TaskFamily
+from metahpo.meta.maml import initial_params
 from metahpo.problems import training
 
 
@@ -18,7 +20,12 @@ class MetaSGDParams(TypedDict):
     rates: Params
 
 
-def meta_sgd(family: TaskFamily) -> Problem:
+def meta_sgd(
+    family: TaskFamily,
+    *,
+    initial_rate: chex.Numeric = 0.01,
+    gradient: Callable[..., Callable[[Params], Params]] = jax.grad,
+) -> Problem:
     """Gradient descent ``params - rates * gradient``, both learned (Li et al. 2017, eq. 2).
 
     As in the paper a rate may take any sign.  Nothing bounds them either: a rate that makes
@@ -27,6 +34,8 @@ def meta_sgd(family: TaskFamily) -> Problem:
 
     Args:
         family: data, model and loss; its ``init`` is not used.
+        initial_rate: of every parameter, in the Problem's ``initial``.
+        gradient: of the support loss, as for ``maml``.
 
     Returns:
         A Problem with hyperparameters ``{"params": ..., "rates": ...}`` whose outer loss is the
@@ -36,8 +45,7 @@ def meta_sgd(family: TaskFamily) -> Problem:
         >>> import jax, metahpo as mh
         >>> family = mh.problems.sinusoid(shots=5)
         >>> problem = mh.meta.meta_sgd(family)
-        >>> params = mh.meta.initial_params(jax.random.key(0), family)
-        >>> hparams = {"params": params, "rates": mh.meta.initial_rates(params, 0.01)}
+        >>> hparams = problem.initial(jax.random.key(0))
         >>> task = problem.sample(jax.random.key(1))
         >>> loss, state = mh.inner.outer_loss(problem, steps=1)(jax.random.key(2), hparams, task)
     """
@@ -49,7 +57,17 @@ def meta_sgd(family: TaskFamily) -> Problem:
 
         return family._replace(init=init)
 
-    return training(family, lambda hparams: _scale_by(hparams["rates"]), configure=start_from)
+    def initial(key: Key) -> MetaSGDParams:
+        params = initial_params(key, family)
+        return {"params": params, "rates": initial_rates(params, initial_rate)}
+
+    problem = training(
+        family,
+        lambda hparams: _scale_by(hparams["rates"]),
+        configure=start_from,
+        gradient=gradient,
+    )
+    return problem._replace(initial=initial)
 
 
 def initial_rates(params: Params, value: chex.Numeric) -> Params:

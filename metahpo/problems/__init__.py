@@ -8,6 +8,14 @@ from metahpo.problems.digits import (
     digits_accuracy,
     digits_minibatch,
 )
+from metahpo.problems.few_shot import (
+    Episode,
+    Examples,
+    accuracy,
+    cross_entropy,
+    few_shot,
+    squared_error,
+)
 from metahpo.problems.masked_mlp import MaskedMLP
 from metahpo.problems.mixed_integer import (
     MixedIntegerInstance,
@@ -24,28 +32,31 @@ from metahpo.problems.quadratics import (
     schedule_space,
     static_ratio,
 )
-from metahpo.problems.sinusoid import Points, Sinusoid, sinusoid
+from metahpo.problems.sinusoid import sinusoid
 from metahpo.problems.synthetic import function
 from metahpo.problems.training import TrainState, training
 
 __all__ = [
     "BBOBInstance",
     "DigitsTask",
+    "Episode",
+    "Examples",
     "MaskedMLP",
     "MixedIntegerInstance",
-    "Points",
     "Quadratic",
-    "Sinusoid",
     "TrainState",
+    "accuracy",
     "averaged",
     "bbob",
     "bbob_instance",
     "bbob_space",
     "chebyshev_rates",
     "chebyshev_ratio",
+    "cross_entropy",
     "digits",
     "digits_accuracy",
     "digits_minibatch",
+    "few_shot",
     "function",
     "mixed_integer",
     "mixed_integer_instance",
@@ -54,6 +65,7 @@ __all__ = [
     "schedule_problem",
     "schedule_space",
     "sinusoid",
+    "squared_error",
     "static_ratio",
     "training",
 ]

@@ -2,30 +2,16 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 from flax import linen
 
-from metahpo.base import Key, Params, TaskFamily
+from metahpo.base import Key, Network, TaskFamily
+from metahpo.problems.few_shot import Episode, Examples, few_shot, squared_error
 
 HIDDEN = (40, 40)
-
-
-class Points(NamedTuple):
-    """Points of one sinusoid: ``x`` f[n, 1] and ``y`` f[n, 1]."""
-
-    x: chex.Array
-    y: chex.Array
-
-
-class Sinusoid(NamedTuple):
-    """One task: the points to learn from and the points to be judged on."""
-
-    support: Points
-    query: Points
 
 
 def sinusoid(shots: int, queries: int = 100, hidden: tuple[int, ...] = HIDDEN) -> TaskFamily:
@@ -44,7 +30,7 @@ def sinusoid(shots: int, queries: int = 100, hidden: tuple[int, ...] = HIDDEN) -
         hidden: widths of the hidden layers.
 
     Returns:
-        A TaskFamily with ``Sinusoid`` tasks.  Descriptor, f[4]: mean and root mean square of the
+        A TaskFamily with ``Episode`` tasks.  Descriptor, f[4]: mean and root mean square of the
         support's ``y``, its largest size, and the mean product of ``x`` and ``y``.
 
     Raises:
@@ -62,15 +48,8 @@ def sinusoid(shots: int, queries: int = 100, hidden: tuple[int, ...] = HIDDEN) -
             raise ValueError(f"{name} must be at least 1, got {size}")
     model = _MLP(hidden)
 
-    def init(key: Key, task: Sinusoid) -> Params:
-        return model.init(key, task.support.x)
-
-    def loss(params: Params, task: Sinusoid, split: str) -> chex.Array:
-        points = task.support if split == "support" else task.query
-        errors: Any = model.apply(params, points.x) - points.y
-        return jnp.mean(errors**2)
-
-    return TaskFamily(_sampler(shots, queries), init, loss, _describe)
+    network = Network(model.init, model.apply)
+    return few_shot(_sampler(shots, queries), network, squared_error, describe=_describe)
 
 
 class _MLP(linen.Module):
@@ -81,17 +60,17 @@ class _MLP(linen.Module):
         # Parameters take the type of the data, so the same network serves f32 and f64.
         for width in self.hidden:
             x = jax.nn.relu(linen.Dense(width, param_dtype=x.dtype)(x))
-        return linen.Dense(1, param_dtype=x.dtype)(x)
+        return linen.Dense(1, param_dtype=x.dtype, name="head")(x)
 
 
-def _sampler(shots: int, queries: int) -> Callable[[Key], Sinusoid]:
-    def sample(key: Key) -> Sinusoid:
+def _sampler(shots: int, queries: int) -> Callable[[Key], Episode]:
+    def sample(key: Key) -> Episode:
         amplitude_key, phase_key, x_key = jax.random.split(key, 3)
         amplitude = jax.random.uniform(amplitude_key, minval=0.1, maxval=5.0)
         phase = jax.random.uniform(phase_key, maxval=math.pi)
         x = jax.random.uniform(x_key, (shots + queries, 1), minval=-5.0, maxval=5.0)
-        points = Points(x, amplitude * jnp.sin(x - phase))
-        return Sinusoid(
+        points = Examples(x, amplitude * jnp.sin(x - phase))
+        return Episode(
             jax.tree.map(lambda leaf: leaf[:shots], points),
             jax.tree.map(lambda leaf: leaf[shots:], points),
         )
@@ -99,7 +78,7 @@ def _sampler(shots: int, queries: int) -> Callable[[Key], Sinusoid]:
     return sample
 
 
-def _describe(task: Sinusoid) -> chex.Array:
+def _describe(task: Episode) -> chex.Array:
     x, y = task.support
     root_mean_square = jnp.sqrt(jnp.mean(y**2))
     return jnp.stack([jnp.mean(y), root_mean_square, jnp.max(jnp.abs(y)), jnp.mean(x * y)])

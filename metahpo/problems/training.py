@@ -7,7 +7,7 @@ import chex
 import jax
 import optax
 
-from metahpo.base import HParams, Key, Params, Problem, Task, TaskFamily
+from metahpo.base import HParams, Key, Network, Params, Problem, Task, TaskFamily
 from metahpo.problems.safe_sqrt import with_safe_sqrt
 
 
@@ -71,4 +71,9 @@ def training(
         del key
         return model(hparams).loss(state.params, task, "query")
 
-    return Problem(family.sample, init, step, loss, family.describe)
+    predict = None if family.network is None else _predictor(family.network)
+    return Problem(family.sample, init, step, loss, family.describe, predict)
+
+
+def _predictor(network: Network) -> Callable[[TrainState, chex.Array], chex.Array]:
+    return lambda state, x: network.apply(state.params, x)

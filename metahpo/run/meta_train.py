@@ -1,5 +1,6 @@
 """Meta-training: an optax optimiser follows an estimator's hypergradients over many tasks."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -66,6 +67,7 @@ def meta_train(
     tasks: int,
     state: MetaState | None = None,
     mesh: Mesh | None = None,
+    chunk: int | None = None,
 ) -> MetaResult:
     """Learns hyperparameters over the tasks of ``problem``; pure, for ``jit`` and ``vmap``.
 
@@ -80,12 +82,14 @@ def meta_train(
         state: goes on from an earlier result's ``state`` (``hparams`` is then not used), as if
             both calls had been one.
         mesh: devices to spread the tasks over.
+        chunk: tasks that are computed at once, all by default; the gradients of a round are
+            added up over its chunks, so that ``tasks`` may exceed what the memory holds.
 
     Returns:
         A ``MetaResult``.
 
     Raises:
-        ValueError: for zero rounds or tasks.
+        ValueError: for zero rounds or tasks, or a ``chunk`` that does not divide ``tasks``.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax, metahpo as mh
@@ -98,7 +102,15 @@ def meta_train(
         0.0009765625
     """
     loop = meta_loop(
-        problem, estimator, hparams, optimizer, rounds=rounds, tasks=tasks, state=state, mesh=mesh
+        problem,
+        estimator,
+        hparams,
+        optimizer,
+        rounds=rounds,
+        tasks=tasks,
+        state=state,
+        mesh=mesh,
+        chunk=chunk,
     )
     return scan(loop, key)
 
@@ -113,18 +125,24 @@ def meta_loop(
     tasks: int,
     state: MetaState | None = None,
     mesh: Mesh | None = None,
+    chunk: int | None = None,
 ) -> Loop:
     """The ``Loop`` behind ``meta_train``, to be driven in chunks; the arguments are the same."""
     check_positive(rounds=rounds, tasks=tasks)
+    chunk = tasks if chunk is None else chunk
+    if chunk < 1 or tasks % chunk:
+        raise ValueError(f"chunk must divide the tasks of a round, got {chunk=} for {tasks=}")
     hparams = jax.tree.map(jnp.asarray, hparams)
 
     def estimate_one(
-        hparams: HParams, key: Key, task: PyTree, memory: PyTree
+        hparams: HParams, keys: tuple[Key, Key], memory: PyTree
     ) -> tuple[Estimate, PyTree]:
-        estimate, memory = estimator.estimate(key, hparams, task, memory)
+        task_key, estimate_key = keys
+        task = problem.sample(task_key)
+        estimate, memory = estimator.estimate(estimate_key, hparams, task, memory)
         return estimate._replace(info={}), memory
 
-    estimate_all = batched(estimate_one, mesh)
+    average = _averaged(batched(estimate_one, mesh), tasks // chunk)
 
     def init(key: Key) -> MetaState:
         if state is not None:
@@ -138,10 +156,8 @@ def meta_loop(
 
     def step(key: Key, carry: MetaState) -> tuple[MetaState, MetaHistory]:
         task_key, estimate_key = jax.random.split(jax.random.fold_in(key, carry.round))
-        some = jax.vmap(problem.sample)(jax.random.split(task_key, tasks))
-        keys = jax.random.split(estimate_key, tasks)
-        estimate, memory = estimate_all(carry.hparams, keys, some, carry.memory)
-        grads = [grad.mean(axis=0) for grad in floats.split(estimate.grad)[0]]
+        keys = jax.random.split(task_key, tasks), jax.random.split(estimate_key, tasks)
+        (loss, grads), memory = average(carry.hparams, keys, carry.memory)
         values, merge = floats.split(carry.hparams)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm)
@@ -152,7 +168,7 @@ def meta_loop(
             updated,
             (carry.hparams, carry.opt_state),
         )
-        record = MetaHistory(estimate.loss.mean(), norm, ~finite)
+        record = MetaHistory(loss, norm, ~finite)
         return MetaState(carry.round + 1, learned, opt_state, memory), record
 
     def finish(carry: MetaState, history: MetaHistory) -> MetaResult:
@@ -160,6 +176,39 @@ def meta_loop(
         return MetaResult(carry.hparams, history, carry, info)
 
     return Loop(init, step, finish, rounds)
+
+
+def _averaged(estimate_all: Callable[..., tuple[Estimate, PyTree]], chunks: int) -> Callable:
+    """The means of loss and gradients over the tasks, which are computed chunk by chunk."""
+
+    def mean(
+        hparams: HParams, keys: tuple[Key, Key], memory: PyTree
+    ) -> tuple[tuple[chex.Array, floats.Floats], PyTree]:
+        estimate, memory = estimate_all(hparams, keys, memory)
+        grads = [grad.mean(axis=0) for grad in floats.split(estimate.grad)[0]]
+        return (estimate.loss.mean(), grads), memory
+
+    if chunks == 1:
+        return mean
+
+    def over_chunks(
+        hparams: HParams, keys: tuple[Key, Key], memory: PyTree
+    ) -> tuple[tuple[chex.Array, floats.Floats], PyTree]:
+        cut = jax.tree.map(lambda x: x.reshape(chunks, -1, *x.shape[1:]), (keys, memory))
+        zeros = jax.tree.map(
+            lambda shape: jnp.zeros(shape.shape, shape.dtype),
+            jax.eval_shape(mean, hparams, *jax.tree.map(lambda x: x[0], cut))[0],
+        )
+
+        def body(total: PyTree, one: PyTree) -> tuple[PyTree, PyTree]:
+            part, memory = mean(hparams, *one)
+            return jax.tree.map(jnp.add, total, part), memory
+
+        total, memory = jax.lax.scan(body, zeros, cut)
+        memory = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), memory)
+        return jax.tree.map(lambda x: x / chunks, total), memory
+
+    return over_chunks
 
 
 def evaluate(

@@ -54,7 +54,7 @@ def test_network_is_the_papers(tasks):
     family = mh.problems.sinusoid(shots=5)
     task = jax.tree.map(lambda leaf: leaf[0], tasks)
     params = family.init(KEY, task)
-    layers = [params["params"][f"Dense_{i}"] for i in range(3)]
+    layers = [params["params"][name] for name in ("Dense_0", "Dense_1", "head")]
     assert [layer["kernel"].shape for layer in layers] == [(1, 40), (40, 40), (40, 1)]
     for split, points in (("support", task.support), ("query", task.query)):
         x = np.asarray(points.x)

@@ -1,0 +1,108 @@
+"""How well a learned meta-learner does on fresh episodes, with confidence intervals."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from metahpo.base import HParams, Key, PyTree
+from metahpo.meta.learner import Learner
+from metahpo.problems.few_shot import Episode, Examples
+
+MODES = ("transductive", "inductive")
+Z95 = 1.959964  # a normal variable lies within so many standard deviations with probability 0.95
+
+
+class Scores(NamedTuple):
+    """The metric over the episodes.
+
+    Attributes:
+        mean: ``f[]``.
+        half_width: ``f[]``, of the 95 % confidence interval of the mean (normal approximation).
+        per_episode: ``f[episodes]``.
+    """
+
+    mean: chex.Array
+    half_width: chex.Array
+    per_episode: chex.Array
+
+
+def evaluate(
+    key: Key,
+    learner: Learner,
+    hparams: HParams,
+    sample: Callable[[Key], Episode],
+    metric: Callable[[chex.Array, chex.Array], chex.Array],
+    *,
+    episodes: int = 10_000,
+    chunk: int = 100,
+    modes: Sequence[str] = MODES,
+) -> dict[str, Scores]:
+    """Adapts to fresh episodes and scores the predictions; pure, for ``jit`` and ``vmap``.
+
+    *Transductive*: the queries of an episode are predicted as one batch.  *Inductive*: each one
+    alone, in a batch with the support inputs, so that it learns nothing from the other queries
+    (Nichol et al. 2018, section 6.1).  The two differ for networks that look at their batch, such
+    as those with batch normalisation by the batch's own statistics; for others
+    ``modes=("transductive",)`` says all and is faster.
+
+    Args:
+        key: draws the episodes; the same key gives the same ones to every learner.
+        learner: as ``mh.meta.learner`` makes it.
+        hparams: what was meta-learned.
+        sample: ``(key) -> Episode``, a problem's or a family's ``sample``.
+        metric: ``(outputs, y) -> f[]``, ``problems.accuracy`` or a loss.
+        episodes: number of episodes, at least 2.
+        chunk: episodes computed at once, which bounds the memory; the result is the same.
+        modes: ``"transductive"``, ``"inductive"`` or both.
+
+    Returns:
+        ``Scores`` by mode.  A metric that is not finite makes the mean so.
+
+    Raises:
+        ValueError: for an unknown mode or none, fewer than 2 episodes, or a ``chunk`` below 1.
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> problem = mh.meta.maml(mh.problems.sinusoid(shots=5), learning_rate=0.01)
+        >>> hparams = problem.initial(jax.random.key(0))
+        >>> scores = mh.meta.evaluate(
+        ...     jax.random.key(1), mh.meta.learner(problem, steps=1), hparams, problem.sample,
+        ...     mh.problems.squared_error, episodes=200, modes=("transductive",),
+        ... )
+        >>> bool(scores["transductive"].mean > 2.0)  # nothing was learned yet
+        True
+    """
+    if episodes < 2 or chunk < 1:
+        raise ValueError(f"needs at least 2 episodes in chunks of 1, got {episodes=}, {chunk=}")
+    if not modes or not set(modes) <= set(MODES):
+        raise ValueError(f"modes must be some of {MODES}, got {tuple(modes)}")
+
+    def score(key: Key) -> dict[str, chex.Array]:
+        sample_key, adapt_key = jax.random.split(key)
+        support, query = sample(sample_key)
+        adapted = learner.adapt(hparams, support, adapt_key)
+        alone = _one_by_one(learner, support)
+        predictors = {"transductive": learner.predict, "inductive": alone}
+        return {mode: metric(predictors[mode](adapted, query.x), query.y) for mode in modes}
+
+    keys = jax.random.split(key, episodes)
+    scores = jax.lax.map(score, keys, batch_size=min(chunk, episodes))
+    return {mode: _summary(values) for mode, values in scores.items()}
+
+
+def _one_by_one(learner: Learner, support: Examples) -> Callable[[PyTree, chex.Array], chex.Array]:
+    def predict(adapted: PyTree, x: chex.Array) -> chex.Array:
+        def one(alone: chex.Array) -> chex.Array:
+            return learner.predict(adapted, jnp.concatenate([support.x, alone[None]]))[-1]
+
+        return jax.vmap(one)(x)
+
+    return predict
+
+
+def _summary(values: chex.Array) -> Scores:
+    error = values.std(ddof=1) / jnp.sqrt(values.size)
+    return Scores(values.mean(), Z95 * error, values)

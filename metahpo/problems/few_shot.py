@@ -1,0 +1,101 @@
+"""Few-shot tasks: a handful of labelled examples to learn from, others to be judged on."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from metahpo.base import Key, Network, Params, TaskFamily
+
+
+class Examples(NamedTuple):
+    """Inputs ``x`` ``f[n, ...]`` and targets ``y``: labels ``i32[n]`` or values ``f[n, d]``."""
+
+    x: chex.Array
+    y: chex.Array
+
+
+class Episode(NamedTuple):
+    """One few-shot task: the examples to learn from and the examples to be judged on."""
+
+    support: Examples
+    query: Examples
+
+
+def few_shot(
+    sample: Callable[[Key], Episode],
+    network: Network,
+    criterion: Callable[[chex.Array, chex.Array], chex.Array],
+    *,
+    ways: int | None = None,
+    describe: Callable[[Episode], chex.Array] | None = None,
+) -> TaskFamily:
+    """A family from data, a network and a criterion.
+
+    Args:
+        sample: ``(key) -> Episode``.
+        network: any ``init`` and ``apply``; a flax linen module will do.  Meta-learners that
+            bring their own head (``prototypical``, ``ridge_head``, ...) take it for the encoder.
+        criterion: ``(outputs, y) -> f[]``, ``cross_entropy``, ``squared_error`` or your own.
+        ways: the number of classes, which the width of the outputs must then equal.
+        describe: ``(episode) -> f[F]``; by default a task has no descriptor, f[0].
+
+    Returns:
+        A TaskFamily with ``Episode`` tasks.
+
+    Raises:
+        ValueError: if ``ways`` is below 2; when its loss is traced, if the network has not one
+            output a class.
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> data = mh.problems.sinusoid(shots=5)
+        >>> network = mh.networks.MLP(hidden=(16,), bias=(0.0,))
+        >>> family = mh.problems.few_shot(data.sample, network, mh.problems.squared_error)
+        >>> problem = mh.meta.maml(family, learning_rate=0.01)
+    """
+    if ways is not None and ways < 2:
+        raise ValueError(f"ways must be at least 2, got {ways}")
+
+    def init(key: Key, task: Episode) -> Params:
+        return network.init(key, task.support.x)
+
+    def loss(params: Params, task: Episode, split: str) -> chex.Array:
+        examples = task.support if split == "support" else task.query
+        outputs = network.apply(params, examples.x)
+        if ways is not None and outputs.shape[-1] != ways:
+            raise ValueError(
+                f"the network has {outputs.shape[-1]} outputs, but the episodes have {ways} ways"
+            )
+        return criterion(outputs, examples.y)
+
+    descriptor = _nothing if describe is None else describe
+    return TaskFamily(sample, init, loss, descriptor, network, criterion)
+
+
+def cross_entropy(outputs: chex.Array, y: chex.Array) -> chex.Array:
+    """Mean cross-entropy ``f[]`` of logits ``f[n, ways]`` and labels ``i32[n]``."""
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
+
+
+def squared_error(outputs: chex.Array, y: chex.Array) -> chex.Array:
+    """Mean squared error ``f[]`` of values ``f[n, d]``."""
+    chex.assert_equal_shape((outputs, y))
+    return jnp.mean((outputs - y) ** 2)
+
+
+def accuracy(outputs: chex.Array, y: chex.Array) -> chex.Array:
+    """The share ``f[]`` of labels ``i32[n]`` that have the largest of the logits ``f[n, ways]``."""
+    return jnp.mean(outputs.argmax(axis=-1) == y, dtype=outputs.dtype)
+
+
+def example_inputs(family: TaskFamily) -> chex.Array:
+    """The support inputs of one episode, for the shapes that a network is made for."""
+    return family.sample(jax.random.key(0)).support.x
+
+
+def _nothing(task: Episode) -> chex.Array:
+    return jnp.zeros(0, jnp.result_type(float))
