@@ -90,6 +90,51 @@ def test_whole_meta_trainings_run_under_vmap():
     np.testing.assert_allclose(together, [final(rates[0]), final(rates[1])], rtol=1e-6)
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 4])
+def test_a_round_in_chunks_equals_the_whole_round(chunk):
+    def run(chunk):
+        # An estimator with a memory: its rows must stay with their tasks.
+        problem = noisy_targets()
+        estimator = mh.hypergrad.pes(problem, steps=4, window=1, pairs=1, sigma=0.1)
+        return mh.meta_train(
+            jax.random.key(0), problem, estimator, {"x": 0.0}, optax.sgd(0.1),
+            rounds=6, tasks=4, chunk=chunk,
+        )  # fmt: skip
+
+    whole, parts = run(None), run(chunk)
+    np.testing.assert_allclose(parts.history.loss, whole.history.loss, rtol=1e-5)
+    np.testing.assert_allclose(parts.hparams["x"], whole.hparams["x"], rtol=1e-5)
+    for a, b in zip(*map(jax.tree.leaves, (parts.state.memory, whole.state.memory)), strict=True):
+        if not jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_chunks_bound_the_memory_of_a_round():
+    problem = mh.problems.sinusoid(shots=5)
+    maml = mh.meta.maml(problem, learning_rate=0.01)
+    params = maml.initial(jax.random.key(0))
+
+    def temporary(chunk):
+        estimator = mh.hypergrad.reverse(maml, steps=1)
+        run = jax.jit(
+            lambda key: (
+                mh.meta_train(
+                    key, maml, estimator, params, optax.sgd(0.1), rounds=1, tasks=64, chunk=chunk
+                ).hparams
+            )
+        )
+        compiled = run.lower(jax.random.key(0)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(8) < temporary(None) / 4
+
+
+@pytest.mark.parametrize("chunk", [0, 3, 5])
+def test_a_chunk_that_does_not_divide_the_tasks_is_refused(chunk):
+    with pytest.raises(ValueError, match=f"chunk={chunk} for tasks=4"):
+        train(noisy_targets(), {"x": 0.0}, 1, chunk=chunk)
+
+
 @pytest.mark.parametrize("kwargs", [{"rounds": 0}, {"rounds": 1, "tasks": 0}])
 def test_it_needs_rounds_and_tasks(kwargs):
     with pytest.raises(ValueError, match="at least 1, got 0"):
