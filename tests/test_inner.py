@@ -107,6 +107,7 @@ def transformations() -> dict[str, Callable]:
     return over | {name: lambda f, t=t: t(f)(point) for name, t in alone.items()}
 
 
+@pytest.mark.slow
 def test_every_transformation_of_a_checkpointed_loop_equals_the_plain_one():
     for name, transform in transformations().items():
         plain, *others = (

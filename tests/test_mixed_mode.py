@@ -58,6 +58,7 @@ def transformations(problem, steps: int = 4, checkpoint="sqrt"):
     }
 
 
+@pytest.mark.slow
 def test_every_transformation_of_a_reverse_gradient_is_unchanged():
     with jax.enable_x64(True):
         plain, mixed = (

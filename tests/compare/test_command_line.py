@@ -25,6 +25,7 @@ def test_the_quadratics_give_the_known_ratios(monkeypatch, tmp_path, capsys):
     assert "chebyshev" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_digits_run_resume_and_refuse_another_budget(monkeypatch, tmp_path, capsys):
     out = tmp_path / "out"
     common = ("compare", "digits", "--tasks", 2, "--seeds", 1, "--out", out, "--budget", 4)

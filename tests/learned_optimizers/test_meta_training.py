@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import optax
+import pytest
 
 import metahpo as mh
 
@@ -25,6 +26,7 @@ def best_of_a_grid(optimizer):
     return jnp.nanmin(jax.jit(jax.vmap(lambda rate: mean_loss(problem, rate)))(rates))
 
 
+@pytest.mark.slow
 def test_meta_trained_rule_beats_untrained_and_tuned_optimisers():
     rule = mh.learned_optimizers.per_parameter_mlp(hidden=4, rate=0.1)
     problem = mh.problems.training(FAMILY, rule.transform)

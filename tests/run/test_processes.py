@@ -46,6 +46,7 @@ def together(folder, devices, *more):
     return [(process.returncode, *text) for process, text in zip(processes, texts, strict=True)]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_history_of_one_and_outlive_a_death(tmp_path):
     (code, _, err), (dead, _, dead_err) = together(tmp_path, 1, "die")
     assert (code, dead) == (1, 9), err + dead_err

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 PATHS = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
 PROGRAM = """
@@ -81,6 +83,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_a_mesh_of_eight_devices_gives_the_history_of_one():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     done = subprocess.run(

@@ -54,6 +54,7 @@ def searched(make, seeds=SEEDS, rounds=6000, **options):
     return result, len(traces)
 
 
+@pytest.mark.slow
 def test_restarts_solve_what_one_run_does_not():
     (_, (plain, _, _)), _ = searched(cma_es, rounds=1000)
     (_, (restarted, _, _)), _ = searched(bipop_cma_es, doublings=6)
