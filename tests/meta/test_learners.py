@@ -1,0 +1,267 @@
+"""What every meta-learner must be able to do.  A new one is one row of ``TABLE``."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen
+
+import metahpo as mh
+from metahpo.base import Problem, TaskFamily
+from metahpo.problems import Episode, Examples, accuracy, cross_entropy, few_shot, squared_error
+
+WAYS, INPUTS = 3, 4
+# These programs compile for seconds and run for milliseconds.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+class Net(linen.Module):
+    """Smooth, so that finite differences are sharp; with the layer names that learners know."""
+
+    outputs: int
+
+    @linen.compact
+    def __call__(self, x):
+        options = {"param_dtype": x.dtype}
+        x = jnp.tanh(linen.Dense(8, **options)(x))
+        x = linen.LayerNorm(name="norm", **options)(x)
+        return linen.Dense(self.outputs, name="head", **options)(x)
+
+
+def clusters(key, shots=3):
+    """Three classes around random centres, sorted by class."""
+    centre_key, noise_key = jax.random.split(key)
+    y = jnp.tile(jnp.repeat(jnp.arange(WAYS), shots), 2)
+    centres = 1.5 * jax.random.normal(centre_key, (WAYS, INPUTS))
+    return halves(centres[y] + jax.random.normal(noise_key, (y.size, INPUTS)), y)
+
+
+def planes(key):
+    """Linear functions: ten points to learn one from."""
+    slope_key, x_key = jax.random.split(key)
+    slopes = jax.random.normal(slope_key, (2, 1))
+    x = jax.random.uniform(x_key, (20, 2), minval=-1.0)
+    return halves(x, x @ slopes)
+
+
+def halves(x, y):
+    n = len(y) // 2
+    return Episode(Examples(x[:n], y[:n]), Examples(x[n:], y[n:]))
+
+
+def classification():
+    return few_shot(clusters, Net(WAYS), cross_entropy, ways=WAYS)
+
+
+def embedding():
+    """For learners that bring their own head: the network is an encoder."""
+    return few_shot(clusters, Net(5), cross_entropy)
+
+
+def regression():
+    return few_shot(planes, Net(1), squared_error)
+
+
+class Row(NamedTuple):
+    make: Callable[..., Problem]  # (family, number)
+    family: Callable[[], TaskFamily] = classification
+    steps: int = 0
+    number: float = 0.1  # of the constructor, may be traced; rows without one ignore it
+    criterion: bool = True  # whether the outer loss is the family's criterion of the predictions
+    rate: float = 0.02  # of Adam, in meta-training
+    ratio: float = 0.8  # meta-training lowers the loss at least to this share
+
+
+TABLE = {
+    "maml": Row(mh.meta.maml, steps=2),
+    "meta_sgd": Row(
+        lambda family, rate: mh.meta.meta_sgd(family, initial_rate=rate), regression, steps=2
+    ),
+}
+ROWS = pytest.mark.parametrize("name", list(TABLE))
+CLASSIFIERS = pytest.mark.parametrize(
+    "name", [name for name, row in TABLE.items() if row.family is not regression]
+)
+
+
+class Outcome(NamedTuple):
+    """What one program computes of a learner, in double precision."""
+
+    loss: chex.Array
+    again: chex.Array  # the criterion of what the learner predicts
+    slopes: chex.Array  # [leaves], the meta-gradient along one direction of each leaf
+    differences: chex.Array  # [leaves], by finite differences
+    mapped: chex.Array  # predictions of three tasks under vmap
+    looped: chex.Array  # and one by one
+    blind: chex.Array  # predictions after an adaptation to an episode with a query of NaN
+
+
+@functools.cache
+def outcomes(name):
+    """Two outcomes, with other numbers and data, and how often the program was traced."""
+    row, family, traces = TABLE[name], TABLE[name].family(), []
+
+    def run(number, hparams, key, episodes, along):
+        traces.append(name)
+        problem = row.make(family, number)
+        adapt, predict = mh.meta.learner(problem, row.steps)
+        outer = mh.inner.outer_loss(problem, row.steps)
+        first = jax.tree.map(lambda x: x[0], episodes)
+        flat, merge, _ = mh.hypergrad.floats.ravel(hparams)
+        estimator = mh.hypergrad.reverse(problem, row.steps, "none")
+        estimate, _ = estimator.estimate(key, hparams, first, ())
+        grad = mh.hypergrad.floats.ravel(estimate.grad)[0]
+
+        def loss(x):
+            return outer(key, merge(x), first)[0]
+
+        def one(episode):
+            return predict(adapt(hparams, episode.support, key), episode.query.x)
+
+        h = 1e-5
+        rise = jax.vmap(loss)(flat + h * along) - jax.vmap(loss)(flat - h * along)
+        nothing = jax.tree.map(lambda x: x * jnp.nan, first.query)
+        seen = mh.inner.unroll(problem, row.steps)(key, hparams, Episode(first.support, nothing))
+        predictions = jax.vmap(one)(episodes)
+        return Outcome(
+            estimate.loss,
+            family.criterion(predictions[0], first.query.y),
+            along @ grad,
+            rise / (2 * h),
+            predictions,
+            jax.lax.map(one, episodes),
+            predict(seen, first.query.x),
+        )
+
+    with jax.enable_x64(True):
+        compiled = jit(run)
+        results = []
+        for number, seed in ((row.number, 0), (row.number * 1.1, 1)):
+            keys = jax.random.split(jax.random.key(seed), 3)
+            hparams = row.make(family, number).initial(keys[0])
+            episodes = jax.vmap(family.sample)(jax.random.split(keys[1], 3))
+            along = one_direction_a_leaf(keys[2], hparams)
+            results.append(compiled(jnp.asarray(number), hparams, keys[2], episodes, along))
+        return results, len(traces)
+
+
+def one_direction_a_leaf(key, hparams):
+    leaves, merge = mh.hypergrad.floats.split(hparams)
+    rows = []
+    for i, leaf in enumerate(leaves):
+        zeros = [jnp.zeros_like(other) for other in leaves]
+        zeros[i] = jax.random.normal(jax.random.fold_in(key, i), leaf.shape, leaf.dtype)
+        rows.append(mh.hypergrad.floats.ravel(merge(zeros))[0])
+    return jnp.stack(rows)
+
+
+@ROWS
+def test_meta_gradients_are_those_of_finite_differences(name):
+    for outcome in outcomes(name)[0]:
+        np.testing.assert_allclose(outcome.slopes, outcome.differences, rtol=1e-6, atol=1e-9)
+        assert np.abs(outcome.slopes).max() > 1e-4
+
+
+@ROWS
+def test_tasks_may_be_mapped(name):
+    for outcome in outcomes(name)[0]:
+        np.testing.assert_allclose(outcome.mapped, outcome.looped, rtol=1e-10, atol=1e-12)
+        assert not np.allclose(outcome.mapped[0], outcome.mapped[1], rtol=1e-3)
+
+
+@ROWS
+def test_adapting_never_sees_the_query(name):
+    for outcome in outcomes(name)[0]:
+        np.testing.assert_allclose(outcome.blind, outcome.mapped[0], rtol=1e-10, atol=1e-12)
+
+
+@ROWS
+def test_numbers_and_data_are_no_part_of_the_program(name):
+    results, traces = outcomes(name)
+    assert traces == 1
+    assert results[0].loss != results[1].loss
+
+
+@ROWS
+def test_the_learner_predicts_what_the_outer_loss_judges(name):
+    for outcome in outcomes(name)[0]:
+        if TABLE[name].criterion:
+            np.testing.assert_allclose(outcome.again, outcome.loss, rtol=1e-12)
+        assert np.isfinite(outcome.again)
+
+
+class Trained(NamedTuple):
+    """Mean losses on fresh tasks, and the accuracy with its standard error."""
+
+    before: chex.Array
+    after: chex.Array
+    skipped: chex.Array
+    accuracy: chex.Array
+    error: chex.Array
+    hparams: chex.ArrayTree
+
+
+@functools.cache
+def meta_trained(name):
+    """``(shuffled) -> Trained``: with support labels as they are, or in a random order."""
+    row, family = TABLE[name], TABLE[name].family()
+
+    def run(shuffled):
+        def sample(key):
+            episode = family.sample(key)
+            x, y = episode.support
+            mixed = jax.random.permutation(jax.random.fold_in(key, 1), y)
+            return episode._replace(support=Examples(x, jnp.where(shuffled, mixed, y)))
+
+        problem = row.make(family._replace(sample=sample), row.number)
+        start = problem.initial(jax.random.key(0))
+        estimator = mh.hypergrad.reverse(problem, row.steps, "none")
+        result = mh.meta_train(
+            jax.random.key(1), problem, estimator, start, optax.adam(row.rate), rounds=60, tasks=8
+        )
+
+        def losses(hparams):
+            return mh.run.evaluate(
+                jax.random.key(2), problem, hparams, steps=row.steps, tasks=200
+            ).mean()
+
+        learner = mh.meta.learner(problem, row.steps)
+        metric = squared_error if row.family is regression else accuracy
+        score = mh.meta.evaluate(
+            jax.random.key(3), learner, result.hparams, sample, metric,
+            episodes=200, chunk=200, modes=("transductive",),
+        )["transductive"]  # fmt: skip
+        return Trained(
+            losses(start),
+            losses(result.hparams),
+            result.info["skipped"],
+            score.mean,
+            score.half_width / 1.96,
+            result.hparams,
+        )
+
+    return functools.cache(jit(run))
+
+
+@ROWS
+def test_meta_training_improves_fresh_tasks(name):
+    trained = meta_trained(name)(False)
+    assert trained.skipped == 0
+    assert trained.after < TABLE[name].ratio * trained.before
+    start = TABLE[name].make(TABLE[name].family(), TABLE[name].number).initial(jax.random.key(0))
+    chex.assert_trees_all_equal_shapes_and_dtypes(trained.hparams, start)
+
+
+@CLASSIFIERS
+def test_support_labels_are_all_that_tells_the_classes(name):
+    """With shuffled ones even a trained learner knows nothing: a leak of the query would show."""
+    real, shuffled = meta_trained(name)(False), meta_trained(name)(True)
+    assert real.accuracy > 1 / WAYS + 0.1
+    # A class keeps some of its own labels by chance, which is as likely to help as to mislead.
+    assert abs(shuffled.accuracy - 1 / WAYS) < 4 * shuffled.error
