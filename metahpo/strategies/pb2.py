@@ -1,6 +1,6 @@
 """Population based bandits."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
 import chex
@@ -10,24 +10,16 @@ import numpy as np
 
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
-from metahpo.space import Choice, Dimension, Int, Space
-from metahpo.strategies import draws, parts
-from metahpo.strategies.exploit_explore import explorer, reflected, selector
-from metahpo.strategies.gp_bandit import (
-    Kernel,
-    Observations,
-    Posterior,
-    best_kernel,
-    hallucinate,
-    posterior,
-    predict,
-)
+from metahpo.space import Choice, Space
+from metahpo.strategies import draws, local_moves, parts, trust_region
+from metahpo.strategies.bound_search import around, cube, suggestions
+from metahpo.strategies.exploit_explore import explorer, selector
+from metahpo.strategies.gp_bandit import Kernel, Observations, best_kernel, posterior
+from metahpo.strategies.trust_region import Region
 
 SMALLEST_POPULATION = 2  # a winner and a loser
 LARGEST_REWARD = 2.0  # in standard deviations
 DRAWN_KERNELS = 4  # every round, beside the last one
-CANDIDATES = 128  # uniform ones for every suggestion
-NEIGHBOURS, RADII = 32, (0.1, 0.03)  # of the best one so far, in the unit cube
 
 
 class PB2State(NamedTuple):
@@ -37,8 +29,9 @@ class PB2State(NamedTuple):
     parent: chex.Array  # i32[P]
     loss: chex.Array  # f[P]: after the round before
     round: chex.Array  # i32[]
-    data: Observations  # a ring of N slots
+    data: Observations  # a ring of N slots, x in the unit cube
     kernel: Kernel
+    region: Region
 
 
 def pb2(
@@ -201,62 +194,3 @@ def fitted(key: Key, last: Kernel, data: Observations, size: int) -> Kernel:
     )
     kernels = jax.tree.map(lambda a, b: jnp.append(a, b.astype(a.dtype)), last, drawn)
     return best_kernel(kernels, data)[0]
-
-
-def suggestions(
-    key: Key,
-    process: Posterior,
-    slot: int,
-    wanted: chex.Array,
-    time: chex.Array,
-    exploration: chex.Numeric,
-    dims: Sequence[Dimension],
-) -> chex.Array:
-    """``f[P, d]``: one point after the other for each of the ``wanted`` members, 0 for the rest.
-
-    Args:
-        key: random key.
-        process: with ``P`` empty slots from ``slot`` on.
-        slot: see above.
-        wanted: ``bool[P]``.
-        time: ``i32[]``, the round that the points are for.
-        exploration: standard deviations above the mean.
-        dims: of the ``d`` coordinates.
-    """
-    population, size = len(wanted), len(dims)
-    dtype = process.data.x.dtype
-    now = time.astype(dtype)
-    members = jnp.argsort(~wanted)
-
-    def bound(process: Posterior, points: chex.Array) -> chex.Array:
-        mean, variance = predict(process, snapped(dims, points), now)
-        return mean + exploration * jnp.sqrt(variance)
-
-    def suggest(i: chex.Array, carry: tuple[Posterior, chex.Array]) -> tuple[Posterior, chex.Array]:
-        process, points = carry
-        rows = draws.uniform(
-            jax.random.fold_in(key, i), (CANDIDATES + len(RADII) * NEIGHBOURS, size)
-        ).astype(dtype)
-        value = bound(process, rows[:CANDIDATES])
-        best = rows[jnp.argmax(value)]
-        value = value.max()
-        for j, radius in enumerate(RADII):
-            start = CANDIDATES + j * NEIGHBOURS
-            near = reflected(best + radius * (2 * rows[start : start + NEIGHBOURS] - 1))
-            values = bound(process, near)
-            best = jnp.where(values.max() > value, near[jnp.argmax(values)], best)
-            value = jnp.maximum(values.max(), value)
-        process = hallucinate(process, slot + i, snapped(dims, best[None])[0], now)
-        return process, points.at[members[i]].set(best)
-
-    start = (process, jnp.zeros((population, size), dtype))
-    return jax.lax.fori_loop(0, wanted.sum(), suggest, start)[1]
-
-
-def snapped(dims: Sequence[Dimension], unit: chex.Array) -> chex.Array:
-    """``f[..., d]``: integers at one point of their cell, as the objective is constant in it."""
-    whole = [i for i, dim in enumerate(dims) if isinstance(dim, Int)]
-    for i in whole:
-        dim = dims[i]
-        unit = unit.at[..., i].set(dim.encode(dim.decode(unit[..., i])).astype(unit.dtype))
-    return unit
