@@ -83,6 +83,59 @@ TABLE = {
     "meta_sgd": Row(
         lambda family, rate: mh.meta.meta_sgd(family, initial_rate=rate), regression, steps=2
     ),
+    "anil": Row(mh.meta.anil, steps=3),
+    "maml_plus_plus": Row(
+        lambda family, rate: mh.meta.maml_plus_plus(family, 2, initial_rate=rate), steps=2
+    ),
+    "maml_plus_plus_multi_step": Row(
+        lambda family, rate: mh.meta.maml_plus_plus(
+            family, 2, initial_rate=rate, weights=mh.meta.step_weights(0.05, 2), adapt_per_step=True
+        ),
+        regression,
+        steps=2,
+        criterion=False,  # it judges every step
+    ),
+    "imaml": Row(lambda family, rate: mh.meta.imaml(family, rate, 0.5), steps=3),
+    "cavia": Row(mh.meta.cavia, regression, steps=2, number=1.0),
+    "cavia_film": Row(
+        lambda family, rate: mh.meta.cavia(
+            family, rate, contexts=3, conditioning=lambda net: mh.meta.film(Net(6), net)
+        ),
+        steps=2,
+        number=1.0,
+    ),
+    "task_heads": Row(
+        lambda family, rate: mh.meta.task_heads(family, rate, gradient=jax.grad),
+        steps=5,
+        number=0.2,
+    ),
+    "task_heads_learned": Row(
+        lambda family, rate: mh.meta.task_heads(family, rate, fresh=False, gradient=jax.grad),
+        regression,
+        steps=3,
+    ),
+    "ridge_head": Row(
+        lambda family, l2: mh.meta.ridge_head(family, ways=WAYS, initial_l2=l2), embedding
+    ),
+    "ridge_regression": Row(
+        lambda family, l2: mh.meta.ridge_head(family, initial_l2=l2, form="dual"), regression
+    ),
+    "logistic_head": Row(
+        lambda family, l2: mh.meta.logistic_head(family, ways=WAYS, initial_l2=l2), embedding
+    ),
+    "prototypical": Row(
+        lambda family, scale: mh.meta.prototypical(family, ways=WAYS, scale=scale), embedding
+    ),
+    "matching": Row(
+        lambda family, scale: mh.meta.matching(family, ways=WAYS, scale=scale),
+        embedding,
+        number=5.0,
+    ),
+    "matching_in_context": Row(
+        lambda family, scale: mh.meta.matching(family, ways=WAYS, scale=scale, context_steps=2),
+        embedding,
+        number=5.0,
+    ),
 }
 ROWS = pytest.mark.parametrize("name", list(TABLE))
 CLASSIFIERS = pytest.mark.parametrize(

@@ -1,0 +1,95 @@
+"""Fast context adaptation: a few extra inputs adapt, the network is shared."""
+
+from collections.abc import Callable
+from typing import TypedDict
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from metahpo.base import Key, Network, Params, Problem, Task, TaskFamily
+from metahpo.meta.conditioning import Conditioned, concatenated
+from metahpo.meta.gradients import Gradient
+from metahpo.meta.part import PartState, train_part
+from metahpo.problems.few_shot import Episode
+
+
+class Contextual(TypedDict):
+    """A network's params beside the context ``f[c]`` of one task."""
+
+    context: chex.Array
+    network: Params
+
+
+def cavia(
+    family: TaskFamily,
+    learning_rate: chex.Numeric | optax.Schedule = 1.0,
+    *,
+    contexts: int = 5,
+    conditioning: Callable[[Network], Conditioned] = concatenated,
+    gradient: Gradient = jax.grad,
+) -> Problem:
+    """Gradient descent on context parameters alone (Zintgraf et al. 2019, eqs. 6 and 7).
+
+    The context starts at zero for every task (section 3.1 there); the network's parameters are
+    meta-learned through its adaptation, and no task changes them.
+
+    Args:
+        family: gives the tasks, ``Episode``, the network and the criterion.
+        learning_rate: of the inner updates, a number or ``(step) -> number``.
+        contexts: number of context parameters, at least 1; 5 for the sinusoid in the paper.
+        conditioning: ``(network) -> Conditioned``: ``concatenated`` appends the context to the
+            inputs.  Another one need not use the family's network:
+            ``lambda network: mh.meta.film(encoder, head)``.
+        gradient: of the support loss, as for ``maml``.
+
+    Returns:
+        A Problem whose hyperparameters are params of the conditioned network and whose outer loss
+        is the query loss after the updates; ``state.params["context"]`` is what they learned.
+
+    Raises:
+        ValueError: if ``contexts`` is below 1, or the family has no network or no criterion.
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> problem = mh.meta.cavia(mh.problems.sinusoid(shots=10))
+        >>> hparams = problem.initial(jax.random.key(0))
+        >>> adapt, predict = mh.meta.learner(problem, steps=1)
+        >>> support = problem.sample(jax.random.key(1)).support
+        >>> adapt(hparams, support, jax.random.key(2)).params["context"].shape
+        (5,)
+    """
+    if contexts != int(contexts) or contexts < 1:
+        raise ValueError(f"contexts must be a whole number of at least 1, got {contexts}")
+    network, criterion = family.network, family.criterion
+    if network is None or criterion is None:
+        raise ValueError(
+            "cavia needs a family with a network and a criterion, as few_shot makes it"
+        )
+    conditioned = conditioning(network)
+
+    def no_context(x: chex.Array) -> chex.Array:
+        return jnp.zeros(contexts, jnp.result_type(x, jnp.float16))
+
+    def predict(state: PartState, x: chex.Array) -> chex.Array:
+        return conditioned.apply(state.params["network"], x, state.params["context"])
+
+    def loss(params: Contextual, task: Episode, split: str) -> chex.Array:
+        examples = task.support if split == "support" else task.query
+        outputs = conditioned.apply(params["network"], examples.x, params["context"])
+        return criterion(outputs, examples.y)
+
+    def start(key: Key, hparams: Params, task: Task) -> Contextual:
+        del key
+        return {"context": no_context(task.support.x), "network": hparams}
+
+    def initial(key: Key) -> Params:
+        task_key, init_key = jax.random.split(key)
+        x = family.sample(task_key).support.x
+        return conditioned.init(init_key, x, no_context(x))
+
+    problem = train_part(
+        family._replace(loss=loss), start, learning_rate, lambda path: path == "context", gradient
+    )
+    return problem._replace(predict=predict, initial=initial)
