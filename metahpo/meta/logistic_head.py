@@ -28,8 +28,8 @@ def logistic_head(
     of the labels and a column of ones in x, which is penalised too.  Newton's method starts from
     zero, which is iteratively reweighted least squares, and its ``iterations`` steps are
     differentiated as they are: the gradient is that of the prediction made, converged or not.
-    Steps are not damped; for ``l2`` far below the embeddings' squared norms they need not
-    converge.
+    Steps are not damped: with more examples than dimensions and ``l2`` a million times below the
+    embeddings' squared norms they may go astray.
 
     Args:
         family: its network is the encoder, ``f[n, ...] -> f[n, e]``; its criterion judges the

@@ -87,6 +87,13 @@ def check_ways(ways: int) -> None:
         raise ValueError(f"ways must be a whole number of at least 2, got {ways}")
 
 
+def check_widths(**widths: int | tuple[int, ...]) -> None:
+    """Refuses layers without units."""
+    for name, width in widths.items():
+        if min(width if isinstance(width, tuple) else (width,), default=1) < 1:
+            raise ValueError(f"{name} must be at least 1, got {width}")
+
+
 def one_hot(y: chex.Array, ways: int, dtype: chex.ArrayDType) -> chex.Array:
     """Labels ``i[n]`` as rows ``f[n, ways]``; a traced label out of range gives a row of NaN.
 

@@ -117,9 +117,6 @@ TABLE = {
     "ridge_head": Row(
         lambda family, l2: mh.meta.ridge_head(family, ways=WAYS, initial_l2=l2), embedding
     ),
-    "ridge_regression": Row(
-        lambda family, l2: mh.meta.ridge_head(family, initial_l2=l2, form="dual"), regression
-    ),
     "logistic_head": Row(
         lambda family, l2: mh.meta.logistic_head(family, ways=WAYS, initial_l2=l2), embedding
     ),
@@ -131,10 +128,10 @@ TABLE = {
         embedding,
         number=5.0,
     ),
-    "matching_in_context": Row(
-        lambda family, scale: mh.meta.matching(family, ways=WAYS, scale=scale, context_steps=2),
+    "relation": Row(
+        lambda family, _: mh.meta.relation(family, ways=WAYS, hidden=(16,)),
         embedding,
-        number=5.0,
+        criterion=False,
     ),
 }
 ROWS = pytest.mark.parametrize("name", list(TABLE))
