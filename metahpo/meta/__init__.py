@@ -1,6 +1,7 @@
 """Meta-learners: functions ``TaskFamily -> Problem`` whose hyperparameters are meta-learned."""
 
 from metahpo.meta.anil import anil
+from metahpo.meta.attentive_neural_process import attentive_neural_process
 from metahpo.meta.cavia import cavia
 from metahpo.meta.conditioning import Conditioned, concatenated, film
 from metahpo.meta.evaluate import Scores, evaluate
@@ -12,6 +13,7 @@ from metahpo.meta.maml import initial_params, maml
 from metahpo.meta.maml_plus_plus import maml_plus_plus
 from metahpo.meta.matching import matching
 from metahpo.meta.meta_sgd import initial_rates, meta_sgd
+from metahpo.meta.neural_process import Gaussian, gaussian, neural_process
 from metahpo.meta.part import PartState
 from metahpo.meta.prototypical import prototypical
 from metahpo.meta.relation import relation
@@ -21,10 +23,12 @@ from metahpo.meta.task_heads import task_heads
 
 __all__ = [
     "Conditioned",
+    "Gaussian",
     "Learner",
     "PartState",
     "Scores",
     "anil",
+    "attentive_neural_process",
     "bounded_rate",
     "cavia",
     "clipped_gradient",
@@ -32,6 +36,7 @@ __all__ = [
     "constant_gradient",
     "evaluate",
     "film",
+    "gaussian",
     "imaml",
     "initial_params",
     "initial_rates",
@@ -41,6 +46,7 @@ __all__ = [
     "maml_plus_plus",
     "matching",
     "meta_sgd",
+    "neural_process",
     "prototypical",
     "proximal_loss",
     "relation",

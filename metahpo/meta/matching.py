@@ -159,10 +159,10 @@ def _query_in_context(
     layer: Dense, embeddings: chex.Array, support: chex.Array, steps: int
 ) -> chex.Array:
     """``f(x, S)``: an LSTM that attends to the support at every step (appendix A.1)."""
-    hidden, cell, read = (jnp.zeros_like(embeddings) for _ in range(3))
+    hidden, cell = jnp.zeros_like(embeddings), jnp.zeros_like(embeddings)
     for _ in range(steps):
-        # The hidden state that the LSTM sees is [hidden, read]; eq. 3 to 6.
+        read = jax.nn.softmax(hidden @ support.T, axis=1) @ support  # eq. 5, 6
+        # The hidden state that the LSTM sees is [hidden, read] (eq. 3).
         hidden, cell = lstm(layer, jnp.concatenate([embeddings, read], axis=1), hidden, cell)
-        hidden = hidden + embeddings
-        read = jax.nn.softmax(hidden @ support.T, axis=1) @ support
+        hidden = hidden + embeddings  # eq. 4
     return hidden
