@@ -18,6 +18,7 @@ from metahpo.meta.part import PartState
 from metahpo.meta.prototypical import prototypical
 from metahpo.meta.relation import relation
 from metahpo.meta.ridge_head import ridge_head
+from metahpo.meta.snail import snail
 from metahpo.meta.step_sizes import bounded_rate, step_weights, unbounded_rate
 from metahpo.meta.task_heads import task_heads
 
@@ -51,6 +52,7 @@ __all__ = [
     "proximal_loss",
     "relation",
     "ridge_head",
+    "snail",
     "step_weights",
     "task_heads",
     "unbounded_rate",

@@ -12,6 +12,7 @@ from metahpo.meta.layers import Dense, init_dense, init_mlp, mlp
 from metahpo.meta.neural_process import (
     Focus,
     ProcessState,
+    check_min_std,
     flat,
     gaussian,
     init_process,
@@ -63,8 +64,9 @@ def attentive_neural_process(
         ``f[n, d]``.
 
     Raises:
-        ValueError: if ``width``, ``depth`` or ``heads`` is below 1 or ``heads`` does not divide
-            ``width``; when called, for targets that are not floats ``[n, d]``.
+        ValueError: if ``width``, ``depth`` or ``heads`` is below 1, ``heads`` does not divide
+            ``width`` or ``min_std`` is not in (0, 1); when called, for targets that are not
+            floats ``[n, d]``.
 
     Example:
         >>> import jax, metahpo as mh
@@ -76,6 +78,7 @@ def attentive_neural_process(
         (100, 1)
     """
     zero_steps.check_widths(width=width, depth=depth, heads=heads)
+    check_min_std(min_std)
     if width % heads:
         raise ValueError(f"heads must divide the width, got {heads=}, {width=}")
 

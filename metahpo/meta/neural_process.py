@@ -78,8 +78,8 @@ def neural_process(
         predicts the mean ``f[n, d]``; ``gaussian(state, x)`` gives the deviation, too.
 
     Raises:
-        ValueError: if ``width`` or ``depth`` is below 1; when called, for targets that are not
-            floats ``[n, d]``.
+        ValueError: if ``width`` or ``depth`` is below 1 or ``min_std`` not in (0, 1); when
+            called, for targets that are not floats ``[n, d]``.
 
     Example:
         >>> import jax, metahpo as mh
@@ -93,6 +93,7 @@ def neural_process(
         ((100, 1), True)
     """
     zero_steps.check_widths(width=width, depth=depth)
+    check_min_std(min_std)
 
     def initial(key: Key, support: Examples) -> ProcessParams:
         return init_process(key, support, width, depth)
@@ -154,6 +155,12 @@ def init_process(key: Key, support: Examples, width: int, depth: int) -> Process
             decoder, (inputs - outputs + width, *hidden, 2 * outputs), support.x.dtype
         ),
     }
+
+
+def check_min_std(min_std: chex.Numeric) -> None:
+    """Refuses a concrete number that is not one."""
+    if not isinstance(min_std, jax.core.Tracer) and not 0 < min_std < 1:
+        raise ValueError(f"min_std must lie in (0, 1), got {min_std}")
 
 
 def pairs(support: Examples) -> chex.Array:

@@ -1,0 +1,215 @@
+"""SNAIL: temporal convolutions and causal attention over the support and one query."""
+
+import math
+from typing import Any, NamedTuple, TypedDict
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from metahpo.base import Key, Params, Problem, TaskFamily
+from metahpo.meta import zero_steps
+from metahpo.meta.layers import Dense, attention, dense, init_dense
+from metahpo.problems.few_shot import Examples
+
+
+class Gated(TypedDict):
+    """A causal convolution of two taps: kernels f[2 c, filters], first the past, then the present.
+
+    Its dilation is 2 to the power of its place in its block.
+    """
+
+    filter: Dense
+    gate: Dense
+
+
+class Look(TypedDict):
+    """A causal attention."""
+
+    query: Dense
+    key: Dense
+    value: Dense
+
+
+class SnailParams(TypedDict):
+    """What is learned; without an encoder ``network`` is empty.
+
+    ``blocks`` are, in turn, an attention (``Look``) and a list of convolutions (``Gated``).
+    """
+
+    network: Params
+    blocks: list[Look | list[Gated]]
+    head: Dense
+
+
+class SnailState(NamedTuple):
+    """All that predictions need.
+
+    Attributes:
+        params: the hyperparameters.
+        seen: what each layer saw of the support, f[n, c] each; queries look back at it.
+    """
+
+    params: SnailParams
+    seen: list[chex.Array]
+
+
+def snail(
+    family: TaskFamily,
+    *,
+    ways: int | None = None,
+    filters: int = 32,
+    keys: int = 32,
+    encode: bool | None = None,
+) -> Problem:
+    """A sequence model that reads the support and predicts the query (Mishra et al. 2018).
+
+    The sequence is the labelled support in its order and then one query without a label, of which
+    the model predicts the target.  As in the paper's few-shot network three causal attentions
+    alternate with two blocks of dilated causal convolutions (section 3, figure 2), whose
+    dilations 1, 2, 4, ... span the support; each layer's output is appended to its input.  The
+    support cannot look at the query, so what the layers see of it is computed once and serves all
+    queries, each of which is a sequence of its own.
+
+    Args:
+        family: its criterion judges the predictions of the queries.
+        ways: number of classes, and of outputs, for which labels are one-hot; without it the
+            targets are values ``f[n, d]``.  The weights belong to this number of classes.
+        filters: of each convolution.
+        keys: width of queries, keys and values of each attention.
+        encode: whether the family's network embeds the inputs, ``f[n, ...] -> f[n, e]``; if not,
+            they are flattened.  By default with ``ways`` only.
+
+    Returns:
+        A Problem of zero steps with hyperparameters ``SnailParams``.  The number of convolutions
+        is that for the support of an episode at the time of ``initial``; adapting to a longer
+        support works, though the oldest examples are then seen by the attentions alone.
+
+    Raises:
+        ValueError: if ``ways`` is below 2, ``filters`` or ``keys`` below 1, or the family lacks
+            the network or the criterion; when called, for labels or values that do not fit and
+            embeddings that are not ``[n, e]``.
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> problem = snail(mh.problems.sinusoid(shots=5))
+        >>> adapt, predict = mh.meta.learner(problem)
+        >>> episode = problem.sample(jax.random.key(0))
+        >>> hparams = problem.initial(jax.random.key(1))
+        >>> predict(adapt(hparams, episode.support, jax.random.key(2)), episode.query.x).shape
+        (100, 1)
+    """
+    if ways is not None:
+        zero_steps.check_ways(ways)
+    zero_steps.check_widths(filters=filters, keys=keys)
+    encode = ways is not None if encode is None else encode
+    network = zero_steps.encoder_of(family) if encode else None
+
+    def embed(params: Params, x: chex.Array) -> chex.Array:
+        return x.reshape(len(x), -1) if network is None else zero_steps.embed(network, params, x)
+
+    def initial(key: Key, support: Examples) -> SnailParams:
+        network_key, key = jax.random.split(key)
+        params = {} if network is None else network.init(network_key, support.x)
+        embeddings = embed(params, support.x)
+        y = zero_steps.targets(support.y, ways, embeddings.dtype)
+        start = _labelled(embeddings, y)
+        blocks, head = _init_blocks(key, start, filters, keys, y.shape[1])
+        return {"network": params, "blocks": blocks, "head": head}
+
+    def represent(hparams: SnailParams, support: Examples) -> SnailState:
+        embeddings = embed(hparams["network"], support.x)
+        h = _labelled(embeddings, zero_steps.targets(support.y, ways, embeddings.dtype))
+        seen = []
+        for layer, dilation in _layers(hparams):
+            seen.append(h)
+            h = _append(layer, dilation, h, None)
+        return SnailState(hparams, seen)
+
+    def predict(state: SnailState, x: chex.Array) -> chex.Array:
+        embeddings = embed(state.params["network"], x)
+        outputs = state.params["head"]["bias"].size
+        h = _labelled(embeddings, jnp.zeros((len(x), outputs), embeddings.dtype), known=0)
+        for (layer, dilation), support in zip(_layers(state.params), state.seen, strict=True):
+            h = _append(layer, dilation, h, support)
+        return dense(state.params["head"], h)
+
+    return zero_steps.zero_steps(family, initial, represent, predict)
+
+
+def _labelled(embeddings: chex.Array, y: chex.Array, known: float = 1) -> chex.Array:
+    """One item a row: embedding, target and whether there is one (a value may well be 0)."""
+    return jnp.concatenate([embeddings, y, jnp.full_like(y[:, :1], known)], axis=1)
+
+
+def _init_blocks(
+    key: Key, start: chex.Array, filters: int, keys: int, outputs: int
+) -> tuple[list[Look | list[Gated]], Dense]:
+    n, width = start.shape
+    dtype = start.dtype
+    blocks: list[Look | list[Gated]] = []
+    for block in range(5):
+        key, block_key = jax.random.split(key)
+        if block % 2 == 0:
+            q, k, v = (
+                init_dense(each, width, keys, dtype) for each in jax.random.split(block_key, 3)
+            )
+            blocks.append({"query": q, "key": k, "value": v})
+            width += keys
+            continue
+        convolutions: list[Gated] = []
+        for each in jax.random.split(block_key, math.ceil(math.log2(n + 1))):
+            one, two = jax.random.split(each)
+            convolutions.append(
+                {
+                    "filter": init_dense(one, 2 * width, filters, dtype),
+                    "gate": init_dense(two, 2 * width, filters, dtype),
+                }
+            )
+            width += filters
+        blocks.append(convolutions)
+    return blocks, init_dense(key, width, outputs, dtype)
+
+
+def _layers(params: SnailParams) -> list[tuple[Any, int]]:
+    """All layers in their order, with the dilations of those that have one."""
+    layers: list[tuple[Any, int]] = []
+    for block in params["blocks"]:
+        if isinstance(block, list):
+            layers += [(layer, 2**i) for i, layer in enumerate(block)]
+        else:
+            layers.append((block, 0))
+    return layers
+
+
+def _append(layer: Any, dilation: int, h: chex.Array, support: chex.Array | None) -> chex.Array:
+    """A layer's output beside its input, f[m, c + c'].
+
+    Args:
+        layer: ``Gated`` or ``Look``.
+        dilation: of ``Gated``.
+        h: the input: of the support, item by item, or of queries, which all stand in the place
+            after the support.
+        support: what this layer saw of the support, if ``h`` is of queries.
+    """
+    if not dilation:
+        return jnp.concatenate([h, _look(layer, h, support)], axis=1)
+    past = jnp.pad(h if support is None else support, ((dilation, 0), (0, 0)))
+    before = past[: len(h)] if support is None else jnp.broadcast_to(past[len(support)], h.shape)
+    taps = jnp.concatenate([before, h], axis=1)
+    gate = jax.nn.sigmoid(dense(layer["gate"], taps))
+    return jnp.concatenate([h, jnp.tanh(dense(layer["filter"], taps)) * gate], axis=1)
+
+
+def _look(layer: Look, h: chex.Array, support: chex.Array | None) -> chex.Array:
+    queries, keys, values = (dense(layer[name], h) for name in ("query", "key", "value"))
+    if support is None:
+        return attention(queries, keys, values, jnp.tri(len(h), dtype=bool))
+    past_keys, past_values = dense(layer["key"], support), dense(layer["value"], support)
+
+    def one(query: chex.Array, key: chex.Array, value: chex.Array) -> chex.Array:
+        every_key = jnp.concatenate([past_keys, key[None]])
+        every_value = jnp.concatenate([past_values, value[None]])
+        return attention(query[None], every_key, every_value)[0]
+
+    return jax.vmap(one)(queries, keys, values)
