@@ -1,5 +1,7 @@
 """Networks: the small dense one of policies and mappings, and those of image classifiers."""
 
+from metahpo.networks.conv4 import calibrate, conv4
+from metahpo.networks.convolution import convolve, max_pool
 from metahpo.networks.mlp import MLP
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "calibrate", "conv4", "convolve", "max_pool"]

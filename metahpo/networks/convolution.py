@@ -1,0 +1,136 @@
+"""Convolutions that stay fast when every task has its own weights, and max-pooling.
+
+Under ``vmap`` over kernels XLA's convolution becomes a grouped one, whose derivatives are slow, and
+in a loop on a CPU those of an ordinary one are slow too.  Patches and matrix products have neither
+trouble; ``benchmarks.few_shot`` has the figures.
+"""
+
+import math
+from typing import Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+
+Padding = Literal["SAME", "VALID"]
+Method = Literal["auto", "im2col", "xla"]
+PADDINGS, METHODS = ("SAME", "VALID"), ("auto", "im2col", "xla")
+
+
+def convolve(
+    x: chex.Array,
+    kernel: chex.Array,
+    stride: int = 1,
+    padding: Padding = "SAME",
+    method: Method = "auto",
+) -> chex.Array:
+    """Cross-correlation of images with small filters, as ``lax.conv_general_dilated``.
+
+    Args:
+        x: ``f[n, height, width, channels]``.
+        kernel: ``f[rows, columns, channels, filters]``.
+        stride: in both directions.
+        padding: ``"SAME"`` or ``"VALID"``, as in ``lax``.
+        method: ``"xla"``, ``"im2col"`` (patches and one matrix product), or ``"auto"``:
+            ``"im2col"`` where JAX's default backend is a CPU and ``"xla"`` elsewhere.
+
+    Returns:
+        ``f[n, height', width', filters]``.
+
+    Raises:
+        ValueError: for an unknown padding or method, and images without an output.
+
+    Example:
+        >>> convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), padding="VALID")[0, 0, 0]
+        Array([9.], dtype=float32)
+    """
+    check("padding", padding, PADDINGS)
+    check("method", method, METHODS)
+    pads = [_pads(x.shape[1 + i], kernel.shape[i], stride, padding) for i in (0, 1)]
+    sizes = [(x.shape[1 + i] + sum(pads[i]) - kernel.shape[i]) // stride + 1 for i in (0, 1)]
+    if min(sizes) < 1:
+        raise ValueError(
+            f"a filter of {kernel.shape[:2]} needs larger images than {x.shape[1:3]}"
+            f" with {padding=}"
+        )
+    if method == "auto":
+        method = "im2col" if jax.default_backend() == "cpu" else "xla"
+    if method == "xla":
+        layout = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), pads, dimension_numbers=layout
+        )
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    patches = _patches(x, kernel.shape[:2], sizes, stride)
+    # Two axes rather than four: XLA then has a plain product, also in the derivatives.
+    flat = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
+    return flat.reshape(*patches.shape[:-1], kernel.shape[-1])
+
+
+def max_pool(x: chex.Array, order: chex.Array | None = None) -> chex.Array:
+    """The largest value of each window of 2 x 2; a last odd row or column is left out.
+
+    Of equal values the first in reading order counts and gets the whole gradient, as in the
+    derivative of ``lax.reduce_window``.  The choice is an index rather than a comparison with the
+    maximum, because a compiler may round the two computations of one value differently.
+
+    Args:
+        x: ``f[n, height, width, channels]``.
+        order: of the same shape, chooses in place of ``x``; has no gradient.
+
+    Returns:
+        ``f[n, height // 2, width // 2, channels]``.
+
+    Raises:
+        ValueError: for images of fewer than 2 x 2 pixels.
+
+    Example:
+        >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
+        [[5.0, 7.0], [13.0, 15.0]]
+    """
+    if min(x.shape[1:3]) < 2:
+        raise ValueError(f"windows of 2 x 2 need images of at least 2 x 2, got {x.shape[1:3]}")
+    values = _windows(jax.lax.stop_gradient(x if order is None else order))
+    a, b, c, d = (values[:, :, i, :, j] for i in (0, 1) for j in (0, 1))
+    above, below = _greater(b, a), _greater(d, c)
+    lower = _greater(jnp.where(below, d, c), jnp.where(above, b, a))
+    chosen = jnp.where(lower, 2 + below.astype(jnp.int8), above.astype(jnp.int8))
+    place = jnp.arange(4, dtype=jnp.int8).reshape(2, 1, 2, 1)
+    hot = chosen[:, :, None, :, None] == place
+    return jnp.where(hot, _windows(x), 0).sum((2, 4))
+
+
+def check(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuses a name that is not known."""
+    if value not in known:
+        raise ValueError(f"{name} must be one of {known}, got {value!r}")
+
+
+def _pads(size: int, taps: int, stride: int, padding: Padding) -> tuple[int, int]:
+    if padding == "VALID":
+        return 0, 0
+    missing = max((math.ceil(size / stride) - 1) * stride + taps - size, 0)
+    return missing // 2, missing - missing // 2
+
+
+def _patches(x: chex.Array, window: tuple[int, int], sizes: list[int], stride: int) -> chex.Array:
+    """``f[n, height', width', rows * columns * channels]``."""
+    rows, columns = ((size - 1) * stride + 1 for size in sizes)
+    shifted = [
+        x[:, i : i + rows : stride, j : j + columns : stride]
+        for i in range(window[0])
+        for j in range(window[1])
+    ]
+    return jnp.concatenate(shifted, axis=-1)
+
+
+def _windows(x: chex.Array) -> chex.Array:
+    """``f[n, height // 2, 2, width // 2, 2, channels]``."""
+    n, height, width, channels = x.shape
+    rows, columns = height // 2, width // 2
+    return x[:, : 2 * rows, : 2 * columns].reshape(n, rows, 2, columns, 2, channels)
+
+
+def _greater(b: chex.Array, a: chex.Array) -> chex.Array:
+    """Whether ``b`` wins over ``a``, which comes first; what is not a number wins, and stays."""
+    return (b > a) | (b != b)

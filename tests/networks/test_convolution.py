@@ -1,0 +1,97 @@
+"""Convolutions by matrix products and max-pooling agree with XLA's own, derivatives included."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metahpo.networks import convolve, max_pool
+
+FAST = {"xla_backend_optimization_level": 0}
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def by_lax(x, kernel, stride, padding):
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS
+    )
+
+
+def pooled_by_lax(x):
+    window = (1, 2, 2, 1)
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
+
+
+@pytest.mark.parametrize("method", ["im2col", "xla"])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_and_its_gradients_are_those_of_lax(method, padding, stride):
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), 3)
+        x = jax.random.normal(keys[0], (2, 7, 6, 3), jnp.float64)
+        kernel = jax.random.normal(keys[1], (3, 3, 3, 4), jnp.float64)
+        weights = jax.random.normal(keys[2], (2, 7, 6, 4), jnp.float64)
+
+        def with_gradients(fn):
+            def both(x, kernel):
+                out, pull = jax.vjp(fn, x, kernel)
+                return out, pull(weights[:, : out.shape[1], : out.shape[2]])
+
+            return jax.jit(both, compiler_options=FAST)(x, kernel)
+
+        ours = with_gradients(lambda x, k: convolve(x, k, stride, padding, method))
+        theirs = with_gradients(lambda x, k: by_lax(x, k, stride, padding))
+        assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_kernels_of_their_own_under_vmap_equal_one_convolution_after_another():
+    keys = jax.random.split(jax.random.key(0), 2)
+    x = jax.random.normal(keys[0], (3, 2, 5, 5, 1))
+    kernels = jax.random.normal(keys[1], (3, 3, 3, 1, 4))
+    batched = jax.vmap(lambda x, k: convolve(x, k, method="im2col"))(x, kernels)
+    for i in range(3):
+        expected = by_lax(x[i], kernels[i], 1, "SAME")
+        np.testing.assert_allclose(batched[i], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 4, 3), (2, 7, 5, 3), (1, 2, 2, 1)])
+def test_pooling_and_its_gradient_are_those_of_reduce_window_with_ties_too(shape):
+    # Whole numbers between 0 and 2: nearly every window has ties, many are flat.
+    x = jax.random.randint(jax.random.key(0), shape, 0, 3).astype(jnp.float32)
+    expected, pull = jax.vjp(pooled_by_lax, x)
+    found, pull_found = jax.vjp(max_pool, x)
+    np.testing.assert_array_equal(found, expected)
+    weights = jax.random.normal(jax.random.key(1), expected.shape)
+    np.testing.assert_array_equal(pull_found(weights)[0], pull(weights)[0])
+
+
+def test_of_equal_values_the_first_gets_the_whole_gradient():
+    grad = jax.grad(lambda x: max_pool(x).sum())(jnp.zeros((1, 2, 4, 1)))
+    np.testing.assert_array_equal(grad[0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0]])
+
+
+def test_pooling_by_another_order_takes_the_smallest_where_the_order_is_reversed():
+    x = jnp.array([[3.0, -1.0], [2.0, 5.0]]).reshape(1, 2, 2, 1)
+    assert max_pool(x, order=-x).item() == -1.0
+    grad = jax.grad(lambda x: max_pool(x, order=-x).sum())(x)
+    np.testing.assert_array_equal(grad.ravel(), [0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_what_is_not_a_number_is_never_pooled_away(place):
+    x = jnp.arange(4.0).at[place].set(jnp.nan).reshape(1, 2, 2, 1)
+    assert jnp.isnan(max_pool(x)).all()
+
+
+def test_images_that_are_too_small_and_unknown_names_are_refused():
+    x, kernel = jnp.zeros((1, 2, 9, 1)), jnp.zeros((3, 3, 1, 1))
+    with pytest.raises(ValueError, match=r"\(3, 3\) needs larger images than \(2, 9\)"):
+        convolve(x, kernel, padding="VALID")
+    with pytest.raises(ValueError, match=r"at least 2 x 2, got \(1, 9\)"):
+        max_pool(x[:, :1])
+    with pytest.raises(ValueError, match="method must be one of .* got 'fft'"):
+        convolve(x, kernel, method="fft")
+    with pytest.raises(ValueError, match="padding must be one of .* got 'same'"):
+        convolve(x, kernel, padding="same")
