@@ -8,6 +8,9 @@ from metahpo.problems.digits import (
     digits_accuracy,
     digits_minibatch,
 )
+from metahpo.problems.digits_few_shot import digits_few_shot
+from metahpo.problems.episode_checks import check_episode
+from metahpo.problems.episodes import episodes
 from metahpo.problems.few_shot import (
     Episode,
     Examples,
@@ -23,6 +26,8 @@ from metahpo.problems.mixed_integer import (
     mixed_integer_instance,
     mixed_integer_space,
 )
+from metahpo.problems.omniglot import omniglot
+from metahpo.problems.omniglot_files import OmniglotImages, read_omniglot
 from metahpo.problems.quadratics import (
     Quadratic,
     chebyshev_rates,
@@ -43,6 +48,7 @@ __all__ = [
     "Examples",
     "MaskedMLP",
     "MixedIntegerInstance",
+    "OmniglotImages",
     "Quadratic",
     "TrainState",
     "accuracy",
@@ -52,16 +58,21 @@ __all__ = [
     "bbob_space",
     "chebyshev_rates",
     "chebyshev_ratio",
+    "check_episode",
     "cross_entropy",
     "digits",
     "digits_accuracy",
+    "digits_few_shot",
     "digits_minibatch",
+    "episodes",
     "few_shot",
     "function",
     "mixed_integer",
     "mixed_integer_instance",
     "mixed_integer_space",
+    "omniglot",
     "quadratics",
+    "read_omniglot",
     "schedule_problem",
     "schedule_space",
     "sinusoid",

@@ -1,0 +1,78 @@
+"""Few-shot classification of scikit-learn's handwritten digits: real data without a download."""
+
+from typing import Literal
+
+import chex
+import numpy as np
+from flax import linen
+
+from metahpo._extras import require
+from metahpo.base import Network, TaskFamily
+from metahpo.problems.episodes import episodes
+from metahpo.problems.few_shot import cross_entropy, few_shot
+
+SIDE, INK = 8, 16
+CLASSES = {"train": (0, 1, 2, 3, 4), "test": (5, 6, 7, 8, 9)}
+HIDDEN = (64, 64)
+
+
+def digits_few_shot(
+    ways: int,
+    shots: int,
+    queries: int = 15,
+    *,
+    part: Literal["train", "test"] = "train",
+    rotations: bool | Literal["once"] = False,
+    network: Network | None = None,
+) -> TaskFamily:
+    """Episodes of digits: 0 to 4 are there for training, 5 to 9 are held out for test.
+
+    1,797 images of 8 x 8 pixels (Alpaydin & Kaynak 1998), 174 to 183 of each digit, as
+    ``f[n, 8, 8, 1]``, ink 1.0 on paper 0.0.
+
+    Args:
+        ways: classes of an episode, at most 5, or 20 with ``rotations=True``.
+        shots: support images a class.
+        queries: query images a class.
+        part: ``"train"`` or ``"test"``.
+        rotations: see ``episodes``; more classes for training, though a turned 0 is a 0 again.
+        network: with one output a class; by default a dense one, 64-64-64-ways, ReLU.
+
+    Returns:
+        A TaskFamily with ``Episode`` tasks and the cross-entropy, without a descriptor.
+
+    Raises:
+        ImportError: without scikit-learn (extra ``data``).
+        ValueError: for sizes or names that do not fit the data.
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> family = mh.problems.digits_few_shot(ways=3, shots=1, part="test")
+        >>> family.sample(jax.random.key(0)).query.x.shape
+        (45, 8, 8, 1)
+    """
+    if part not in CLASSES:
+        raise ValueError(f"part must be one of {sorted(CLASSES)}, got {part!r}")
+    data = require("sklearn.datasets", "data").load_digits()
+    images = data.images.astype(np.uint8)[..., None]
+    classes = [images[data.target == label] for label in CLASSES[part]]
+    sample = episodes(classes, ways, shots, queries, rotations=rotations, scale=1 / INK)
+    if network is None:
+        model = DenseClassifier(ways)
+        network = Network(model.init, model.apply)
+    return few_shot(sample, network, cross_entropy, ways=ways)
+
+
+class DenseClassifier(linen.Module):
+    """Dense layers with ReLU between them; the last one is named ``head``."""
+
+    outputs: int
+    hidden: tuple[int, ...] = HIDDEN
+
+    @linen.compact
+    def __call__(self, images: chex.Array) -> chex.Array:
+        """Maps ``f[n, ...]`` to ``f[n, outputs]``."""
+        x = images.reshape(len(images), -1)
+        for width in self.hidden:
+            x = linen.relu(linen.Dense(width, param_dtype=x.dtype)(x))
+        return linen.Dense(self.outputs, param_dtype=x.dtype, name="head")(x)

@@ -1,0 +1,164 @@
+"""Few-shot episodes drawn inside the compiled program from images that stay on the device."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metahpo.base import Key
+from metahpo.problems.distinct import distinct
+from metahpo.problems.few_shot import Episode, Examples
+from metahpo.problems.packed import pack, unpack
+
+TURNS = 4
+
+
+def episodes(
+    images: chex.Array | Sequence[chex.Array],
+    ways: int,
+    shots: int,
+    queries: int,
+    *,
+    rotations: bool | Literal["once"] = False,
+    counts: chex.Array | None = None,
+    scale: float | None = None,
+) -> Callable[[Key], Episode]:
+    """Episodes of ``ways`` classes from a set of labelled images, as Vinyals et al. 2016 draw them.
+
+    The classes of an episode are different, and so are the ``shots + queries`` images of a class;
+    every ordered choice is equally likely.  Labels are the numbers 0 to ``ways - 1`` in the order
+    in which the classes were drawn, so a label says nothing of the class.  The rows are sorted by
+    label: ``y`` is 0, 0, ..., 1, 1, ....
+
+    Images stay packed on the device, a bit or a byte a pixel, and become floats after they are
+    chosen: 0 stays 0.0 and a byte of 255 becomes 1.0.  With rotations the device holds each image
+    four times.
+
+    Args:
+        images: ``[classes, n, ...]``, uint8, bool or floats, or a sequence of arrays
+            ``[n_i, ...]``, one a class.
+        ways: classes of an episode, at least 2.
+        shots: support images a class, at least 1.
+        queries: query images a class, at least 1.
+        rotations: ``True`` makes every class four, one for each rotation by 90 degrees of the two
+            axes after the images'; an episode may then hold two rotations of the same class.
+            ``"once"`` turns each class of an episode by a random angle, so that it may not.
+        counts: ``i[classes]``, the number of images of each class where ``images`` is padded.
+        scale: what a pixel of 1 becomes; by default 1/255 for uint8 and 1 otherwise.
+
+    Returns:
+        ``sample: (key) -> Episode``, for ``few_shot``: ``support.x`` ``f[ways * shots, ...]``,
+        ``query.x`` ``f[ways * queries, ...]``, labels ``i32``.
+
+    Raises:
+        ValueError: if the data has too few classes, a class too few images, images are not finite
+            or not square (with rotations), or a size is too small.
+
+    Example:
+        >>> import jax, numpy as np, metahpo as mh
+        >>> images = np.zeros((10, 20, 8, 8), np.uint8)
+        >>> sample = mh.problems.episodes(images, ways=5, shots=1, queries=3)
+        >>> episode = sample(jax.random.key(0))
+        >>> episode.support.x.shape, episode.query.y.tolist()
+        ((5, 8, 8), [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4])
+    """
+    needed = shots + queries
+    padded, known = _padded(images, counts)
+    _check(padded, known, ways, shots, queries, rotations)
+    if rotations:
+        turned = [np.rot90(padded, turn, axes=(2, 3)) for turn in range(TURNS)]
+        padded, known = np.stack(turned, axis=1), np.repeat(known, TURNS)
+        padded = padded.reshape(-1, *padded.shape[2:])
+    classes, width = padded.shape[:2]
+    packed = pack(padded.reshape(classes * width, *padded.shape[2:]), scale)
+    count = jnp.asarray(known, jnp.int32) if np.ptp(known) else int(known[0])
+
+    def sample(key: Key) -> Episode:
+        # One call for all random words: each call costs more than the words.
+        words = jax.random.bits(key, (ways * (needed + 2),), jnp.uint32)
+        class_words, turn_words, image_words = jnp.split(words, (ways, 2 * ways))
+        if rotations == "once":
+            drawn = distinct(class_words, classes // TURNS)
+            drawn = TURNS * drawn + (turn_words % TURNS).astype(jnp.int32)
+        else:
+            drawn = distinct(class_words, classes)
+        available = jnp.full(ways, count) if isinstance(count, int) else count[drawn]
+        chosen = distinct(image_words.reshape(ways, needed), available)
+        rows = width * drawn[:, None] + chosen
+
+        def examples(rows: chex.Array) -> Examples:
+            labels = jnp.repeat(jnp.arange(ways, dtype=jnp.int32), rows.shape[1])
+            return Examples(unpack(packed, rows.reshape(-1)), labels)
+
+        return Episode(examples(rows[:, :shots]), examples(rows[:, shots:]))
+
+    return sample
+
+
+def _padded(
+    images: chex.Array | Sequence[chex.Array], counts: chex.Array | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """One array ``[classes, n, ...]`` and the number of images of each class."""
+    if isinstance(images, np.ndarray | jax.Array):
+        array = np.asarray(images)
+        if array.ndim < 3:
+            raise ValueError(f"images must be [classes, n, ...], got the shape {array.shape}")
+        known = np.full(len(array), array.shape[1]) if counts is None else np.asarray(counts)
+        if known.shape != (len(array),):
+            raise ValueError(f"counts has the shape {known.shape}, but images {len(array)} classes")
+        if len(known) and (known.min() < 0 or known.max() > array.shape[1]):
+            raise ValueError(
+                f"counts lie between {known.min()} and {known.max()}, "
+                f"but images holds {array.shape[1]} of each class"
+            )
+        return array, known
+    if counts is not None:
+        raise ValueError("counts belongs to one padded array; a sequence of arrays has its own")
+    parts = [np.asarray(part) for part in images]
+    kinds = sorted({(part.shape[1:], part.dtype.name) for part in parts}, key=str)
+    if len(kinds) != 1:
+        raise ValueError(f"all classes need images of one shape and type, got {kinds}")
+    known = np.array([len(part) for part in parts])
+    array = np.zeros((len(parts), known.max(), *parts[0].shape[1:]), parts[0].dtype)
+    for i, part in enumerate(parts):
+        array[i, : len(part)] = part
+    return array, known
+
+
+def _check(
+    images: np.ndarray,
+    counts: np.ndarray,
+    ways: int,
+    shots: int,
+    queries: int,
+    rotations: bool | str,
+) -> None:
+    for name, size, least in (("ways", ways, 2), ("shots", shots, 1), ("queries", queries, 1)):
+        if size < least:
+            raise ValueError(f"{name} must be at least {least}, got {size}")
+    if rotations not in (False, True, "once"):
+        raise ValueError(f'rotations must be False, True or "once", got {rotations!r}')
+    if rotations and (images.ndim < 4 or images.shape[2] != images.shape[3]):
+        raise ValueError(f"rotations need square images, got the shape {images.shape[2:]}")
+    classes = len(images) * (TURNS if rotations is True else 1)
+    if ways > classes:
+        turned = f" ({len(images)} in {TURNS} rotations)" if rotations is True else ""
+        raise ValueError(f"{ways} ways need as many classes, the data has {classes}{turned}")
+    short = np.flatnonzero(counts < shots + queries)
+    if len(short):
+        raise ValueError(
+            f"{shots} shots and {queries} queries need {shots + queries} images a class, but "
+            f"class {short[0]} has {counts[short[0]]} ({len(short)} classes have too few)"
+        )
+    if np.issubdtype(images.dtype, np.floating):
+        present = np.arange(images.shape[1]) < counts[:, None]
+        values = images.reshape(*images.shape[:2], -1)
+        bad = np.argwhere(~np.isfinite(values).all(axis=-1) & present)
+        if len(bad):
+            raise ValueError(
+                f"{len(bad)} images are not finite, the first is image {bad[0][1]} "
+                f"of class {bad[0][0]}"
+            )
