@@ -27,7 +27,7 @@ ARROWS = {
     "checkpointing": {"base"},
     "inner": {"base", "checkpointing"},
     "report": {"base"},
-    "problems": {"base", "space", "inner"},
+    "problems": {"base", "space", "inner", "networks"},
     "hypergrad": {"base", "inner", "checkpointing", "diagnostics"},
     "strategies": {"base", "space", "stopping"},
     "meta": {"base", "inner", "problems"},

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from metahpo.base import Network, TaskFamily
+from metahpo.networks import conv4
 from metahpo.problems.episodes import episodes
 from metahpo.problems.few_shot import cross_entropy, few_shot
 from metahpo.problems.omniglot_files import read_omniglot
@@ -19,7 +20,7 @@ def omniglot(
     part: Part = "train",
     rotations: bool | Literal["once"] = True,
     path: str | Path | None = None,
-    network: Network,
+    network: Network | None = None,
     verify: bool = True,
 ) -> TaskFamily:
     """Episodes of handwritten characters that nobody saw in training.
@@ -43,7 +44,8 @@ def omniglot(
         part: ``"train"``, ``"validation"`` (Vinyals only) or ``"test"``.
         rotations: see ``episodes``: ``True``, each rotation by 90 degrees is a class of its own.
         path: where the data is, see ``read_omniglot``; by default ``METAHPO_DATA``.
-        network: of the images, with one output a class (for metric learners an encoder).
+        network: of the images, with one output a class (for metric learners an encoder); by
+            default ``mh.networks.conv4(ways)``.
         verify: refuse data that is not the published data set.
 
     Returns:
@@ -55,9 +57,10 @@ def omniglot(
 
     Example:
         >>> import metahpo as mh
-        >>> family = mh.problems.omniglot(5, 1, part="test", network=network)  # doctest: +SKIP
+        >>> family = mh.problems.omniglot(5, 1, part="test")  # doctest: +SKIP
     """
     data = read_omniglot(path, verify=verify)
     images = data.images[members(data.names, split, part)][..., None]
     sample = episodes(images, ways, shots, queries, rotations=rotations)
+    network = conv4(ways) if network is None else network
     return few_shot(sample, network, cross_entropy, ways=ways)

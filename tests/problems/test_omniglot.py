@@ -172,6 +172,14 @@ def test_episodes_hold_drawings_of_the_part_with_ink_one(packed_file, ink):
                              network=network, verify=False)  # fmt: skip
 
 
+def test_default_network_is_the_usual_one(packed_file):
+    family = mh.problems.omniglot(5, 1, 1, path=packed_file, verify=False)
+    task = jax.eval_shape(family.sample, KEY)
+    params = jax.eval_shape(family.init, KEY, task)
+    assert params["conv3"]["kernel"].shape == (3, 3, 64, 64)
+    assert params["head"]["kernel"].shape == (64, 5)
+
+
 def real_data():
     """Where the real data set is, if anywhere."""
     for place in (os.environ.get(VARIABLE), Path(mh.__file__).parents[2] / "shared" / "data"):
