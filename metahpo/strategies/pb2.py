@@ -11,11 +11,12 @@ import numpy as np
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Choice, Space
-from metahpo.strategies import draws, local_moves, parts, trust_region
+from metahpo.strategies import draws, parts
 from metahpo.strategies.bound_search import around, cube, suggestions
 from metahpo.strategies.exploit_explore import explorer, selector
 from metahpo.strategies.gp_bandit import Kernel, Observations, best_kernel, posterior
-from metahpo.strategies.trust_region import Region
+from metahpo.strategies.local_moves import Box
+from metahpo.strategies.trust_region import Region, started, updated
 
 SMALLEST_POPULATION = 2  # a winner and a loser
 LARGEST_REWARD = 2.0  # in standard deviations
@@ -31,7 +32,7 @@ class PB2State(NamedTuple):
     round: chex.Array  # i32[]
     data: Observations  # a ring of N slots, x in the unit cube
     kernel: Kernel
-    region: Region
+    region: Region | None
 
 
 def pb2(
@@ -43,23 +44,34 @@ def pb2(
     truncation: float = 0.25,
     resample_probability: chex.Numeric = 0.25,
     exploration: chex.Numeric = 1.0,
+    trust_region: chex.Numeric | None = 0.4,
     window: int | None = None,
     frozen: Collection[str] = (),
 ) -> Strategy:
     """Population based bandits (Parker-Holder, Nguyen & Roberts 2020, algorithm 1).
 
-    Losers copy winners as in ``pbt``.  Their floats and integers are then chosen by a bandit: a
+    Losers copy winners as in ``pbt``.  Their hyperparameters are then chosen by a bandit: a
     Gaussian process that forgets learns how much a round of training with given hyperparameters
     improves the loss, and every loser takes the point of the highest upper confidence bound, given
-    that the losers before it try theirs (GP-BUCB).  Choices are drawn anew as in ``pbt``.
+    that the losers before it try theirs (GP-BUCB).
 
-    Two things differ from the paper.  A round's improvements are standardised over the population,
-    as the bandit need not know that all improve more slowly in the end; a failure counts as
-    ``-2``.  And the improvement depends linearly on the loss before, else the process would take
-    a member that had further to fall for one with good hyperparameters.
+    By default they choose within a trust region around what they copied, which halves when copies
+    keep losing against their parents and doubles when some win (TuRBO, Eriksson et al. 2019; for
+    populations BG-PBT, Wan et al. 2022).  So a fixed optimum is found to any accuracy, where the
+    bandit on the whole cube, with its few observations, stays as far away as it began.  Integers
+    and choices make local moves there (Casmopolitan, Wan et al. 2021), and the bandit sees them.  A
+    region that has collapsed starts again, and with it all losers, anywhere.
+
+    ``trust_region=None`` is the paper's PB2: floats and integers are chosen anywhere in the cube,
+    and choices are drawn anew as in ``pbt``.
+
+    Two more things differ from the paper.  A round's improvements are standardised over the
+    population, as the bandit need not know that all improve more slowly in the end; a failure
+    counts as ``-2``.  And the improvement depends linearly on the loss before, else the process
+    would take a member that had further to fall for one with good hyperparameters.
 
     The kernel's length scale, forgetting and noise are those of the highest evidence among the last
-    ones and four drawn ones, every round.  The bound is maximised over uniform points and then
+    ones and four drawn ones, every round.  The bound is maximised over drawn points and then
     over neighbours of the best, so no two losers become clones.
 
     Args:
@@ -69,8 +81,11 @@ def pb2(
             rest is uniform.
         selection: ``"truncation"`` or ``"tournament"``, as in ``pbt``.
         truncation: the share of winners and of losers, in (0, 1/2]; at least one member each.
-        resample_probability: in [0, 1], for every choice of a loser.
+        resample_probability: in [0, 1], for every choice of a loser; in a trust region, of every
+            candidate among which the bandit chooses, and there for an integer as well.
         exploration: how many standard deviations the upper bound lies above the mean, at least 0.
+        trust_region: the edge of the region in the unit cube at first, in (0, 1]; ``None`` for the
+            whole cube in every round.
         window: how many trainings of one round each the process remembers, at least ``P``; by
             default four rounds, and 64 at least.  A round costs ``window ** 3``.
         frozen: names of dimensions that a loser inherits as they are.
@@ -79,9 +94,9 @@ def pb2(
         A Strategy.
 
     Raises:
-        ValueError: if ``population < 2``, ``window < population``, a probability or share is out of
-            range, ``selection`` or a name in ``frozen`` is unknown, nothing is left for the bandit
-            to choose, or ``initial`` has a wrong shape.
+        ValueError: if ``population < 2``, ``window < population``, a probability, share or edge is
+            out of range, ``selection`` or a name in ``frozen`` is unknown, nothing is left for the
+            bandit to choose, or ``initial`` has a wrong shape.
 
     Example:
         >>> import jax, metahpo as mh
@@ -95,16 +110,14 @@ def pb2(
     parts.check_initial(space, population, initial)
     exploit = selector(selection, population, truncation)
     mutate = explorer(space, resample_probability, 0.1, None, frozen)
-    if parts.known(exploration) and not exploration >= 0:
-        raise ValueError(f"exploration must be at least 0, got {exploration}")
     window = max(4 * population, 64) if window is None else window
-    if window != int(window) or window < population:
-        raise ValueError(f"window must be a whole number of at least {population}, got {window}")
+    _check_numbers(population, exploration, trust_region, window)
     dims = list(spaces.dimensions(space).values())
     ordered = np.array([not isinstance(d, Choice) for d in dims])
-    columns = np.flatnonzero(~parts.named(space, frozen) & ordered)
-    if not len(columns):
+    free = ~parts.named(space, frozen)
+    if not (free & ordered).any():
         raise ValueError("pb2 needs a Float or an Int that is not frozen, got none")
+    columns = np.flatnonzero(free if trust_region is not None else free & ordered)
     chosen = [dims[column] for column in columns]
 
     def init(key: Key) -> PB2State:
@@ -114,7 +127,8 @@ def pb2(
         kernel = jax.tree.map(lambda leaf: jnp.asarray(leaf, unit.dtype), kernel)
         zeros = jnp.zeros(population, unit.dtype)
         data = empty(window, len(columns), unit.dtype)
-        return PB2State(unit, fresh, zeros, jnp.zeros((), jnp.int32), data, kernel)
+        region = None if trust_region is None else started(trust_region, unit.dtype)
+        return PB2State(unit, fresh, zeros, jnp.zeros((), jnp.int32), data, kernel, region)
 
     def ask(key: Key, state: PB2State) -> tuple[Proposal, PB2State]:
         del key
@@ -124,22 +138,44 @@ def pb2(
         keys = jax.random.split(key, 5)
         loss = parts.finite_loss(evaluation, proposal.unit)
         before = jnp.where(proposal.parent < 0, 0.0, state.loss[proposal.parent])
-        seen = snapped(chosen, proposal.unit[:, columns])
-        data = remember(state.data, state.round, seen, before, loss)
-        kernel = fitted(keys[0], state.kernel, data, len(columns))
+        data = remember(state.data, state.round, proposal.unit[:, columns], before, loss)
         source = exploit(keys[1], loss)
         copied = source != jnp.arange(population)
-        unit = proposal.unit[source]
-        mutated = jnp.where(ordered, unit, mutate(keys[2], unit, 1.0))
-        process = posterior(kernel, extended(data, population))
-        points = suggestions(keys[3], process, window, copied, state.round + 1, exploration, chosen)
+        unit = mutated = proposal.unit[source]
+        anywhere = parts.uniform(keys[4], space, population)
+        region, search = state.region, cube(chosen)
+        if region is None:
+            mutated = jnp.where(ordered, unit, mutate(keys[2], unit, 1.0))
+        else:
+            region = updated(region, loss, proposal.parent, chosen, trust_region)
+            best = proposal.unit[jnp.argmin(loss), columns]
+            box = Box(chosen, region.length, best, resample_probability)
+            search = around(box, unit[:, columns])
+        seen = data._replace(x=search.embed(data.x))
+        kernel = fitted(keys[0], state.kernel, seen, len(columns))
+        process = posterior(kernel, extended(seen, population))
+        round_ = state.round + 1
+        points = suggestions(keys[3], process, window, copied, round_, exploration, search)
+        if region is not None:
+            points = jnp.where(region.restarted, anywhere[:, columns], points)
         unit = jnp.where(copied[:, None], mutated.at[:, columns].set(points), unit)
         # Nobody is worth copying when every loss is infinite: all start again.
         lost = jnp.isinf(loss).all()
-        unit = jnp.where(lost, parts.uniform(keys[4], space, population), unit)
-        return PB2State(unit, jnp.where(lost, -1, source), loss, state.round + 1, data, kernel)
+        unit = jnp.where(lost, anywhere, unit)
+        return PB2State(unit, jnp.where(lost, -1, source), loss, round_, data, kernel, region)
 
     return Strategy(init, ask, tell)
+
+
+def _check_numbers(
+    population: int, exploration: chex.Numeric, trust_region: chex.Numeric | None, window: int
+) -> None:
+    if parts.known(exploration) and not exploration >= 0:
+        raise ValueError(f"exploration must be at least 0, got {exploration}")
+    if trust_region is not None and parts.known(trust_region) and not 0 < trust_region <= 1:
+        raise ValueError(f"trust_region must be in (0, 1] or None, got {trust_region}")
+    if window != int(window) or window < population:
+        raise ValueError(f"window must be a whole number of at least {population}, got {window}")
 
 
 def empty(slots: int, size: int, dtype: chex.ArrayDType) -> Observations:

@@ -21,8 +21,7 @@ DISCRETE = np.flatnonzero(~mh.space.is_continuous(SPACE))
 MOST_FROZEN = 0.02  # the share of coordinates; by chance alone, a margin freezes about half of it
 
 
-# (space, population) -> Strategy.  PB2 is missing: it follows an optimum that moves, with a model
-# of few observations, and finds a fixed one of ten discrete coordinates no more often than chance.
+# (space, population) -> Strategy
 TABLE = {
     "bipop_cma_es": functools.partial(strategies.bipop_cma_es, doublings=2),
     "cma_es": strategies.cma_es,
@@ -33,6 +32,7 @@ TABLE = {
     "jade": strategies.jade,
     "l_shade": functools.partial(strategies.l_shade, evaluations=EVALUATIONS),
     "open_es": strategies.open_es,
+    "pb2": strategies.pb2,
     "pbt": strategies.pbt,
     "pso": strategies.pso,
     "shade": strategies.shade,

@@ -11,15 +11,15 @@ from scipy import stats
 import metahpo as mh
 from metahpo.strategies import gp_bandit as gp
 from metahpo.strategies import pb2, pbt
+from metahpo.strategies.bound_search import cube, suggestions
+from metahpo.strategies.local_moves import snapped
 from metahpo.strategies.pb2 import (
     LARGEST_REWARD,
     empty,
     extended,
     fitted,
     remember,
-    snapped,
     standardised,
-    suggestions,
 )
 
 # These programs compile for seconds and run for milliseconds.
@@ -65,7 +65,7 @@ def suggested(wanted, exploration, count=24, seeds=1):
     @jax.vmap
     def run(key):
         return suggestions(
-            key, process, count, jnp.array(wanted), jnp.int32(1), exploration, FLOATS
+            key, process, count, jnp.array(wanted), jnp.int32(1), exploration, cube(FLOATS)
         )
 
     return np.asarray(run(jax.random.split(KEY, seeds))), process
@@ -194,7 +194,13 @@ def test_choices_are_drawn_anew_and_frozen_dimensions_are_inherited():
     }
     population = 40
     strategy = pb2(
-        space, population, truncation=0.5, resample_probability=0.4, window=40, frozen="width"
+        space,
+        population,
+        window=40,
+        truncation=0.5,
+        resample_probability=0.4,
+        frozen="width",
+        trust_region=None,
     )
 
     @jit

@@ -24,7 +24,7 @@ class Row(NamedTuple):
     make: Callable  # (space, population) -> Strategy
     population: int
     target: float = 1e-8
-    rounds: int | None = None  # more of them where slots fall idle
+    rounds: int | None = None  # more of them where slots fall idle; fewer where each is costly
 
 
 TABLE = {
@@ -43,6 +43,7 @@ TABLE = {
     "spso2011": Row(functools.partial(strategies.pso, variant="spso2011"), 40),
     "pbt": Row(strategies.pbt, 16, 1e-4),
     "pbt_tournament": Row(functools.partial(strategies.pbt, selection="tournament"), 16, 1e-4),
+    "pb2": Row(strategies.pb2, 16, rounds=300),
 }
 
 
