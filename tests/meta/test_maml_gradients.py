@@ -3,17 +3,17 @@
 import chex
 import jax
 import jax.numpy as jnp
+import known_task
 import numpy as np
 import optax
 import pytest
+from known_task import ALPHA, KNOWN, THETA, A, B, C, D, family
 
 import metahpo as mh
 from metahpo.base import TaskFamily
 
 KEY = jax.random.key(0)
-A, C = np.array([[2, 0.5], [0.5, 1]]), np.array([1.0, -2])
-B, D = np.array([[1, -0.25], [-0.25, 1.5]]), np.array([0.5, 1])
-THETA, ALPHA = np.array([3.0, -1]), 0.1
+STEPS = pytest.mark.parametrize("steps", [1, 3])
 
 
 @pytest.fixture(autouse=True)
@@ -22,37 +22,8 @@ def x64():
         yield
 
 
-def family() -> TaskFamily:
-    """Support loss ``(t - c)' A (t - c) / 2``, query loss ``(t - d)' B (t - d) / 2``."""
-
-    def loss(params, task, split):
-        matrix, center = (A, C) if split == "support" else (B, D)
-        return (params - center) @ matrix @ (params - center) / 2
-
-    return TaskFamily(
-        sample=lambda key: jnp.zeros(0),
-        init=lambda key, task: jnp.asarray(THETA),
-        loss=loss,
-        describe=lambda task: task,
-    )
-
-
 def estimate(make, steps, learning_rate=ALPHA):
-    estimator = make(mh.meta.maml(family(), learning_rate), steps)
-    return estimator.estimate(KEY, jnp.asarray(THETA), jnp.zeros(0), ())[0]
-
-
-# steps: adapted parameters, query loss, MAML gradient, FOMAML gradient
-KNOWN = {
-    1: ((2.55, -1.2), 6.85875, (2.270625, -3.56125), (2.6, -3.8125)),
-    3: (
-        (1.927875, -1.48175),
-        6.524633,
-        (1.50468382421875, -3.2230391484375),
-        (2.0483125, -4.07959375),
-    ),
-}
-STEPS = pytest.mark.parametrize("steps", [1, 3])
+    return known_task.estimate(make, mh.meta.maml(family(), learning_rate), steps)
 
 
 @STEPS
