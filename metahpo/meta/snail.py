@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from metahpo.base import Key, Params, Problem, TaskFamily
 from metahpo.meta import zero_steps
 from metahpo.meta.layers import Dense, attention, dense, init_dense
-from metahpo.problems.few_shot import Examples
+from metahpo.problems.few_shot import Episode, Examples
 
 
 class Gated(TypedDict):
@@ -60,13 +60,15 @@ def snail(
     ways: int | None = None,
     filters: int = 32,
     keys: int = 32,
+    blocks: int = 2,
     encode: bool | None = None,
+    shuffle: bool = True,
 ) -> Problem:
     """A sequence model that reads the support and predicts the query (Mishra et al. 2018).
 
-    The sequence is the labelled support in its order and then one query without a label, of which
-    the model predicts the target.  As in the paper's few-shot network three causal attentions
-    alternate with two blocks of dilated causal convolutions (section 3, figure 2), whose
+    The sequence is the labelled support and then one query without a label, of which the model
+    predicts the target.  As in the paper's few-shot network three causal attentions alternate
+    with two blocks of dilated causal convolutions (section 3, figure 2), whose
     dilations 1, 2, 4, ... span the support; each layer's output is appended to its input.  The
     support cannot look at the query, so what the layers see of it is computed once and serves all
     queries, each of which is a sequence of its own.
@@ -77,8 +79,11 @@ def snail(
             targets are values ``f[n, d]``.  The weights belong to this number of classes.
         filters: of each convolution.
         keys: width of queries, keys and values of each attention.
+        blocks: of convolutions; there is one attention more.
         encode: whether the family's network embeds the inputs, ``f[n, ...] -> f[n, e]``; if not,
             they are flattened.  By default with ``ways`` only.
+        shuffle: whether adapting puts the support into a random order, by its key.  Otherwise
+            episodes that are sorted by class teach the model to go by places instead of labels.
 
     Returns:
         A Problem of zero steps with hyperparameters ``SnailParams``.  The number of convolutions
@@ -86,9 +91,9 @@ def snail(
         support works, though the oldest examples are then seen by the attentions alone.
 
     Raises:
-        ValueError: if ``ways`` is below 2, ``filters`` or ``keys`` below 1, or the family lacks
-            the network or the criterion; when called, for labels or values that do not fit and
-            embeddings that are not ``[n, e]``.
+        ValueError: if ``ways`` is below 2, ``filters``, ``keys`` or ``blocks`` below 1, or the
+            family lacks the network or the criterion; when called, for labels or values that do
+            not fit and embeddings that are not ``[n, e]``.
 
     Example:
         >>> import jax, metahpo as mh
@@ -101,7 +106,7 @@ def snail(
     """
     if ways is not None:
         zero_steps.check_ways(ways)
-    zero_steps.check_widths(filters=filters, keys=keys)
+    zero_steps.check_widths(filters=filters, keys=keys, blocks=blocks)
     encode = ways is not None if encode is None else encode
     network = zero_steps.encoder_of(family) if encode else None
 
@@ -114,8 +119,8 @@ def snail(
         embeddings = embed(params, support.x)
         y = zero_steps.targets(support.y, ways, embeddings.dtype)
         start = _labelled(embeddings, y)
-        blocks, head = _init_blocks(key, start, filters, keys, y.shape[1])
-        return {"network": params, "blocks": blocks, "head": head}
+        layers, head = _init_blocks(key, start, filters, keys, 2 * blocks + 1, y.shape[1])
+        return {"network": params, "blocks": layers, "head": head}
 
     def represent(hparams: SnailParams, support: Examples) -> SnailState:
         embeddings = embed(hparams["network"], support.x)
@@ -134,7 +139,17 @@ def snail(
             h = _append(layer, dilation, h, support)
         return dense(state.params["head"], h)
 
-    return zero_steps.zero_steps(family, initial, represent, predict)
+    problem = zero_steps.zero_steps(family, initial, represent, predict)
+    return _shuffled(problem) if shuffle else problem
+
+
+def _shuffled(problem: Problem) -> Problem:
+    def init(key: Key, hparams: SnailParams, task: Episode) -> SnailState:
+        order = jax.random.permutation(key, len(task.support.x))
+        support = jax.tree.map(lambda leaf: leaf[order], task.support)
+        return problem.init(key, hparams, task._replace(support=support))
+
+    return problem._replace(init=init)
 
 
 def _labelled(embeddings: chex.Array, y: chex.Array, known: float = 1) -> chex.Array:
@@ -143,12 +158,12 @@ def _labelled(embeddings: chex.Array, y: chex.Array, known: float = 1) -> chex.A
 
 
 def _init_blocks(
-    key: Key, start: chex.Array, filters: int, keys: int, outputs: int
+    key: Key, start: chex.Array, filters: int, keys: int, count: int, outputs: int
 ) -> tuple[list[Look | list[Gated]], Dense]:
     n, width = start.shape
     dtype = start.dtype
     blocks: list[Look | list[Gated]] = []
-    for block in range(5):
+    for block in range(count):
         key, block_key = jax.random.split(key)
         if block % 2 == 0:
             q, k, v = (

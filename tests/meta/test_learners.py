@@ -152,6 +152,23 @@ TABLE = {
         embedding,
         criterion=False,
     ),
+    "neural_process": Row(
+        lambda family, std: mh.meta.neural_process(family, width=16, depth=1, min_std=std),
+        regression,
+        criterion=False,
+    ),
+    "attentive_neural_process": Row(
+        lambda family, std: mh.meta.attentive_neural_process(
+            family, width=16, depth=1, heads=2, min_std=std
+        ),
+        regression,
+        criterion=False,
+    ),
+    "snail": Row(
+        lambda family, _: mh.meta.snail(family, ways=WAYS, filters=8, keys=8, blocks=1),
+        embedding,
+        rate=0.01,
+    ),
 }
 ROWS = pytest.mark.parametrize("name", list(TABLE))
 TRAINED = [name for name, row in TABLE.items() if row.trained]
