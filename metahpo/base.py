@@ -122,10 +122,14 @@ class Estimator(NamedTuple):
     Attributes:
         init: ``(key, hparams, task) -> state``; ``()`` for estimators without a memory.
         estimate: ``(key, hparams, task, state) -> (Estimate, state)``.
+        objective: ``(key, hparams, task) -> f[]``, of estimators without a memory whose estimate
+            is its value and its gradient as JAX differentiates it.  The gradient of its mean over
+            tasks is then that of all of them together, without one gradient for every task.
     """
 
     init: Callable[[Key, HParams, Task], PyTree]
     estimate: Callable[[Key, HParams, Task, PyTree], tuple[Estimate, PyTree]]
+    objective: Callable[[Key, HParams, Task], chex.Array] | None = None
 
 
 class Proposal(NamedTuple):

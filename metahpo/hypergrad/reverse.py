@@ -1,11 +1,13 @@
 """The exact hypergradient by reverse mode through the unrolled training."""
 
+import chex
+
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
 from metahpo.checkpointing import Checkpoint
 from metahpo.diagnostics import no_memory
 from metahpo.hypergrad import memory
 from metahpo.hypergrad.unrolled import estimate_unrolled
-from metahpo.inner import advance, keys, scalar_loss
+from metahpo.inner import advance, keys, outer_loss, scalar_loss
 
 MEMORY_BUDGET = 2**30
 """Bytes that ``checkpoint="auto"`` may use when no ``memory_budget`` is given."""
@@ -57,15 +59,20 @@ def reverse(
     # Refuses wrong steps and checkpoints now rather than inside the trace.
     advance(problem, steps, "none" if checkpoint == "auto" else checkpoint)
 
+    def mode(key: Key, hparams: HParams, task: Task) -> Checkpoint:
+        if checkpoint != "auto":
+            return checkpoint
+        budget = MEMORY_BUDGET if memory_budget is None else memory_budget
+        return memory.fastest(problem, steps, budget, key, hparams, task)
+
+    def objective(key: Key, hparams: HParams, task: Task) -> chex.Array:
+        return outer_loss(problem, steps, mode(key, hparams, task))(key, hparams, task)[0]
+
     def estimate(
         key: Key, hparams: HParams, task: Task, nothing: PyTree
     ) -> tuple[Estimate, PyTree]:
         init_key, step_key, loss_key = keys(key)
-        mode = checkpoint
-        if mode == "auto":
-            budget = MEMORY_BUDGET if memory_budget is None else memory_budget
-            mode = memory.fastest(problem, steps, budget, key, hparams, task)
-        train = advance(problem, steps, mode)
+        train = advance(problem, steps, mode(key, hparams, task))
         result = estimate_unrolled(
             hparams,
             lambda h: problem.init(init_key, h, task),
@@ -75,4 +82,4 @@ def reverse(
         )
         return result, nothing
 
-    return Estimator(no_memory, estimate)
+    return Estimator(no_memory, estimate, objective)

@@ -1,6 +1,5 @@
 """Meta-training: an optax optimiser follows an estimator's hypergradients over many tasks."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -10,10 +9,11 @@ import optax
 from jax.sharding import Mesh
 
 from metahpo import inner
-from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree
+from metahpo.base import Estimator, HParams, Key, Problem, PyTree
 from metahpo.hypergrad import floats
 from metahpo.run.loop import Loop, check_positive, scan
 from metahpo.run.sharding import batched
+from metahpo.run.task_mean import task_mean
 
 
 class MetaHistory(NamedTuple):
@@ -134,15 +134,8 @@ def meta_loop(
         raise ValueError(f"chunk must divide the tasks of a round, got {chunk=} for {tasks=}")
     hparams = jax.tree.map(jnp.asarray, hparams)
 
-    def estimate_one(
-        hparams: HParams, keys: tuple[Key, Key], memory: PyTree
-    ) -> tuple[Estimate, PyTree]:
-        task_key, estimate_key = keys
-        task = problem.sample(task_key)
-        estimate, memory = estimator.estimate(estimate_key, hparams, task, memory)
-        return estimate._replace(info={}), memory
-
-    average = _averaged(batched(estimate_one, mesh), tasks // chunk)
+    average = task_mean(problem, estimator, mesh, tasks // chunk)
+    start = jnp.zeros((), jnp.int32) if state is None else state.round
 
     def init(key: Key) -> MetaState:
         if state is not None:
@@ -152,10 +145,13 @@ def meta_loop(
         some = jax.vmap(problem.sample)(jax.random.split(task_key, tasks))
         memory = jax.vmap(estimator.init, (0, None, 0))(keys, hparams, some)
         opt_state = optimizer.init(floats.split(hparams)[0])
-        return MetaState(jnp.zeros((), jnp.int32), hparams, opt_state, memory)
+        return MetaState(start, hparams, opt_state, memory)
 
-    def step(key: Key, carry: MetaState) -> tuple[MetaState, MetaHistory]:
-        task_key, estimate_key = jax.random.split(jax.random.fold_in(key, carry.round))
+    def keys_of(key: Key, t: chex.Array) -> Key:
+        return jax.random.split(jax.random.fold_in(key, start + t))
+
+    def step(keys: Key, carry: MetaState) -> tuple[MetaState, MetaHistory]:
+        task_key, estimate_key = keys
         keys = jax.random.split(task_key, tasks), jax.random.split(estimate_key, tasks)
         (loss, grads), memory = average(carry.hparams, keys, carry.memory)
         values, merge = floats.split(carry.hparams)
@@ -175,40 +171,7 @@ def meta_loop(
         info = {"skipped": history.skipped.sum(dtype=jnp.int32)}
         return MetaResult(carry.hparams, history, carry, info)
 
-    return Loop(init, step, finish, rounds)
-
-
-def _averaged(estimate_all: Callable[..., tuple[Estimate, PyTree]], chunks: int) -> Callable:
-    """The means of loss and gradients over the tasks, which are computed chunk by chunk."""
-
-    def mean(
-        hparams: HParams, keys: tuple[Key, Key], memory: PyTree
-    ) -> tuple[tuple[chex.Array, floats.Floats], PyTree]:
-        estimate, memory = estimate_all(hparams, keys, memory)
-        grads = [grad.mean(axis=0) for grad in floats.split(estimate.grad)[0]]
-        return (estimate.loss.mean(), grads), memory
-
-    if chunks == 1:
-        return mean
-
-    def over_chunks(
-        hparams: HParams, keys: tuple[Key, Key], memory: PyTree
-    ) -> tuple[tuple[chex.Array, floats.Floats], PyTree]:
-        cut = jax.tree.map(lambda x: x.reshape(chunks, -1, *x.shape[1:]), (keys, memory))
-        zeros = jax.tree.map(
-            lambda shape: jnp.zeros(shape.shape, shape.dtype),
-            jax.eval_shape(mean, hparams, *jax.tree.map(lambda x: x[0], cut))[0],
-        )
-
-        def body(total: PyTree, one: PyTree) -> tuple[PyTree, PyTree]:
-            part, memory = mean(hparams, *one)
-            return jax.tree.map(jnp.add, total, part), memory
-
-        total, memory = jax.lax.scan(body, zeros, cut)
-        memory = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), memory)
-        return jax.tree.map(lambda x: x / chunks, total), memory
-
-    return over_chunks
+    return Loop(init, step, finish, rounds, keys_of)
 
 
 def evaluate(

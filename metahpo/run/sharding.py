@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from metahpo.base import PyTree
@@ -35,6 +36,32 @@ def batched(fn: Callable[..., Any], mesh: Mesh | None, shared: int = 1) -> Calla
             check_vma=False,
         )(*args[:shared], *padded(args[shared:], pad))
         return jax.tree.map(lambda leaf: leaf[:size], out)
+
+    return run
+
+
+def summed(fn: Callable[..., PyTree], mesh: Mesh | None) -> Callable[..., PyTree]:
+    """``fn(shared, weights f[n], *batch)``, a weighted sum, over all devices of ``mesh``.
+
+    Every device computes the sum over its part of the batch.  Where the number of devices does not
+    divide it, copies of the last member with the weight 0 fill it up.
+    """
+    if mesh is None:
+        return fn
+    split, same = PartitionSpec(mesh.axis_names), PartitionSpec()
+
+    def part(*args: PyTree) -> PyTree:
+        flat, unravel = ravel_pytree(fn(*args))  # one message instead of one a leaf
+        return unravel(jax.lax.psum(flat, mesh.axis_names))
+
+    def run(shared: PyTree, weights: jax.Array, *batch: PyTree) -> PyTree:
+        pad = -weights.shape[0] % mesh.size
+        # Whole on every device first: cheap to repeat there, and not worth a collective.
+        members = everywhere((jnp.pad(weights, (0, pad)), *padded(batch, pad)), mesh)
+        specs = (same, *(split for _ in members))
+        return jax.shard_map(
+            part, mesh=automatic(mesh), in_specs=specs, out_specs=same, check_vma=False
+        )(shared, *members)
 
     return run
 
