@@ -72,6 +72,25 @@ def test_of_equal_values_the_first_gets_the_whole_gradient():
     np.testing.assert_array_equal(grad[0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0]])
 
 
+def test_compiled_together_with_what_it_pools_its_gradient_stays_that_of_reduce_window():
+    # A compiler may compute the pooled values twice and round them differently: where the choice
+    # is a comparison with the maximum, no pixel of a window may then be found equal to it.
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.uniform(keys[0], (9, 16, 16, 1))
+    kernel = jax.random.normal(keys[1], (3, 3, 1, 8))
+    weights = jax.random.normal(keys[2], (9, 8, 8, 8))
+
+    def gradient(pool):
+        def loss(kernel):
+            y = convolve(x, kernel, method="im2col")
+            y = (y - y.mean((0, 1, 2))) * jax.lax.rsqrt(y.var((0, 1, 2)) + 1e-5) * 1.3
+            return (weights * pool(y)).sum()
+
+        return jax.jit(jax.grad(loss))(kernel)
+
+    np.testing.assert_allclose(gradient(max_pool), gradient(pooled_by_lax), rtol=1e-4, atol=1e-3)
+
+
 def test_pooling_by_another_order_takes_the_smallest_where_the_order_is_reversed():
     x = jnp.array([[3.0, -1.0], [2.0, 5.0]]).reshape(1, 2, 2, 1)
     assert max_pool(x, order=-x).item() == -1.0
