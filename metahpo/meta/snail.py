@@ -14,21 +14,18 @@ from metahpo.problems.few_shot import Episode, Examples
 
 
 class Gated(TypedDict):
-    """A causal convolution of two taps: kernels f[2 c, filters], first the past, then the present.
+    """A causal convolution of two taps, from [past, present] to [filter, gate].
 
     Its dilation is 2 to the power of its place in its block.
     """
 
-    filter: Dense
-    gate: Dense
+    taps: Dense
 
 
 class Look(TypedDict):
-    """A causal attention."""
+    """A causal attention, from an item to its [query, key, value] of equal widths."""
 
-    query: Dense
-    key: Dense
-    value: Dense
+    look: Dense
 
 
 class SnailParams(TypedDict):
@@ -166,21 +163,12 @@ def _init_blocks(
     for block in range(count):
         key, block_key = jax.random.split(key)
         if block % 2 == 0:
-            q, k, v = (
-                init_dense(each, width, keys, dtype) for each in jax.random.split(block_key, 3)
-            )
-            blocks.append({"query": q, "key": k, "value": v})
+            blocks.append({"look": init_dense(block_key, width, 3 * keys, dtype)})
             width += keys
             continue
         convolutions: list[Gated] = []
         for each in jax.random.split(block_key, math.ceil(math.log2(n + 1))):
-            one, two = jax.random.split(each)
-            convolutions.append(
-                {
-                    "filter": init_dense(one, 2 * width, filters, dtype),
-                    "gate": init_dense(two, 2 * width, filters, dtype),
-                }
-            )
+            convolutions.append({"taps": init_dense(each, 2 * width, 2 * filters, dtype)})
             width += filters
         blocks.append(convolutions)
     return blocks, init_dense(key, width, outputs, dtype)
@@ -211,16 +199,16 @@ def _append(layer: Any, dilation: int, h: chex.Array, support: chex.Array | None
         return jnp.concatenate([h, _look(layer, h, support)], axis=1)
     past = jnp.pad(h if support is None else support, ((dilation, 0), (0, 0)))
     before = past[: len(h)] if support is None else jnp.broadcast_to(past[len(support)], h.shape)
-    taps = jnp.concatenate([before, h], axis=1)
-    gate = jax.nn.sigmoid(dense(layer["gate"], taps))
-    return jnp.concatenate([h, jnp.tanh(dense(layer["filter"], taps)) * gate], axis=1)
+    both = dense(layer["taps"], jnp.concatenate([before, h], axis=1))
+    new, gate = jnp.split(both, 2, axis=1)
+    return jnp.concatenate([h, jnp.tanh(new) * jax.nn.sigmoid(gate)], axis=1)
 
 
 def _look(layer: Look, h: chex.Array, support: chex.Array | None) -> chex.Array:
-    queries, keys, values = (dense(layer[name], h) for name in ("query", "key", "value"))
+    queries, keys, values = jnp.split(dense(layer["look"], h), 3, axis=1)
     if support is None:
         return attention(queries, keys, values, jnp.tri(len(h), dtype=bool))
-    past_keys, past_values = dense(layer["key"], support), dense(layer["value"], support)
+    _, past_keys, past_values = jnp.split(dense(layer["look"], support), 3, axis=1)
 
     def one(query: chex.Array, key: chex.Array, value: chex.Array) -> chex.Array:
         every_key = jnp.concatenate([past_keys, key[None]])

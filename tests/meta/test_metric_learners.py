@@ -1,5 +1,7 @@
 """Prototypical, matching and relation networks against numpy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,8 @@ from metahpo.base import Network
 from metahpo.problems import Episode, Examples, cross_entropy, few_shot
 
 KEY = jax.random.key(0)
+# These programs compile for seconds and run for milliseconds.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 RNG = np.random.default_rng(0)
 # Linear, so that embeddings are known: x @ matrix.
 LINEAR = Network(lambda key, x: {"matrix": jnp.eye(x.shape[1])}, lambda p, x: x @ p["matrix"])
@@ -27,13 +31,25 @@ def x64():
 
 
 def make_family(x=X, y=Y, network=LINEAR):
-    examples = Examples(jnp.asarray(x), jnp.asarray(y))
+    examples = Examples(x, y)
     return few_shot(lambda key: Episode(examples, examples), network, cross_entropy)
 
 
-def predictions(problem, hparams, support=(X, Y), x=NEW):
+def predictor(problem):
     adapt, predict = mh.meta.learner(problem)
-    return predict(adapt(hparams, Examples(*map(jnp.asarray, support)), KEY), jnp.asarray(x))
+    run = jit(lambda h, support, x: predict(adapt(h, support, KEY), x))
+    return lambda hparams, support=(X, Y), x=NEW: run(hparams, Examples(*support), x)
+
+
+def predictions(problem, hparams, support=(X, Y), x=NEW):
+    return predictor(problem)(hparams, support, x)
+
+
+@functools.cache
+def compiled(make):
+    """A learner of three ways with its weights."""
+    problem = make(make_family(), ways=3)
+    return jit(problem.initial)(KEY), predictor(problem)
 
 
 def cosines(x, y):
@@ -91,7 +107,7 @@ def lstm(layer, x, hidden, cell):
 
 def test_matching_in_context_reads_the_support_both_ways_and_again_for_the_query():
     problem = mh.meta.matching(make_family(), ways=3, context_steps=3)
-    hparams = problem.initial(KEY)
+    hparams = jit(problem.initial)(KEY)
     context = jax.tree.map(np.asarray, hparams["context"])
     states = {"forward": np.zeros_like(X), "backward": np.zeros_like(X)}
     for name, order in (("forward", range(7)), ("backward", range(6, -1, -1))):
@@ -114,7 +130,7 @@ def test_matching_in_context_reads_the_support_both_ways_and_again_for_the_query
 
 def test_relation_scores_compare_the_query_with_the_sums_of_the_classes():
     problem = mh.meta.relation(make_family(), ways=3, hidden=(6,))
-    hparams = problem.initial(KEY)
+    hparams = jit(problem.initial)(KEY)
     first, last = (jax.tree.map(np.asarray, layer) for layer in hparams["relation"])
     sums = np.eye(3)[Y].T @ X
     known = np.zeros((5, 3))
@@ -125,42 +141,36 @@ def test_relation_scores_compare_the_query_with_the_sums_of_the_classes():
     np.testing.assert_allclose(predictions(problem, hparams), known, rtol=1e-12)
     labels = np.array([0, 2, 1, 1, 0])
     task = Episode(Examples(X, Y), Examples(NEW, labels))
-    loss, _ = mh.inner.outer_loss(problem, steps=0)(KEY, hparams, task)
+    loss, _ = jit(mh.inner.outer_loss(problem, steps=0))(KEY, hparams, task)
     np.testing.assert_allclose(loss, np.mean((known - np.eye(3)[labels]) ** 2), rtol=1e-12)
 
 
 @MAKERS
 def test_learned_on_many_ways_serves_few(make):
     y = np.arange(7)
-    hparams = make(make_family(X, y), ways=7).initial(KEY)
-    assert predictions(make(make_family(), ways=3), hparams).shape == (5, 3)
+    hparams = jit(make(make_family(X, y), ways=7).initial)(KEY)
+    assert compiled(make)[1](hparams).shape == (5, 3)
 
 
 @MAKERS
 def test_queries_are_predicted_alike_together_and_alone(make):
-    problem = make(make_family(), ways=3)
-    hparams = problem.initial(KEY)
-    alone = [predictions(problem, hparams, x=NEW[i : i + 1])[0] for i in range(5)]
-    np.testing.assert_allclose(predictions(problem, hparams), alone, rtol=1e-12)
+    hparams, run = compiled(make)
+    together = run(hparams)
+    for i in range(5):
+        np.testing.assert_allclose(together[i : i + 1], run(hparams, x=NEW[i : i + 1]), rtol=1e-12)
 
 
 @MAKERS
 def test_order_of_the_support_does_not_matter(make):
-    problem, order = make(make_family(), ways=3), RNG.permutation(7)
-    hparams = problem.initial(KEY)
-    np.testing.assert_allclose(
-        predictions(problem, hparams),
-        predictions(problem, hparams, (X[order], Y[order])),
-        rtol=1e-12,
-    )
+    (hparams, run), order = compiled(make), RNG.permutation(7)
+    np.testing.assert_allclose(run(hparams), run(hparams, (X[order], Y[order])), rtol=1e-12)
 
 
 @MAKERS
 def test_renamed_classes_have_renamed_outputs(make):
-    problem, names = make(make_family(), ways=3), np.array([2, 0, 1])
-    hparams = problem.initial(KEY)
-    renamed = predictions(problem, hparams, (X, names[Y]))
-    np.testing.assert_allclose(renamed[:, names], predictions(problem, hparams), rtol=1e-12)
+    (hparams, run), names = compiled(make), np.array([2, 0, 1])
+    renamed = run(hparams, (X, names[Y]))
+    np.testing.assert_allclose(renamed[:, names], run(hparams), rtol=1e-12)
 
 
 @pytest.mark.parametrize("make", [mh.meta.prototypical, mh.meta.matching])
@@ -174,7 +184,7 @@ def test_a_traced_class_without_examples_is_never_predicted(make):
         return value, problem.predict(state, NEW)
 
     lacking = np.where(Y == 2, 1, Y)
-    (_, logits), grad = jax.jit(jax.value_and_grad(loss, has_aux=True))(MATRIX, lacking)
+    (_, logits), grad = jit(jax.value_and_grad(loss, has_aux=True))(MATRIX, lacking)
     assert np.all(logits[:, 2] == -np.inf)
     two = make(make_family(), ways=2)
     known = predictions(two, {"network": {"matrix": MATRIX}}, (X, lacking))
@@ -185,10 +195,10 @@ def test_a_traced_class_without_examples_is_never_predicted(make):
 @MAKERS
 def test_a_traced_label_out_of_range_makes_the_loss_not_finite(make):
     problem = make(make_family(), ways=3)
-    loss = jax.jit(mh.inner.outer_loss(problem, steps=0))
-    hparams, task = problem.initial(KEY), problem.sample(KEY)
+    loss = jit(mh.inner.outer_loss(problem, steps=0))
+    hparams, task = compiled(make)[0], problem.sample(KEY)
     assert np.isfinite(loss(KEY, hparams, task)[0])
-    wrong = task._replace(support=Examples(X, jnp.asarray(Y + 1)))
+    wrong = task._replace(support=Examples(X, Y + 1))
     assert not np.isfinite(loss(KEY, hparams, wrong)[0])
 
 
@@ -199,8 +209,9 @@ def test_an_embedding_of_zero_has_a_finite_gradient():
         mh.meta.matching(make_family(0 * X), ways=3),
     ):
         loss = mh.inner.outer_loss(problem, steps=0)
-        grad = jax.grad(lambda h, loss=loss, problem=problem: loss(KEY, h, problem.sample(KEY))[0])
-        assert all(np.isfinite(g).all() for g in jax.tree.leaves(grad(problem.initial(KEY))))
+        grad = jax.grad(lambda h, loss=loss: loss(KEY, h, make_family(0 * X).sample(KEY))[0])
+        slopes = jit(grad)({"network": {"matrix": MATRIX}})
+        assert all(np.isfinite(slope).all() for slope in jax.tree.leaves(slopes))
 
 
 @pytest.mark.parametrize(

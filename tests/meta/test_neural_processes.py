@@ -1,5 +1,7 @@
 """Conditional and attentive neural processes against numpy, and what must not change them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,8 @@ import metahpo as mh
 from metahpo.problems import Episode, Examples
 
 KEY = jax.random.key(0)
+# These programs compile for seconds and run for milliseconds.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 RNG = np.random.default_rng(0)
 X, Y, NEW = RNG.normal(size=(6, 1)), RNG.normal(size=(6, 1)), RNG.normal(size=(5, 1))
 FAMILY = mh.problems.sinusoid(shots=6, queries=5)
@@ -33,13 +37,21 @@ def x64():
         yield
 
 
-def adapted(problem, hparams, x=X, y=Y):
-    return mh.meta.learner(problem).adapt(hparams, Examples(jnp.asarray(x), jnp.asarray(y)), KEY)
+@functools.cache
+def compiled(make):
+    """A process with its weights, and its predictions."""
+    problem = make()
+    adapt, _ = mh.meta.learner(problem)
+
+    def run(hparams, x, y, new):
+        return mh.meta.gaussian(adapt(hparams, Examples(x, y), KEY), new)
+
+    return jax.tree.map(np.asarray, jit(problem.initial)(KEY)), jit(run)
 
 
 def mlp(layers, x):
     for i, layer in enumerate(layers):
-        x = x @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+        x = x @ layer["kernel"] + layer["bias"]
         x = np.maximum(x, 0) if i + 1 < len(layers) else x
     return x
 
@@ -50,77 +62,76 @@ def decode(hparams, read):
 
 
 def test_conditional_process_decodes_the_mean_representation():
-    problem = conditional()
-    hparams = problem.initial(KEY)
+    hparams, run = compiled(conditional)
     mean = mlp(hparams["encoder"], np.concatenate([X, Y], axis=1)).mean(axis=0)
     known = decode(hparams, np.tile(mean, (5, 1)))
-    found = mh.meta.gaussian(adapted(problem, hparams), jnp.asarray(NEW))
+    found = run(hparams, X, Y, NEW)
     np.testing.assert_allclose(found, known, rtol=1e-11)
 
 
 def test_attentive_process_decodes_what_each_head_reads():
-    problem = attentive()
-    hparams = problem.initial(KEY)
+    hparams, run = compiled(attentive)
     values = mlp(hparams["encoder"], np.concatenate([X, Y], axis=1))
     read = np.zeros((5, 2, 4))
     for h in range(2):
 
         def project(name, x, h=h):
             layer = hparams["heads"][name]
-            return x @ np.asarray(layer["kernel"][:, h]) + np.asarray(layer["bias"][h])
+            return x @ layer["kernel"][:, h] + layer["bias"][h]
 
         queries = project("query", mlp(hparams["keys"], NEW))
         keys = project("key", mlp(hparams["keys"], X))
         weights = softmax(queries @ keys.T / 2, axis=1)  # the root of four dimensions a head
         read[:, h] = weights @ project("value", values)
     known = decode(hparams, read.reshape(5, 8))
-    found = mh.meta.gaussian(adapted(problem, hparams), jnp.asarray(NEW))
+    found = run(hparams, X, Y, NEW)
     np.testing.assert_allclose(found, known, rtol=1e-11)
 
 
 @MAKERS
 def test_outer_loss_is_the_negative_log_likelihood_and_the_prediction_the_mean(make):
-    problem = make()
-    hparams, target = problem.initial(KEY), RNG.normal(size=(5, 1))
-    task = Episode(*(Examples(*map(jnp.asarray, part)) for part in ((X, Y), (NEW, target))))
-    loss, state = mh.inner.outer_loss(problem, steps=0)(KEY, hparams, task)
-    mean, std = mh.meta.gaussian(state, task.query.x)
+    problem, target = make(), RNG.normal(size=(5, 1))
+    hparams, run = compiled(make)
+    task = Episode(Examples(X, Y), Examples(NEW, target))
+
+    def judge(hparams):
+        loss, state = mh.inner.outer_loss(problem, steps=0)(KEY, hparams, task)
+        return loss, problem.predict(state, NEW)
+
+    loss, prediction = jit(judge)(hparams)
+    mean, std = run(hparams, X, Y, NEW)
     np.testing.assert_allclose(loss, -norm(mean, std).logpdf(target).mean(), rtol=1e-12)
-    np.testing.assert_array_equal(problem.predict(state, task.query.x), mean)
+    np.testing.assert_allclose(prediction, mean, rtol=1e-13)
 
 
 @MAKERS
 def test_neither_order_nor_repetition_of_the_support_matters(make):
-    problem, order = make(), RNG.permutation(6)
-    hparams, new = problem.initial(KEY), jnp.asarray(NEW)
-    known = mh.meta.gaussian(adapted(problem, hparams), new)
+    (hparams, run), order = compiled(make), RNG.permutation(6)
+    known = run(hparams, X, Y, NEW)
     for rows in (order, np.repeat(order, 2)):
-        found = mh.meta.gaussian(adapted(problem, hparams, X[rows], Y[rows]), new)
-        np.testing.assert_allclose(found, known, rtol=1e-11)
-    other = mh.meta.gaussian(adapted(problem, hparams, X, Y[order]), new)
+        np.testing.assert_allclose(run(hparams, X[rows], Y[rows], NEW), known, rtol=1e-11)
+    other = run(hparams, X, Y[order], NEW)
     assert not np.allclose(other.mean, known.mean, rtol=1e-3)  # which value belongs where does
 
 
 @MAKERS
 def test_queries_are_consistent_whatever_else_is_asked(make):
     """Marginals do not depend on the other queries, as those of a stochastic process must not."""
-    problem = make()
-    state = adapted(problem, problem.initial(KEY))
-    together = mh.meta.gaussian(state, jnp.asarray(NEW))
-    alone = [mh.meta.gaussian(state, jnp.asarray(NEW[i : i + 1])) for i in range(5)]
+    hparams, run = compiled(make)
+    together = run(hparams, X, Y, NEW)
+    alone = [run(hparams, X, Y, NEW[i : i + 1]) for i in range(5)]
     np.testing.assert_allclose(together, np.concatenate(alone, axis=1), rtol=1e-11)
 
 
 def test_attention_that_does_not_choose_gives_the_conditional_process():
-    problem = attentive()
-    hparams = problem.initial(KEY)
-    blind = jax.tree.map(jnp.zeros_like, hparams["heads"]["query"])
-    whole = {"kernel": jnp.eye(8).reshape(8, 2, 4), "bias": jnp.zeros((2, 4))}
-    hparams["heads"] |= {"query": blind, "value": whole}
+    hparams, run = compiled(attentive)
+    blind = jax.tree.map(np.zeros_like, hparams["heads"]["query"])
+    whole = {"kernel": np.eye(8).reshape(8, 2, 4), "bias": np.zeros((2, 4))}
+    heads = hparams["heads"] | {"query": blind, "value": whole}
     plain = {name: hparams[name] for name in ("encoder", "decoder")}
     np.testing.assert_allclose(
-        mh.meta.gaussian(adapted(problem, hparams), jnp.asarray(NEW)),
-        mh.meta.gaussian(adapted(conditional(), plain), jnp.asarray(NEW)),
+        run(hparams | {"heads": heads}, X, Y, NEW),
+        compiled(conditional)[1](plain, X, Y, NEW),
         rtol=1e-11,
     )
 
@@ -131,10 +142,10 @@ def test_weights_take_the_type_of_the_data(make):
         sample=lambda key: jax.tree.map(jnp.float32, FAMILY.sample(key)),
     )
     problem = make(family)
-    hparams = problem.initial(KEY)
+    hparams = jit(problem.initial)(KEY)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(hparams))
-    state = mh.inner.unroll(problem, steps=0)(KEY, hparams, problem.sample(KEY))
-    assert mh.meta.gaussian(state, jnp.float32(NEW)).std.dtype == jnp.float32
+    loss = jit(mh.inner.outer_loss(problem, steps=0))
+    assert loss(KEY, hparams, jit(problem.sample)(KEY))[0].dtype == jnp.float32
 
 
 @pytest.mark.parametrize(

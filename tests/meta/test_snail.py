@@ -60,11 +60,10 @@ def whole_sequence(hparams, h):
             for t in range(len(h)):
                 if isinstance(block, list):
                     before = h[t - 2**i] if t >= 2**i else np.zeros_like(h[t])
-                    taps = np.concatenate([before, h[t]])
-                    rows.append(np.tanh(dense(layer["filter"], taps)))
-                    rows[-1] = rows[-1] * expit(dense(layer["gate"], taps))
+                    both = dense(layer["taps"], np.concatenate([before, h[t]]))
+                    rows.append(np.tanh(both[:5]) * expit(both[5:]))
                 else:
-                    q, k, v = (dense(layer[name], h[: t + 1]) for name in ("query", "key", "value"))
+                    q, k, v = np.split(dense(layer["look"], h[: t + 1]), 3, axis=1)
                     rows.append(softmax(k @ q[-1] / 2) @ v)  # the root of four keys
             h = np.concatenate([h, np.stack(rows)], axis=1)
     return dense(hparams["head"], h)
@@ -116,6 +115,20 @@ def test_queries_do_not_see_each_other():
         others = np.where(np.arange(4)[:, None] == i, NEW, 9.0)
         found = predictions(hparams, X, Y["labels"], others)
         np.testing.assert_allclose(found[i], together[i], rtol=1e-11)
+
+
+def test_the_support_is_shuffled_by_the_key_with_its_targets():
+    problem = mh.meta.snail(mh.problems.sinusoid(shots=5))
+    look = {"look": {"kernel": np.ones((3, 6)), "bias": np.zeros(6)}}
+    hparams = {"network": {}, "blocks": [look], "head": {"kernel": np.ones((5, 1)), "bias": 0.0}}
+    support = Examples(X[:, :1], X[:, 1:2])
+    orders = set()
+    for seed in range(4):
+        (seen,) = problem.init(jax.random.key(seed), hparams, Episode(support, None)).seen
+        order = np.argsort(seen[:, 0])
+        np.testing.assert_array_equal(seen[order, :2], X[np.argsort(X[:, 0]), :2])
+        orders.add(tuple(order.tolist()))
+    assert len(orders) > 1
 
 
 def test_what_does_not_fit_is_refused():
