@@ -36,8 +36,8 @@ def clipped_gradient(largest: chex.Numeric, gradient: Gradient = jax.grad) -> Gr
         gradient: what is clipped, ``jax.grad``, ``mh.mixed_gradient`` or ``constant_gradient``.
 
     Returns:
-        ``(loss) -> (params) -> gradient``.  A gradient that is not finite becomes zero: where the
-        support loss has overflowed, adaptation stops.
+        ``(loss) -> (params) -> gradient``.  A gradient whose squared norm is not finite becomes
+        zero: where the support loss has overflowed, adaptation stops.
 
     Raises:
         ValueError: if ``largest`` is known and not positive.
@@ -57,16 +57,16 @@ def clipped_gradient(largest: chex.Numeric, gradient: Gradient = jax.grad) -> Gr
 
 
 def clip(grads: Params, largest: chex.Numeric) -> Params:
-    """``grads`` scaled down to a norm of at most ``largest``, zero where the norm is not finite.
+    """``grads`` scaled down to a norm of at most ``largest``, zero where its square overflows.
 
     The scale is a differentiable function of the gradient, with the slope 0 at a zero gradient.
     """
-    squares = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads))
-    finite, long = jnp.isfinite(squares), squares > jnp.square(largest)
-    # Both branches of a `where` are differentiated, so the root never sees 0, NaN or infinity.
-    scale = jnp.where(long & finite, largest / jnp.sqrt(jnp.where(long & finite, squares, 1)), 1)
-
-    def of(leaf: chex.Array) -> chex.Array:
-        return jnp.where(finite, leaf, 0) * scale.astype(leaf.dtype)
-
-    return jax.tree.map(of, grads)
+    # Both branches of a `where` are differentiated: neither a square nor the root may see
+    # infinity, nor the root 0.
+    safe = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0), grads)
+    squares = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(safe))
+    whole = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads)]).all()
+    finite = whole & jnp.isfinite(squares)
+    long = finite & (squares > jnp.square(largest))
+    scale = jnp.where(long, largest / jnp.sqrt(jnp.where(long, squares, 1)), 1)
+    return jax.tree.map(lambda leaf: jnp.where(finite, leaf * scale.astype(leaf.dtype), 0), safe)

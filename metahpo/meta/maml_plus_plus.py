@@ -44,7 +44,7 @@ def maml_plus_plus(
     steps: int,
     *,
     initial_rate: chex.Numeric = 0.01,
-    largest_rate: chex.Numeric = 1.0,
+    largest_rate: chex.Numeric = 10.0,
     largest_gradient: chex.Numeric = 10.0,
     weights: chex.Array | None = None,
     per_step: Chooses = in_norm,

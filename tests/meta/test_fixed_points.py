@@ -88,7 +88,7 @@ def learned(name):
 def test_each_ends_in_its_own_fixed_point(name):
     with jax.enable_x64(True):
         result = learned(name)
-    np.testing.assert_allclose(result.hparams, fixed_points()[name], rtol=1e-12)
+    np.testing.assert_allclose(np.asarray(result.hparams), fixed_points()[name], rtol=1e-12)
     assert result.history.grad_norm[-1] < 1e-13
 
 
