@@ -44,7 +44,7 @@ def pb2(
     truncation: float = 0.25,
     resample_probability: chex.Numeric = 0.25,
     exploration: chex.Numeric = 1.0,
-    trust_region: chex.Numeric | None = 0.4,
+    trust_region: chex.Numeric | None = 0.8,
     window: int | None = None,
     frozen: Collection[str] = (),
 ) -> Strategy:
