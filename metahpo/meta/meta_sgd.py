@@ -30,7 +30,8 @@ def meta_sgd(
 
     As in the paper a rate may take any sign.  Nothing bounds them either: a rate that makes
     training diverge gives a loss or a gradient that is not finite, which an estimator reports in
-    ``info["finite"]`` and ``meta_train`` answers by skipping that update.
+    ``info["finite"]`` and ``meta_train`` answers by skipping that update.  With more than one step
+    take ``gradient=mh.meta.clipped_gradient(10.0)``, or ``maml_plus_plus``, which bounds both.
 
     Args:
         family: data, model and loss; its ``init`` is not used.
