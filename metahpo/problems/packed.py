@@ -1,8 +1,8 @@
 """Images kept as 32-bit words, one bit or one byte a pixel, and unpacked where they are used.
 
 A compiled program copies whole rows of words quickly; single bytes it would gather one by one.
-Measured for 512 episodes of 16 x 5 Omniglot images on a CPU: a tenth of the time of gathering the
-bytes themselves, and an eighth of the memory where pixels are ink or paper.
+Measured for 32 episodes of 80 Omniglot images on 2 CPU cores: 1.5 ms against 17 to 35 ms for bytes
+gathered as they are, in an eighth of the memory where all pixels are ink or paper.
 """
 
 from typing import NamedTuple
