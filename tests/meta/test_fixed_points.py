@@ -89,7 +89,7 @@ def test_each_ends_in_its_own_fixed_point(name):
     with jax.enable_x64(True):
         result = learned(name)
     np.testing.assert_allclose(np.asarray(result.hparams), fixed_points()[name], rtol=1e-12)
-    assert result.history.grad_norm[-1] < 1e-13
+    assert np.asarray(result.history.grad_norm)[-1] < 1e-13
 
 
 def test_the_three_fixed_points_differ():
