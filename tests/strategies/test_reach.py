@@ -43,7 +43,7 @@ TABLE = {
     "spso2011": Row(functools.partial(strategies.pso, variant="spso2011"), 40),
     "pbt": Row(strategies.pbt, 16, 1e-4),
     "pbt_tournament": Row(functools.partial(strategies.pbt, selection="tournament"), 16, 1e-4),
-    "pb2": Row(strategies.pb2, 16, rounds=300),
+    "pb2": Row(strategies.pb2, 16, rounds=260),
 }
 
 
