@@ -98,8 +98,9 @@ def ours(setting: Setting, order: str) -> Variant:
             return jax.tree.map(lambda x: x[chosen], data)
 
         problem = maml(setting, sample)
-        devices = len(jax.devices()) if jax.default_backend() == "cpu" else 1
-        spread = devices > 1 and setting.tasks % devices == 0
+        on_cpu = jax.default_backend() == "cpu"
+        devices = len(jax.devices()) if on_cpu else 1
+        devices = devices if setting.tasks % devices == 0 else 1
         return mh.meta_train(
             jax.random.key(0),
             problem,
@@ -108,8 +109,8 @@ def ours(setting: Setting, order: str) -> Variant:
             optax.adam(META_RATE),
             rounds=1,
             tasks=setting.tasks,
-            mesh=jax.make_mesh((devices,), ("tasks",)) if spread else None,
-            chunk=devices if jax.default_backend() == "cpu" and spread else None,
+            mesh=jax.make_mesh((devices,), ("tasks",)) if devices > 1 else None,
+            chunk=devices if on_cpu else None,
         ).hparams
 
     return Variant(f"metahpo, {order} order", step, ())
