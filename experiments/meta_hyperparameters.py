@@ -201,6 +201,7 @@ def tabulate(found, size: Size):
 def plot(found, size: Size, path: Path) -> None:
     """What was found, and how good it is; needs matplotlib."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
     for i, (name, parts) in enumerate(found.items()):
@@ -220,7 +221,9 @@ def plot(found, size: Size, path: Path) -> None:
             y = i + 0.12 * (2 * j - 1)
             right.errorbar(mean, y, xerr=half, fmt=marker, color=f"C{i}", capsize=3)
     left.set(xscale="log", yscale="log", xlabel="inner rate", ylabel="meta-rate")
-    left.legend(frameon=False, fontsize=8, title="size: inner steps")
+    legend = left.legend(frameon=False, fontsize=8, title="larger: more inner steps")
+    for handle in legend.legend_handles:
+        handle.set_sizes([30])
     middle.set(xlabel="meta-trainings", ylabel="lowest validation error so far", yscale="log")
     middle.legend(frameon=False, fontsize=8)
     long = size.longer * size.meta_rounds
@@ -229,6 +232,8 @@ def plot(found, size: Size, path: Path) -> None:
     right.set_yticks(range(len(found)), list(found))
     right.set(xlabel="test error, trained again", xscale="log", ylim=(len(found) - 0.5, -0.5))
     right.legend(frameon=False, fontsize=8)
+    for axis in (left.xaxis, right.xaxis):  # the numbers would overlap
+        axis.set_minor_formatter(NullFormatter())
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)

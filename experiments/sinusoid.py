@@ -5,15 +5,14 @@ The protocol of Finn et al. (2017, section 5.1): ``y = A sin(x - phase)``, A in 
 has as many query points as shots.  The meta-rate falls from 3e-3 to 0 on a cosine and the
 meta-gradient is clipped to a norm of 10, for all learners alike.  Inner rates: 0.01 for MAML, its
 first-order version, ANIL's head and the start of what Meta-SGD and MAML++ learn; MAML++'s steps
-are 5 and what it does beyond them repeats the fifth.  Reptile moves by 8 steps of 0.02 and divides
-its displacement by that rate; iMAML takes 16 of 0.05 with a proximal strength of 2; CAVIA one of
-1.0 on 5 context numbers, which widen the first layer.  The ridge head solves for the last layer on
+are 5 and what it does beyond them repeats the fifth.  Reptile hands the displacement of 8 steps of
+0.02 to Adam; iMAML takes 16 of 0.05 with a proximal strength of 2; CAVIA one of 1.0 on 5 context
+numbers, which widen the first layer.  The ridge head solves for the last layer on
 40 features, and the neural processes, of width 40, read the points instead of adapting.
 
-The query loss of 10,000 fresh tasks of 100 points; 95 % intervals over three whole trainings where
-there are three, and ``+/-`` over tasks within a training is about 0.02 at an error of 1.  Every
-training of a learner is kept under ``parts`` as it ends, so an interrupted study goes on from
-there.  About half an hour on 2 cores; each core is a device, over which the tasks are spread.
+Errors on 10,000 fresh tasks of 100 points after as many steps as in training; 95 % intervals over
+three whole trainings.  Every training is kept under ``parts`` as it ends, so an interrupted study
+goes on from there.  About forty minutes on 2 cores, each of which is a device for half the tasks.
 
     python -m experiments.sinusoid [--out results/sinusoid] [--quick] [--only MAML ...]
 """
@@ -38,7 +37,7 @@ from metahpo.hypergrad import floats
 from metahpo.run.progress import reporter
 
 INNER_RATE, META_RATE, TASKS = 0.01, 3e-3, 25
-LONGEST = 10  # adaptation steps at test
+LONGEST = 10  # adaptation steps in the picture
 
 
 class Size(NamedTuple):
@@ -70,7 +69,7 @@ def through(steps: int) -> Callable[[mh.Problem, mh.TaskFamily], mh.Estimator]:
 
 
 def by_reptile(problem: mh.Problem, family: mh.TaskFamily) -> mh.Estimator:
-    """The displacement over the inner rate: Adam, whose step has no scale, sees no difference."""
+    """The displacement; Adam, whose step has no scale, would not see it divided by the rate."""
     return mh.hypergrad.reptile(problem, 8, unrolled=True)
 
 
@@ -212,7 +211,8 @@ def one_part(name: str, shots: int, seed: int, size: Size, report) -> Part:
     keys = jax.random.split(jax.random.key(seed), 2)
     hparams, skipped = train(keys[0], method, shots, size, report)
     seconds = time.perf_counter() - begin
-    errors = error_curve(keys[1], method, shots, hparams, LONGEST, size.episodes)
+    longest = max(LONGEST, method.steps)
+    errors = error_curve(keys[1], method, shots, hparams, longest, size.episodes)
     return Part(errors, functions(method, shots, hparams), skipped, seconds)
 
 
@@ -246,17 +246,13 @@ def study(out: Path, size: Size = FULL, only=None, progress: bool = False):
     return found
 
 
-def judged(part: Part, method: Method) -> float:
-    """The error after as many steps as in training, at most LONGEST."""
-    return float(part.errors[min(method.steps, LONGEST) if method.adapts else 0, 0])
-
-
 def tabulate(found: dict[tuple[str, int], list[Part]]) -> list[dict[str, Any]]:
     rows = []
     for (name, shots), parts in found.items():
         method = METHODS[name]
         row = {"learner": name, "shots": shots, "steps": method.steps}
-        row["error"] = mh.report.interval([judged(part, method) for part in parts])
+        # Learners without steps have one error, at 0, which is also their number of steps.
+        row["error"] = mh.report.interval([part.errors[method.steps, 0] for part in parts])
         if method.adapts:
             for steps in (0, 1, 5, 10):
                 row[f"after {steps}"] = np.mean([part.errors[steps, 0] for part in parts])
@@ -272,9 +268,9 @@ def plot(found, path: Path, shots: int = 5) -> None:
 
     figure, (left, *panels) = plt.subplots(1, 4, figsize=(16, 4.2), layout="constrained")
     shown = {name: parts for (name, n), parts in found.items() if n == shots}
-    styles = {name: {"color": f"C{i % 10}"} for i, name in enumerate(shown)}
+    styles = {name: {"color": "black" if i == 10 else f"C{i}"} for i, name in enumerate(shown)}
     for i, (name, parts) in enumerate(shown.items()):
-        mean = np.mean([part.errors[:, 0] for part in parts], axis=0)
+        mean = np.mean([part.errors[: LONGEST + 1, 0] for part in parts], axis=0)
         if METHODS[name].adapts:
             marks = "os^vD<>P*X"[i % 10]
             left.plot(mean, marker=marks, markersize=4, label=name, **styles[name])
