@@ -2,13 +2,14 @@
 
 The protocol of Finn et al. (2017, section 5.1): ``y = A sin(x - phase)``, A in [0.1, 5], phase in
 [0, pi], x in [-5, 5]; a network 1-40-40-1; 25 tasks a round, Adam, 70,000 rounds.  A training task
-has as many query points as shots.  The meta-rate falls from 3e-3, of MAML++ from 2e-3, to 0
-on a cosine, and the meta-gradient is clipped to a norm of 10.  Inner rates: 0.01 for MAML, its
+has as many query points as shots.  The meta-rate falls from 3e-3, of MAML++ from 2e-3, to 0 on a
+cosine, and the meta-gradient is clipped to a norm of 10.  Inner rates: 0.01 for MAML, its
 first-order version, ANIL's head and the start of what Meta-SGD and MAML++ learn; MAML++'s steps
 are 5 and what it does beyond them repeats the fifth.  Reptile hands the displacement of 8 steps of
-0.02 to Adam; iMAML takes 16 of 0.01 with a proximal strength of 2; CAVIA one of 1.0 on 5 context
-numbers, which widen the first layer.  The ridge head solves for the last layer on
-40 features, and the neural processes, of width 40, read the points instead of adapting.
+0.02 to Adam; iMAML takes 16 of 0.02, of gradients clipped to a norm of 10, with a proximal strength
+of 0.5; CAVIA one of 1.0 on 5 context numbers, which widen the first layer.  The ridge head solves
+for the last layer on 40 features, and the neural processes, of width 40, read the points instead
+of adapting.
 
 Errors on 10,000 fresh tasks of 100 points after as many steps as in training; 95 % intervals over
 three whole trainings.  Every training is kept under ``parts`` as it ends, so an interrupted study
@@ -37,6 +38,7 @@ from metahpo.hypergrad import floats
 from metahpo.run.progress import reporter
 
 INNER_RATE, TASKS = 0.01, 25
+STRENGTH = 0.5  # of iMAML's proximal term
 LONGEST = 10  # adaptation steps in the picture
 
 
@@ -75,7 +77,7 @@ def by_reptile(problem: mh.Problem, family: mh.TaskFamily) -> mh.Estimator:
 
 
 def by_conjugate_gradients(problem: mh.Problem, family: mh.TaskFamily) -> mh.Estimator:
-    inner_loss = mh.meta.proximal_loss(family, 2.0)
+    inner_loss = mh.meta.proximal_loss(family, STRENGTH)
     return mh.hypergrad.implicit(problem, 16, "cg", inner_loss=inner_loss, iterations=5)
 
 
@@ -100,7 +102,7 @@ METHODS = {
         lambda f: mh.meta.maml_plus_plus(f, 5), through(5), 5, shots=(5, 10), meta_rate=2e-3
     ),
     "iMAML": Method(
-        lambda f: mh.meta.imaml(f, INNER_RATE, 2.0, gradient=mh.meta.clipped_gradient(10.0)),
+        lambda f: mh.meta.imaml(f, 0.02, STRENGTH, gradient=mh.meta.clipped_gradient(10.0)),
         by_conjugate_gradients,
         16,
     ),
