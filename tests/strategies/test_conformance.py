@@ -286,7 +286,14 @@ def best_losses(name):
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-@pytest.mark.parametrize("name", [n for n in NAMES if not TABLE[n].not_better_than_random])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "pb2" else ())
+        for name in NAMES
+        if not TABLE[name].not_better_than_random
+    ],
+)
 def test_beats_random_search_with_p_below_one_in_ten_thousand(name, function):
     duels = TABLE[name].duels
     wins = int((best_losses(name)[function] < best_losses("random")[function][:duels]).sum())
