@@ -2,7 +2,7 @@
 
 The protocol of Finn et al. (2017, section 5.1): ``y = A sin(x - phase)``, A in [0.1, 5], phase in
 [0, pi], x in [-5, 5]; a network 1-40-40-1; 25 tasks a round, Adam, 70,000 rounds.  A training task
-has as many query points as shots.  The meta-rate falls from 3e-3, of MAML++ from 2e-3, to 0 on a
+has 20 query points.  The meta-rate falls from 3e-3, of MAML++ from 2e-3, to 0 on a
 cosine, and the meta-gradient is clipped to a norm of 10.  Inner rates: 0.01 for MAML, its
 first-order version, ANIL's head and the start of what Meta-SGD and MAML++ learn; MAML++'s steps
 are 5 and what it does beyond them repeats the fifth.  Reptile hands the displacement of 8 steps of
@@ -37,7 +37,7 @@ from metahpo.base import Network
 from metahpo.hypergrad import floats
 from metahpo.run.progress import reporter
 
-INNER_RATE, TASKS = 0.01, 25
+INNER_RATE, TASKS, QUERIES = 0.01, 25, 20
 STRENGTH = 0.5  # of iMAML's proximal term
 LONGEST = 10  # adaptation steps in the picture
 
@@ -131,7 +131,7 @@ def optimizer(rounds: int, rate: float) -> optax.GradientTransformation:
 
 def train(key, method: Method, shots: int, size: Size, report=lambda loss: None):
     """A whole meta-training in stages: the hyperparameters, and the number of skipped updates."""
-    family = mh.problems.sinusoid(shots, queries=shots)
+    family = mh.problems.sinusoid(shots, QUERIES)
     problem = method.problem(family)
     estimator, adam = method.estimator(problem, family), optimizer(size.rounds, method.meta_rate)
     init_key, train_key = jax.random.split(key)
