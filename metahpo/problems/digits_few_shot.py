@@ -1,5 +1,6 @@
 """Few-shot classification of scikit-learn's handwritten digits: real data without a download."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import chex
@@ -22,6 +23,7 @@ def digits_few_shot(
     queries: int = 15,
     *,
     part: Literal["train", "test"] = "train",
+    classes: Sequence[int] | None = None,
     rotations: bool | Literal["once"] = False,
     network: Network | None = None,
 ) -> TaskFamily:
@@ -35,6 +37,7 @@ def digits_few_shot(
         shots: support images a class.
         queries: query images a class.
         part: ``"train"`` or ``"test"``.
+        classes: the digits themselves instead of a part's, for other ways to hold some out.
         rotations: see ``episodes``; more classes for training, though a turned 0 is a 0 again.
         network: with one output a class; by default a dense one, 64-64-64-ways, ReLU.
 
@@ -53,10 +56,13 @@ def digits_few_shot(
     """
     if part not in CLASSES:
         raise ValueError(f"part must be one of {sorted(CLASSES)}, got {part!r}")
+    chosen = CLASSES[part] if classes is None else tuple(classes)
+    if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(10)):
+        raise ValueError(f"classes must be different digits from 0 to 9, got {chosen}")
     data = require("sklearn.datasets", "data").load_digits()
     images = data.images.astype(np.uint8)[..., None]
-    classes = [images[data.target == label] for label in CLASSES[part]]
-    sample = episodes(classes, ways, shots, queries, rotations=rotations, scale=1 / INK)
+    of_class = [images[data.target == label] for label in chosen]
+    sample = episodes(of_class, ways, shots, queries, rotations=rotations, scale=1 / INK)
     if network is None:
         model = DenseClassifier(ways)
         network = Network(model.init, model.apply)

@@ -20,6 +20,15 @@ def test_parts_hold_their_own_digits_and_all_of_their_images(part, labels):
     np.testing.assert_array_equal(np.unique(shown, axis=0), np.unique(expected, axis=0))
 
 
+def test_classes_can_be_named_instead_of_a_part():
+    data = pytest.importorskip("sklearn.datasets").load_digits()
+    sample = mh.problems.digits_few_shot(2, 10, 160, classes=(8, 3)).sample
+    episode = jax.jit(sample)(KEY)
+    shown = np.concatenate([np.asarray(part.x).reshape(-1, 64) for part in episode])
+    allowed = {row.tobytes() for row in np.float32(data.data[np.isin(data.target, (3, 8))] / 16)}
+    assert {row.tobytes() for row in shown} <= allowed
+
+
 def test_an_episode_label_is_one_digit():
     data = pytest.importorskip("sklearn.datasets").load_digits()
     digit = {row.tobytes(): label for row, label in zip(data.data, data.target, strict=True)}
@@ -55,5 +64,7 @@ def test_rotations_multiply_the_classes():
         mh.problems.digits_few_shot(ways=6, shots=1)
     with pytest.raises(ValueError, match="170 shots and 15 queries need 185 images a class"):
         mh.problems.digits_few_shot(ways=5, shots=170)
+    with pytest.raises(ValueError, match=r"different digits from 0 to 9, got \(1, 2, 2\)"):
+        mh.problems.digits_few_shot(ways=3, shots=1, classes=(1, 2, 2))
     with pytest.raises(ValueError, match=r"part must be one of \['test', 'train'\], got 'val'"):
         mh.problems.digits_few_shot(ways=3, shots=1, part="val")
