@@ -90,8 +90,8 @@ def test_the_committed_running_times_are_near_the_published_ones():
     rows = {row["f"]: row for row in json.loads(RESULTS.read_text())["rows"]}
     for number in (1, 2, *range(5, 15), 17):
         assert rows[number]["ratio"] <= 1.25, f"f{number}"
-        assert rows[number]["solved"] == 15, f"f{number}"
-    # Of f15 the 15 runs leave open whether it is within 1.25: its interval is not above.
-    assert rows[15]["solved"] == 15 and rows[15]["low"] <= 1.25 * rows[15]["published"]
+        assert rows[number]["solved"] == 60, f"f{number}"
+    # Of f15 even 60 runs leave open whether it is within 1.25, but all of them arrive.
+    assert rows[15]["solved"] == 60 and rows[15]["low"] <= 1.25 * rows[15]["published"]
     solved = [number for number, row in rows.items() if row["solved"] > 0]
     assert len(solved) >= 21
