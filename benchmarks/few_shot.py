@@ -31,14 +31,17 @@ Metrics:
 
 What was learned (CPU):
 
-* Tasks one after another, one on every core, are faster than all at once: a task's images, patches
-  and derivatives stay in the caches, and no fresh pages are mapped for those of all tasks.  A 3 x 3
-  convolution of 64 filters does 126 to 164 GFLOP a second and core in such a loop, by XLA or by
-  patches, and 30 to 60 under ``vmap``, whichever way it is computed.
+* Images: tasks one after another, one on every core, are faster than all at once: a task's images,
+  patches and derivatives stay in the caches, and no fresh pages are mapped for those of all tasks.
+  A 3 x 3 convolution of 64 filters does 126 to 164 GFLOP a second and core in such a loop, by XLA
+  or by patches, and 30 to 60 under ``vmap``, whichever way it is computed.
 * In a loop XLA's convolution is fast, but its derivatives are not: 22 GFLOP a second with respect
   to the images and 2 with respect to the kernel, where patches reach 181 and 70.  Nine products
   with shifted images, or three with patches of a row, are as fast as one with all nine columns.
 * With one task at a time the shared weights before the first inner step are worth nothing.
+* On the sinusoid two devices that share the tasks wait some 90 us a round for each other: with one
+  inner step that is all they save, with three half of it.  Batched products of 25 small matrices
+  are most of the rest.  PyTorch is faster on one thread than on two.
 * The derivative of ``x.max`` over windows is not only split between ties: compiled, it was wrong by
   a half and more where XLA computed the compared values twice and rounded them differently.
 * Pooling costs as much as the convolutions: choosing from two halves of ``lax.split``, whose

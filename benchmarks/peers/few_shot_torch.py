@@ -2,7 +2,7 @@
 
 ``sinusoid`` gets ``w0``, ``b0``, ``w1`` ... and the sizes, and runs ``torch`` meta-steps, sampling
 included.  The others get ``support_x`` f[tasks, images, side, side, channels], ``support_y``,
-``query_x``, ``query_y`` and the parameters as ``benchmarks/_few_shot_omniglot.py`` names them, and
+``query_x``, ``query_y`` and the parameters as ``benchmarks/_few_shot_images.py`` names them, and
 run one meta-step from these with Adam; ``torch_func`` batches over tasks as torchbench's
 ``functorch_maml_omniglot`` does, ``torch_loop`` and ``torchopt`` take one after another.
 """

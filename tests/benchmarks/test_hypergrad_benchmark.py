@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -141,6 +142,18 @@ def test_turns_alternate_and_end_at_the_limit():
     assert "".join(order) == "ab" + "abab"  # one to warm up
     once = _variants.turns([call("a")], Effort(repeats=9, compilations=1, limit=0.0))
     assert once == [[1.0]]
+
+
+def test_a_call_that_takes_long_is_made_once():
+    calls = []
+
+    def slow():
+        calls.append(time.sleep(0.25))
+        return 2.0
+
+    effort = Effort(repeats=3, compilations=1, limit=1.0)
+    assert _variants.turns([slow, lambda: 1.0], effort) == [[2.0], [1.0, 1.0, 1.0]]
+    assert len(calls) == 1
 
 
 def test_the_error_is_the_worst_hyperparameters():
