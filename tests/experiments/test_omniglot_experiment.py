@@ -1,5 +1,8 @@
 """The Omniglot study in small, on made-up characters."""
 
+import json
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import metahpo as mh
 from experiments import omniglot as study
 from metahpo.problems.omniglot_splits import members
 
+RESULTS = Path(study.__file__).parent / "results" / "omniglot" / "results.json"
 KEY = jax.random.key(0)
 SMALL = study.protocol("prototypical", 5, 1, "cpu")._replace(filters=2, train_ways=3, rounds=3)
 
@@ -83,3 +87,13 @@ def test_embeddings_tell_unseen_patterns_apart_by_frozen_statistics_too(where):
     _, row, _ = study.study(SMALL, "cpu", 3, **settings)
     for mode in study.MODES:
         assert row[mode].mean - 2 * row[mode].half_width > 20, mode  # chance
+
+
+@pytest.mark.skipif(not RESULTS.exists(), reason="the study has not been run")
+@pytest.mark.parametrize(("learner", "least"), [("maml", 96.0), ("prototypical", 98.0)])
+def test_the_committed_accuracies_of_two_cores_reach_their_targets(learner, least):
+    row = json.loads(RESULTS.read_text())["runs"][f"{learner} 5-way 1-shot, cpu, seed 0"]["row"]
+    score = row["transductive"]
+    assert score["mean"] - score["half_width"] >= least and score["n"] == 10_000
+    assert row["minutes"] + row["minutes of test"] <= 30
+    assert row["skipped"] == 0
