@@ -45,7 +45,7 @@ LEARNERS = {
 
 def one_part(method: Method, seed: int, size: Size, report) -> dict[str, np.ndarray]:
     """Errors f[101, 2] of one training, and its skipped updates."""
-    keys = jax.random.split(jax.random.key(seed), 2)
+    keys = jax.random.split(jax.random.key(sinusoid.FIRST_SEED + seed), 2)
     hparams, skipped = sinusoid.train(keys[0], method, SHOTS, size, report)
     errors = sinusoid.error_curve(keys[1], method, SHOTS, hparams, LONGEST, size.episodes)
     return {"errors": errors, "skipped": np.array(skipped)}

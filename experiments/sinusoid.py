@@ -18,6 +18,8 @@ not rank them.
 Errors on 10,000 fresh tasks of 100 points after as many steps as in training; 95 % intervals over
 three whole trainings.  Every training is kept under ``parts`` as it ends, so an interrupted study
 goes on from there.  About forty minutes on 2 cores, each of which is a device for half the tasks.
+The committed trainings had a core each, half of the learners at a time (``taskset``, ``--only``),
+which takes half as long in all.
 
     python -m experiments.sinusoid [--out results/sinusoid] [--quick] [--only MAML ...]
 """
@@ -291,7 +293,8 @@ def plot(found, path: Path, shots: int = 5) -> None:
         else:
             left.axhline(mean[0], linestyle="--", label=name, **styles[name])
     left.set(xlabel="adaptation steps", ylabel=f"mean squared error, {shots} shots", yscale="log")
-    left.legend(frameon=False, fontsize=7, ncols=2)
+    left.set_ylim(top=10)  # what goes on from there diverges
+    left.legend(frameon=False, fontsize=7, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     groups = (
         ("MAML", "FOMAML", "Reptile", "iMAML"),
         ("Meta-SGD", "MAML++, 5 steps", "ANIL", "CAVIA"),
