@@ -6,9 +6,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from metahpo.base import Key, Params, Problem, TaskFamily
+from metahpo.base import Key, Network, Params, Problem, TaskFamily
 from metahpo.meta import zero_steps
-from metahpo.meta.layers import Dense, init_mlp, mlp
+from metahpo.meta.layers import init_mlp, mlp
 from metahpo.problems.few_shot import Examples
 
 
@@ -16,7 +16,7 @@ class RelationParams(TypedDict):
     """What is learned: the encoder and the network that compares."""
 
     network: Params
-    relation: list[Dense]
+    relation: Params
 
 
 class Classes(NamedTuple):
@@ -24,25 +24,38 @@ class Classes(NamedTuple):
 
     Attributes:
         params: the hyperparameters.
-        sums: ``f[ways, e]``, the sum of the class's embeddings.
+        sums: ``f[ways, ..., e]``, the sum of the class's embeddings.
     """
 
     params: RelationParams
     sums: chex.Array
 
 
-def relation(family: TaskFamily, *, ways: int, hidden: tuple[int, ...] = (64,)) -> Problem:
+def relation(
+    family: TaskFamily,
+    *,
+    ways: int,
+    hidden: tuple[int, ...] = (64,),
+    comparison: Network | None = None,
+) -> Problem:
     """Scores in [0, 1] from a network that sees query and class (Sung et al. 2018).
 
     ``score = sigmoid(relation([class, query]))`` (eq. 1), where a class is the sum of its
-    embeddings and ``relation`` has dense layers with ReLU between them; the paper compares maps
-    of features by convolutions.  The outer loss is the mean squared error against 1 for the right
-    class and 0 for the others (eq. 2), not the family's criterion.
+    embeddings.  The outer loss is the mean squared error against 1 for the right class and 0 for
+    the others (eq. 2), not the family's criterion.
+
+    The paper compares maps of features by convolutions: an encoder
+    ``conv4(None, layers=2, head="maps")`` with the comparison ``conv4(1, layers=2)``, whose last
+    layer the paper has twice.
 
     Args:
-        family: its network is the encoder, ``f[n, ...] -> f[n, e]``.
+        family: its network is the encoder, ``f[n, ...] -> f[n, e]``, or ``f[n, ..., e]`` for a
+            ``comparison`` that takes such inputs.
         ways: number of classes; the hyperparameters do not depend on it.
-        hidden: widths of the hidden layers of the comparison.
+        hidden: widths of the hidden layers of the comparison, which are dense with ReLU between
+            them; not used with ``comparison``.
+        comparison: a network of pairs ``f[m, ..., 2 e]``, class before query, to ``f[m, 1]``.
+            ``m`` is the number of queries times ``ways``: a batch norm in it sees all pairs.
 
     Returns:
         A Problem of zero steps with hyperparameters ``{"network": ..., "relation": ...}``; the
@@ -51,7 +64,8 @@ def relation(family: TaskFamily, *, ways: int, hidden: tuple[int, ...] = (64,)) 
 
     Raises:
         ValueError: if ``ways`` is below 2, a width below 1 or the family has no network; when
-            called, for labels that do not fit and embeddings that are not ``[n, e]``.
+            called, for labels that do not fit, embeddings that are not ``[n, e]`` without
+            ``comparison`` and outputs of it that are not ``[m, 1]``.
 
     Example:
         >>> import jax, jax.numpy as jnp, metahpo as mh
@@ -71,35 +85,44 @@ def relation(family: TaskFamily, *, ways: int, hidden: tuple[int, ...] = (64,)) 
     network = zero_steps.encoder_of(family)
     zero_steps.check_ways(ways)
     zero_steps.check_widths(hidden=hidden)
+    compare = dense_comparison(hidden) if comparison is None else comparison
+    embed = zero_steps.embed if comparison is None else zero_steps.features
 
     def initial(key: Key, support: Examples) -> RelationParams:
         zero_steps.check_labels(support.y, ways)
         network_key, relation_key = jax.random.split(key)
         params = network.init(network_key, support.x)
-        embeddings = zero_steps.embed(network, params, support.x)
-        widths = (2 * embeddings.shape[1], *hidden, 1)
-        return {"network": params, "relation": init_mlp(relation_key, widths, embeddings.dtype)}
+        embeddings = embed(network, params, support.x)
+        pairs = jnp.concatenate([embeddings, embeddings], axis=-1)
+        return {"network": params, "relation": compare.init(relation_key, pairs)}
 
     def represent(hparams: RelationParams, support: Examples) -> Classes:
-        embeddings = zero_steps.embed(network, hparams["network"], support.x)
-        return Classes(
-            hparams, zero_steps.one_hot(support.y, ways, embeddings.dtype).T @ embeddings
-        )
+        embeddings = embed(network, hparams["network"], support.x)
+        members = zero_steps.one_hot(support.y, ways, embeddings.dtype)
+        return Classes(hparams, jnp.tensordot(members, embeddings, (0, 0)))
 
     def predict(state: Classes, x: chex.Array) -> chex.Array:
-        queries = zero_steps.embed(network, state.params["network"], x)
-        shape = (len(queries), ways, queries.shape[1])
+        queries = embed(network, state.params["network"], x)
+        shape = (len(queries), ways, *queries.shape[1:])
         pairs = jnp.concatenate(
-            [
-                jnp.broadcast_to(state.sums, shape),
-                jnp.broadcast_to(queries[:, None], shape),
-            ],
-            axis=2,
+            [jnp.broadcast_to(state.sums, shape), jnp.broadcast_to(queries[:, None], shape)],
+            axis=-1,
         )
-        return jax.nn.sigmoid(mlp(state.params["relation"], pairs).squeeze(2))
+        scores = compare.apply(state.params["relation"], pairs.reshape(-1, *pairs.shape[2:]))
+        if scores.shape != (len(queries) * ways, 1):
+            raise ValueError(
+                f"the comparison must map pairs [m, ...] to [m, 1], here "
+                f"m = {len(queries) * ways}, but its outputs are {scores.shape}"
+            )
+        return jax.nn.sigmoid(scores.reshape(-1, ways))
 
     def judge(state: Classes, query: Examples) -> chex.Array:
         scores = predict(state, query.x)
         return jnp.mean((scores - zero_steps.one_hot(query.y, ways, scores.dtype)) ** 2)
 
     return zero_steps.zero_steps(family, initial, represent, predict, judge)
+
+
+def dense_comparison(hidden: tuple[int, ...]) -> Network:
+    """Dense layers from pairs ``f[m, 2 e]`` to ``f[m, 1]``."""
+    return Network(lambda key, x: init_mlp(key, (x.shape[1], *hidden, 1), x.dtype), mlp)

@@ -81,6 +81,17 @@ def embed(network: Network, params: Params, x: chex.Array) -> chex.Array:
     return outputs
 
 
+def features(network: Network, params: Params, x: chex.Array) -> chex.Array:
+    """Embeddings ``f[n, ..., e]``, such as maps; any other shape is a ``ValueError``."""
+    outputs = network.apply(params, x)
+    if outputs.ndim < 2 or outputs.shape[0] != x.shape[0]:
+        raise ValueError(
+            f"the encoder must map inputs [n, ...] to features [n, ..., e], but it maps {x.shape} "
+            f"to {outputs.shape}"
+        )
+    return outputs
+
+
 def check_ways(ways: int) -> None:
     """Refuses fewer classes than two."""
     if ways != int(ways) or ways < 2:

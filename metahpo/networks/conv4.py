@@ -13,7 +13,7 @@ from metahpo.networks.convolution import METHODS, PADDINGS, Method, Padding, che
 
 Pooling = Literal["max", "stride"]
 Norm = Literal["batch", "frozen", "none"]
-Head = Literal["linear", "mean"]
+Head = Literal["linear", "mean", "maps"]
 
 EPSILON = 1e-5  # added to variances, as PyTorch does; MAML's code has 1e-3
 
@@ -60,12 +60,14 @@ def conv4(
         pooling: ``"max"`` (windows of 2 x 2) or ``"stride"`` (convolutions of stride 2).
         norm: ``"batch"``, ``"frozen"`` or ``"none"``.
         head: ``"linear"`` sees the last layer pixel by pixel, ``"mean"`` its mean over the pixels;
-            by default ``"linear"`` after max-pooling and ``"mean"`` after strides, as the papers.
+            by default ``"linear"`` after max-pooling and ``"mean"`` after strides, as the papers;
+            ``"maps"`` leaves an encoder's as they are.
         padding: of the convolutions, ``"SAME"`` or ``"VALID"`` (none).
         method: how convolutions are computed, see ``convolution.convolve``.
 
     Returns:
-        A Network of images ``f[n, height, width, channels]`` to ``f[n, outputs]``, or ``f[n, e]``.
+        A Network of images ``f[n, height, width, channels]`` to ``f[n, outputs]``, ``f[n, e]``
+        or, of ``"maps"``, ``f[n, h, w, filters]``.
         Parameters: ``{"conv0": {"kernel", "bias"}, "norm0": {"scale", "bias"}, ..., "head":
         {"kernel", "bias"}}``, and ``mean`` and ``variance`` in ``"norm0"`` ... of a frozen one,
         whose gradient is zero.  Kernels start from Glorot's uniform distribution as in MAML's code
@@ -73,8 +75,8 @@ def conv4(
         for the batch's mean contains it as well: it is not added and its gradient is zero.
 
     Raises:
-        ValueError: for sizes below 1 and unknown names; when called, for images of another rank or
-            with fewer pixels than the layers need.
+        ValueError: for sizes below 1, unknown names and ``"maps"`` with outputs; when called, for
+            images of another rank or with fewer pixels than the layers need.
 
     Example:
         >>> network = conv4(outputs=5, filters=8)
@@ -89,7 +91,9 @@ def conv4(
         head = "linear" if pooling == "max" else "mean"
     check("pooling", pooling, ("max", "stride"))
     check("norm", norm, ("batch", "frozen", "none"))
-    check("head", head, ("linear", "mean"))
+    check("head", head, ("linear", "mean", "maps"))
+    if head == "maps" and outputs is not None:
+        raise ValueError(f"maps are what an encoder returns (outputs=None), got {outputs} outputs")
     check("padding", padding, PADDINGS)
     check("method", method, METHODS)
     layout = _Layout(outputs, filters, layers, pooling, norm, head, padding, method)
@@ -177,7 +181,7 @@ def _init(key: Key, x: chex.Array, layout: _Layout) -> Params:
 
 
 def _body(params: Params, x: chex.Array, layout: _Layout, normalize: Normalize) -> chex.Array:
-    """All but the last dense layer: ``f[n, e]``."""
+    """All but the last dense layer: ``f[n, e]``, or maps."""
     _check_images(x)
     stride = 2 if layout.pooling == "stride" else 1
     for i in range(layout.layers):
@@ -193,6 +197,8 @@ def _body(params: Params, x: chex.Array, layout: _Layout, normalize: Normalize) 
             # negative the smallest value becomes the largest.
             x = convolution.max_pool(x, order=x * jnp.where(scale < 0, -1, 1).astype(x.dtype))
         x = jax.nn.relu((x - mean) * scale + shift)
+    if layout.head == "maps":
+        return x
     return x.mean((1, 2)) if layout.head == "mean" else x.reshape(x.shape[0], -1)
 
 

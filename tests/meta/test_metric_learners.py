@@ -145,6 +145,32 @@ def test_relation_scores_compare_the_query_with_the_sums_of_the_classes():
     np.testing.assert_allclose(loss, np.mean((known - np.eye(3)[labels]) ** 2), rtol=1e-12)
 
 
+def test_relation_compares_maps_by_a_network_of_ones_own():
+    encoder = mh.networks.conv4(None, 2, layers=1, norm="none", head="maps")
+    comparison = mh.networks.conv4(1, 3, layers=1, norm="none")
+    x, new = RNG.normal(size=(7, 4, 4, 1)), RNG.normal(size=(5, 4, 4, 1))
+    problem = mh.meta.relation(make_family(x, Y, encoder), ways=3, comparison=comparison)
+    hparams = jit(problem.initial)(KEY)
+
+    def scores(hparams):
+        maps = encoder.apply(hparams["network"], x)  # f[7, 2, 2, 2]
+        queries = encoder.apply(hparams["network"], new)
+        pairs = [
+            jnp.concatenate([sum(maps[i] for i in np.flatnonzero(label == Y)), query], axis=2)
+            for query in queries
+            for label in range(3)
+        ]
+        return comparison.apply(hparams["relation"], jnp.stack(pairs)).reshape(5, 3)
+
+    known = expit(jit(scores)(hparams))
+    np.testing.assert_allclose(predictions(problem, hparams, (x, Y), new), known, rtol=1e-11)
+    wrong = mh.meta.relation(make_family(x, Y, encoder), ways=3, comparison=encoder)
+    with pytest.raises(ValueError, match=r"m = 15, but its outputs are \(15, 1, 1, 2\)"):
+        predictions(wrong, wrong.initial(KEY), (x, Y), new)
+    with pytest.raises(ValueError, match=r"\[n, e\]"):
+        mh.meta.relation(make_family(x, Y, encoder), ways=3).initial(KEY)
+
+
 @MAKERS
 def test_learned_on_many_ways_serves_few(make):
     y = np.arange(7)

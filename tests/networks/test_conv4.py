@@ -234,6 +234,14 @@ def test_f32_images_make_f32_parameters_and_outputs_in_either_mode():
         assert network.apply(params, x).dtype == jnp.float32
 
 
+def test_maps_are_what_a_linear_head_sees_pixel_by_pixel():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
+    flat, maps = conv4(None, 3, layers=2), conv4(None, 3, layers=2, head="maps")
+    params = maps.init(jax.random.key(1), x)
+    assert maps.apply(params, x).shape == (2, 2, 2, 3)
+    np.testing.assert_array_equal(maps.apply(params, x).reshape(2, -1), flat.apply(params, x))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -243,6 +251,7 @@ def test_f32_images_make_f32_parameters_and_outputs_in_either_mode():
         ({"pooling": "mean"}, "pooling must be one of"),
         ({"norm": "layer"}, "norm must be one of"),
         ({"head": "dense"}, "head must be one of"),
+        ({"head": "maps"}, r"maps are what an encoder returns .* got 5 outputs"),
         ({"padding": "FULL"}, "padding must be one of"),
         ({"method": "fft"}, "method must be one of"),
     ],
