@@ -143,7 +143,9 @@ Found = dict[tuple[str, int], np.ndarray]
 def study(out: Path, size: Size = FULL, progress: bool = False) -> Found:
     """Accuracies in % of each split, ``{(learner, shots): f[splits]}``."""
     found: Found = {}
-    with reporter(progress, "digits few-shot", len(METHODS) * len(SHOTS)) as report:
+    with reporter(
+        progress, "digits few-shot", len(METHODS) * len(SHOTS), value="accuracy %"
+    ) as report:
         for name, shots in itertools.product(METHODS, SHOTS):
             file = out / "parts" / f"{name}-{shots}-{'-'.join(map(str, size))}.npz"
             if not file.exists():

@@ -46,7 +46,7 @@ LEARNERS = {
 def one_part(method: Method, seed: int, size: Size, report) -> dict[str, np.ndarray]:
     """Errors f[101, 2] of one training, and its skipped updates."""
     keys = jax.random.split(jax.random.key(sinusoid.FIRST_SEED + seed), 2)
-    hparams, skipped = sinusoid.train(keys[0], method, SHOTS, size, report)
+    hparams, skipped, _ = sinusoid.train(keys[0], method, SHOTS, size, report)
     errors = sinusoid.error_curve(keys[1], method, SHOTS, hparams, LONGEST, size.episodes)
     return {"errors": errors, "skipped": np.array(skipped)}
 
@@ -55,7 +55,9 @@ def study(out: Path, size: Size = sinusoid.FULL, progress: bool = False):
     """Mean errors of each training, ``{learner: f[seeds, 101]}``."""
     errors: dict[str, list[np.ndarray]] = {name: [] for name in LEARNERS}
     trainings = list(itertools.product(LEARNERS, range(size.seeds)))
-    with reporter(progress, "longer adaptation", len(trainings) * size.stages) as show:
+    with reporter(
+        progress, "longer adaptation", len(trainings) * size.stages, value="loss"
+    ) as show:
         for done, (name, seed) in enumerate(trainings):
             stages = itertools.count(done * size.stages + 1)
             tell = functools.partial(lambda stages, loss: show(next(stages), loss), stages)

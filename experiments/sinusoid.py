@@ -2,24 +2,27 @@
 
 The protocol of Finn et al. (2017, section 5.1): ``y = A sin(x - phase)``, A in [0.1, 5], phase in
 [0, pi], x in [-5, 5]; a network 1-40-40-1; 25 tasks a round, Adam, 70,000 rounds.  A training task
-has 20 query points.  The meta-rate falls from 3e-3, of MAML++ from 2e-3, to 0 on a
-cosine, and the meta-gradient is clipped to a norm of 10.  Inner rates: 0.01 for MAML, its
+has 20 query points.  The meta-rate falls from 3e-3, of MAML++ from 2e-3 and of iMAML from 1e-3, to
+0 on a cosine, and the meta-gradient is clipped to a norm of 10.  Inner rates: 0.01 for MAML, its
 first-order version, ANIL's head and the start of what Meta-SGD and MAML++ learn; MAML++'s steps
 are 5 and what it does beyond them repeats the fifth.  Reptile hands the displacement of 8 steps of
-0.02 to Adam; iMAML takes 16 of 0.02, of gradients clipped to a norm of 10, with a proximal strength
-of 0.5; CAVIA one of 1.0 on 5 context numbers, which widen the first layer.  The ridge head solves
-for the last layer on 40 features, and the neural processes, of width 40, read the points instead
-of adapting.
+0.02 to Adam; iMAML takes 16 of 0.003, of gradients clipped to a norm of 10, with a proximal
+strength of 20; CAVIA one of 1.0 on 5 context numbers, which widen the first layer.  The ridge head
+solves for the last layer on 40 features, and the neural processes, of width 40, read the points
+instead of adapting.
 
 MAML's, Meta-SGD's, MAML++'s and CAVIA's meta-rates and the query points were chosen among a few by
-whole trainings with other seeds; the other learners had less attention or none, so the table does
-not rank them.
+whole trainings with other seeds, iMAML's rates and strength among thirteen by 8,000 rounds; the
+other learners had less attention or none, so the table does not rank them.  iMAML's implicit
+gradient does not see whether its steps converge: with rates or strengths for which some tasks
+overshoot (0.02 and 0.5, say) it ended above 3.
 
 Errors on 10,000 fresh tasks of 100 points after as many steps as in training; 95 % intervals over
-three whole trainings.  Every training is kept under ``parts`` as it ends, so an interrupted study
-goes on from there.  About forty minutes on 2 cores, each of which is a device for half the tasks.
-The committed trainings had a core each, half of the learners at a time (``taskset``, ``--only``),
-which takes half as long in all.
+three whole trainings.  Seconds include compilation; working memory is what XLA's program takes for
+itself, without its arguments.  Every training is kept under ``parts`` as it ends, so an
+interrupted study goes on from there.  About forty minutes on 2 cores, each of which is a device
+for half the tasks.  The committed trainings had a core each, half of the learners at a time
+(``taskset``, ``--only``), which takes half as long in all.
 
     python -m experiments.sinusoid [--out results/sinusoid] [--quick] [--only MAML ...]
 """
@@ -45,7 +48,7 @@ from metahpo.run.progress import reporter
 
 INNER_RATE, TASKS, QUERIES = 0.01, 25, 20
 FIRST_SEED = 100  # settings were chosen with the seeds 0 to 2
-STRENGTH = 0.5  # of iMAML's proximal term
+STRENGTH = 20.0  # of iMAML's proximal term
 LONGEST = 10  # adaptation steps in the picture
 
 
@@ -109,9 +112,10 @@ METHODS = {
         lambda f: mh.meta.maml_plus_plus(f, 5), through(5), 5, shots=(5, 10), meta_rate=2e-3
     ),
     "iMAML": Method(
-        lambda f: mh.meta.imaml(f, 0.02, STRENGTH, gradient=mh.meta.clipped_gradient(10.0)),
+        lambda f: mh.meta.imaml(f, 0.003, STRENGTH, gradient=mh.meta.clipped_gradient(10.0)),
         by_conjugate_gradients,
         16,
+        meta_rate=1e-3,
     ),
     "CAVIA": Method(lambda f: mh.meta.cavia(f, 1.0), through(1), 1, shots=(5, 10)),
     "ridge head": Method(
@@ -136,8 +140,16 @@ def optimizer(rounds: int, rate: float) -> optax.GradientTransformation:
     return optax.flatten(optax.chain(optax.clip_by_global_norm(10.0), adam))
 
 
-def train(key, method: Method, shots: int, size: Size, report=lambda loss: None):
-    """A whole meta-training in stages: the hyperparameters, and the number of skipped updates."""
+class Trained(NamedTuple):
+    """What was learned, how many updates were skipped, and the bytes that a training works in."""
+
+    hparams: Any
+    skipped: int
+    temporary: int
+
+
+def train(key, method: Method, shots: int, size: Size, report=lambda loss: None) -> Trained:
+    """A whole meta-training in stages."""
     family = mh.problems.sinusoid(shots, QUERIES)
     problem = method.problem(family)
     estimator, adam = method.estimator(problem, family), optimizer(size.rounds, method.meta_rate)
@@ -147,7 +159,6 @@ def train(key, method: Method, shots: int, size: Size, report=lambda loss: None)
     rounds, rest = divmod(size.rounds, size.stages)
     assert not rest, "the stages must divide the rounds"
 
-    @jax.jit
     def stage(state):
         options = {"rounds": rounds, "tasks": TASKS, "state": state, "mesh": mesh}
         result = mh.meta_train(train_key, problem, estimator, hparams, adam, **options)
@@ -155,11 +166,13 @@ def train(key, method: Method, shots: int, size: Size, report=lambda loss: None)
 
     start = adam.init(floats.split(hparams)[0])
     state, skipped = mh.run.MetaState(jnp.zeros((), jnp.int32), hparams, start, ()), 0
+    program = jax.jit(stage).lower(state).compile()
     for _ in range(size.stages):
-        state, loss, left_out = stage(state)
+        state, loss, left_out = program(state)
         skipped += int(left_out)
         report(float(loss))
-    return jax.device_get(state.hparams), skipped
+    temporary = program.memory_analysis().temp_size_in_bytes
+    return Trained(jax.device_get(state.hparams), skipped, temporary)
 
 
 def error_curve(key, method: Method, shots: int, hparams, longest: int, episodes: int):
@@ -214,22 +227,23 @@ def support_points(shots: int) -> jax.Array:
 
 
 class Part(NamedTuple):
-    """One training: errors f[n, 2], functions f[2, 200], skipped updates and seconds."""
+    """One training: errors f[n, 2], functions f[2, 200], skipped updates, seconds and bytes."""
 
     errors: np.ndarray
     functions: np.ndarray
     skipped: int
     seconds: float
+    temporary: int
 
 
 def one_part(name: str, shots: int, seed: int, size: Size, report) -> Part:
     begin, method = time.perf_counter(), METHODS[name]
     keys = jax.random.split(jax.random.key(FIRST_SEED + seed), 2)
-    hparams, skipped = train(keys[0], method, shots, size, report)
+    hparams, skipped, temporary = train(keys[0], method, shots, size, report)
     seconds = time.perf_counter() - begin
     longest = max(LONGEST, method.steps)
     errors = error_curve(keys[1], method, shots, hparams, longest, size.episodes)
-    return Part(errors, functions(method, shots, hparams), skipped, seconds)
+    return Part(errors, functions(method, shots, hparams), skipped, seconds, temporary)
 
 
 def kept(path: Path, compute: Callable[[], Part]) -> Part:
@@ -252,7 +266,7 @@ def study(out: Path, size: Size = FULL, only=None, progress: bool = False):
     ]
     found: dict[tuple[str, int], list[Part]] = {}
     trainings = [(*pair, seed) for pair in chosen for seed in range(size.seeds)]
-    with reporter(progress, "sinusoid", len(trainings) * size.stages) as show:
+    with reporter(progress, "sinusoid", len(trainings) * size.stages, value="loss") as show:
         for done, (name, shots, seed) in enumerate(trainings):
             stages = itertools.count(done * size.stages + 1)
             tell = functools.partial(lambda stages, loss: show(next(stages), loss), stages)
@@ -274,6 +288,7 @@ def tabulate(found: dict[tuple[str, int], list[Part]]) -> list[dict[str, Any]]:
                 row[f"after {steps}"] = np.mean([part.errors[steps, 0] for part in parts])
         row["skipped"] = sum(int(part.skipped) for part in parts)
         row["s a training"] = float(np.mean([part.seconds for part in parts]))
+        row["working MB"] = float(np.mean([part.temporary for part in parts])) / 1e6
         rows.append(row)
     return rows
 

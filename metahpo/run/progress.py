@@ -7,26 +7,29 @@ from contextlib import contextmanager
 
 from metahpo._extras import require
 
-Report = Callable[..., None]  # (rounds done, lowest loss so far, over=False)
+Report = Callable[..., None]  # (rounds done, a value, over=False)
 SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
-def reporter(enabled: bool, name: str, rounds: int, done: int = 0) -> Iterator[Report]:
-    """Gives a function ``(rounds done, lowest loss so far, over)`` that shows a run's progress.
+def reporter(
+    enabled: bool, name: str, rounds: int, done: int = 0, value: str = "lowest loss"
+) -> Iterator[Report]:
+    """Gives a function ``(rounds done, value, over)`` that shows a run's progress.
 
-    ``over``, false by default, says that a run has ended before its last round.
+    ``value`` names the number that is shown beside, by default the lowest loss so far; ``over``,
+    false by default, says that a run has ended before its last round.
 
     On a terminal this is a bar where ``rich`` is installed (the extra ``cli``); otherwise a plain
     line, at most one in ten seconds and one at the end, so that log files stay short.
     """
     if not enabled:
-        yield lambda rounds_done, loss, over=False: None
+        yield lambda rounds_done, number, over=False: None
     elif sys.stderr.isatty() and _has_rich():
-        with _bar(name, rounds, done) as report:
+        with _bar(name, rounds, done, value) as report:
             yield report
     else:
-        yield _lines(name, rounds)
+        yield _lines(name, rounds, value)
 
 
 def _has_rich() -> bool:
@@ -38,7 +41,7 @@ def _has_rich() -> bool:
 
 
 @contextmanager
-def _bar(name: str, rounds: int, done: int) -> Iterator[Report]:
+def _bar(name: str, rounds: int, done: int, value: str) -> Iterator[Report]:
     from rich import progress
     from rich.console import Console
 
@@ -46,20 +49,20 @@ def _bar(name: str, rounds: int, done: int) -> Iterator[Report]:
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
-        progress.TextColumn("rounds  {task.fields[loss]}"),
+        progress.TextColumn("rounds  {task.fields[value]}"),
         progress.TimeElapsedColumn(),
     )
     with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=rounds, completed=done, loss="")
-        yield lambda rounds_done, loss, over=False: bar.update(
-            task, completed=rounds_done, loss=f"lowest loss {loss:.6g}"
+        task = bar.add_task(name, total=rounds, completed=done, value="")
+        yield lambda rounds_done, number, over=False: bar.update(
+            task, completed=rounds_done, value=f"{value} {number:.6g}"
         )
 
 
-def _lines(name: str, rounds: int) -> Report:
+def _lines(name: str, rounds: int, value: str) -> Report:
     start = last = time.monotonic()
 
-    def report(rounds_done: int, loss: float, over: bool = False) -> None:
+    def report(rounds_done: int, number: float, over: bool = False) -> None:
         nonlocal last
         now = time.monotonic()
         over = over or rounds_done >= rounds
@@ -67,7 +70,7 @@ def _lines(name: str, rounds: int) -> Report:
             return
         last = now
         print(
-            f"{name}: {rounds_done}/{rounds} rounds, lowest loss {loss:.6g}, {now - start:.1f} s",
+            f"{name}: {rounds_done}/{rounds} rounds, {value} {number:.6g}, {now - start:.1f} s",
             file=sys.stderr,
             flush=True,
         )

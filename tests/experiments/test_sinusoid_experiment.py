@@ -36,10 +36,10 @@ def test_a_training_is_cut_into_stages_without_a_trace():
     size = study.Size(rounds=4, stages=2, seeds=1, episodes=2)
     told = []
     method = study.METHODS["MAML"]
-    two, skipped = study.train(jax.random.key(0), method, 5, size, told.append)
-    one, _ = study.train(jax.random.key(0), method, 5, size._replace(stages=1))
+    two, skipped, memory = study.train(jax.random.key(0), method, 5, size, told.append)
+    one, *_ = study.train(jax.random.key(0), method, 5, size._replace(stages=1))
     jax.tree.map(np.testing.assert_array_equal, two, one)
-    assert len(told) == 2 and skipped == 0
+    assert len(told) == 2 and skipped == 0 and memory > 0
 
 
 def test_lasting_ends_where_the_error_first_leaves_a_tenth_above_the_best():
