@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import _few_shot_images, _few_shot_sinusoid, few_shot
+from benchmarks import _few_shot_images, _few_shot_sinusoid, _few_shot_tables, few_shot
 from benchmarks._variants import error
 from benchmarks.all import topics
 
@@ -95,3 +95,9 @@ def _with(params, layers):
     values = [leaf for weight, bias in layers for leaf in (weight, bias)]
     by_shape = {value.shape: value for value in values}
     return jax.tree.map(lambda leaf: by_shape[leaf.shape], params)
+
+
+def test_the_tables_of_the_guide_are_the_committed_results():
+    page = _few_shot_tables.PAGE.read_text()
+    command = "python -m benchmarks._few_shot_tables"
+    assert page == _few_shot_tables.render(page), f"run `{command}`"
