@@ -40,8 +40,15 @@ What was learned (CPU):
   with shifted images, or three with patches of a row, are as fast as one with all nine columns.
 * With one task at a time the shared weights before the first inner step are worth nothing.
 * On the sinusoid two devices that share the tasks wait some 90 us a round for each other: with one
-  inner step that is all they save, with three half of it.  Batched products of 25 small matrices
-  are most of the rest.  PyTorch is faster on one thread than on two.
+  inner step that is all they save, with three half of it.  PyTorch is faster on one thread than on
+  two.
+* Batched products of 25 small matrices are three quarters of a round on one device (profile: 104
+  of 136 us), those with a transposed factor four times as slow as the same without.  Adapted
+  weights as shared ones and factors of rank shots x steps have a twentieth of the operations and
+  are slower: 155 us with one step and 576 with three, for 138 and 355.
+* Tasks of 50 rounds drawn at once would save 24 us of 160 on one device and 36 of 176 on two:
+  hashes of many keys, and the sines that XLA computes again wherever the data are used (an
+  optimisation barrier does not survive).  Not done: every runner would loop over blocks of rounds.
 * The derivative of ``x.max`` over windows is not only split between ties: compiled, it was wrong by
   a half and more where XLA computed the compared values twice and rounded them differently.
 * Pooling costs as much as the convolutions: choosing from two halves of ``lax.split``, whose

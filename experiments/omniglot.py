@@ -81,7 +81,7 @@ def protocol(learner: str, ways: int, shots: int, preset: str) -> Protocol:
     if learner == "prototypical":
         return Protocol(
             learner, ways, shots, "vinyals", True, True, "max", 64,
-            train_ways=30 if small else 60, queries=5, rounds=4_000 if small else 20_000,
+            train_ways=30 if small else 60, queries=5, rounds=5_200 if small else 20_000,
             tasks=2 if small else 1, schedule="cosine" if small else "halving",
         )  # fmt: skip
     if learner == "maml":
