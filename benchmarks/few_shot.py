@@ -42,13 +42,14 @@ What was learned (CPU):
 * On the sinusoid two devices that share the tasks wait some 90 us a round for each other: with one
   inner step that is all they save, with three half of it.  PyTorch is faster on one thread than on
   two.
-* Batched products of 25 small matrices are three quarters of a round on one device (profile: 104
-  of 136 us), those with a transposed factor four times as slow as the same without.  Adapted
-  weights as shared ones and factors of rank shots x steps have a twentieth of the operations and
-  are slower: 155 us with one step and 576 with three, for 138 and 355.
-* Tasks of 50 rounds drawn at once would save 24 us of 160 on one device and 36 of 176 on two:
-  hashes of many keys, and the sines that XLA computes again wherever the data are used (an
-  optimisation barrier does not survive).  Not done: every runner would loop over blocks of rounds.
+* Products with, and passes over, 25 adapted matrices are more than half of a round on one device
+  (104 of 190 us under the profiler, which slows a round from 136).  One with a transposed factor
+  took 28 us, the same without 7.  Adapted weights as shared ones and factors of rank shots x steps
+  are slower: 155 us with one step and 576 with three, for 138 and 355 (tasks drawn ahead in both).
+* Tasks of 50 rounds drawn at once took a prototype from 160 to 136 us a round on one device and
+  from 176 to 140 on two.  Its program has fewer loops of hashes, and does not draw the data again
+  in every kernel that uses them; what each is worth was not measured.  An optimisation barrier
+  around the tasks changed nothing.  Not done: every runner would loop over blocks of rounds.
 * The derivative of ``x.max`` over windows is not only split between ties: compiled, it was wrong by
   a half and more where XLA computed the compared values twice and rounded them differently.
 * Pooling costs as much as the convolutions: choosing from two halves of ``lax.split``, whose

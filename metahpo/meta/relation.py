@@ -1,5 +1,6 @@
 """Relation networks: a learned comparison of a query with every class."""
 
+from functools import partial
 from typing import NamedTuple, TypedDict
 
 import chex
@@ -44,9 +45,9 @@ def relation(
     embeddings.  The outer loss is the mean squared error against 1 for the right class and 0 for
     the others (eq. 2), not the family's criterion.
 
-    The paper compares maps of features by convolutions: an encoder
-    ``conv4(None, layers=2, head="maps")`` with the comparison ``conv4(1, layers=2)``, whose last
-    layer the paper has twice.
+    The paper compares maps of features by convolutions, as an encoder
+    ``conv4(None, layers=2, head="maps")`` and the comparison ``conv4(1, layers=2)`` do; its encoder
+    has two more blocks, which do not pool, and its comparison a dense layer more.
 
     Args:
         family: its network is the encoder, ``f[n, ...] -> f[n, e]``, or ``f[n, ..., e]`` for a
@@ -86,7 +87,7 @@ def relation(
     zero_steps.check_ways(ways)
     zero_steps.check_widths(hidden=hidden)
     compare = dense_comparison(hidden) if comparison is None else comparison
-    embed = zero_steps.embed if comparison is None else zero_steps.features
+    embed = partial(zero_steps.embed, maps=comparison is not None)
 
     def initial(key: Key, support: Examples) -> RelationParams:
         zero_steps.check_labels(support.y, ways)

@@ -70,23 +70,14 @@ def encoder_of(family: TaskFamily) -> Network:
     return family.network
 
 
-def embed(network: Network, params: Params, x: chex.Array) -> chex.Array:
-    """Embeddings ``f[n, e]``; any other shape is a ``ValueError``."""
+def embed(network: Network, params: Params, x: chex.Array, *, maps: bool = False) -> chex.Array:
+    """Embeddings ``f[n, e]``, with ``maps`` also ``f[n, ..., e]``; else a ``ValueError``."""
     outputs = network.apply(params, x)
-    if outputs.ndim != 2 or outputs.shape[0] != x.shape[0]:
+    fits = outputs.ndim >= 2 if maps else outputs.ndim == 2
+    if not fits or outputs.shape[0] != x.shape[0]:
+        expected = "[n, ..., e]" if maps else "[n, e]"
         raise ValueError(
-            f"the encoder must map inputs [n, ...] to embeddings [n, e], but it maps {x.shape} "
-            f"to {outputs.shape}"
-        )
-    return outputs
-
-
-def features(network: Network, params: Params, x: chex.Array) -> chex.Array:
-    """Embeddings ``f[n, ..., e]``, such as maps; any other shape is a ``ValueError``."""
-    outputs = network.apply(params, x)
-    if outputs.ndim < 2 or outputs.shape[0] != x.shape[0]:
-        raise ValueError(
-            f"the encoder must map inputs [n, ...] to features [n, ..., e], but it maps {x.shape} "
+            f"the encoder must map inputs [n, ...] to embeddings {expected}, but it maps {x.shape} "
             f"to {outputs.shape}"
         )
     return outputs
