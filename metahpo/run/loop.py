@@ -28,6 +28,9 @@ class Loop(NamedTuple):
         keys: ``(key, t i32[]) -> keys`` of round ``t``, which ``step`` then gets in place of the
             run's key.  They are hashed for all rounds at once, which a CPU does in half the time
             that it takes for many small hashes.
+        draw: ``(keys of some rounds) -> inputs``, both with a leading axis: what ``step`` then
+            gets in place of its keys.  Needs ``keys``.
+        ahead: number of rounds, one that divides ``rounds``, that ``draw`` serves at once.
         done: ``(carry) -> bool[]``: whether the run ends before its last round.
         blank: ``(record) -> record``: what the history says of a round that was not run; needed
             with ``done``.
@@ -38,6 +41,8 @@ class Loop(NamedTuple):
     finish: Callable[[PyTree, PyTree], Any]
     rounds: int
     keys: Callable[[Key, chex.Array], PyTree] | None = None
+    draw: Callable[[PyTree], PyTree] | None = None
+    ahead: int = 1
     done: Callable[[PyTree], chex.Array] | None = None
     blank: Callable[[PyTree], PyTree] | None = None
 
@@ -60,9 +65,18 @@ def scan(loop: Loop, key: Key) -> Any:
     def body(carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
         return loop.step(round_key if loop.keys is None else xs, carry)
 
-    xs = None if loop.keys is None else keys
-    carry, history = jax.lax.scan(body, carry, xs, length=loop.rounds)
-    return loop.finish(carry, history)
+    draw = loop.draw
+    if draw is None:
+        xs = None if loop.keys is None else keys
+        carry, history = jax.lax.scan(body, carry, xs, length=loop.rounds)
+        return loop.finish(carry, history)
+
+    def block(carry: PyTree, keys: PyTree) -> tuple[PyTree, PyTree]:
+        return jax.lax.scan(body, carry, draw(keys))
+
+    blocks = jax.tree.map(lambda key: key.reshape(-1, loop.ahead, *key.shape[1:]), keys)
+    carry, history = jax.lax.scan(block, carry, blocks)
+    return loop.finish(carry, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), history))
 
 
 def advance(
@@ -87,20 +101,43 @@ def advance(
             return t < stop
         return (t < stop) & highest(~loop.done(carry))
 
-    def body(x: PyTree) -> PyTree:
-        t, (carry, history) = x
-        new, record = loop.step(_of_round(loop, keys, t), carry)
-        if loop.done is not None and loop.blank is not None:
-            done = loop.done(carry)
-            new, record = freeze(done, (new, record), (carry, loop.blank(record)))
-        return t + 1, (new, jax.tree.map(lambda rows, row: rows.at[t].set(row), history, record))
+    def one_round(inputs: PyTree, first: chex.Numeric) -> Callable[[PyTree], PyTree]:
+        def body(x: PyTree) -> PyTree:
+            t, (carry, history) = x
+            new, record = loop.step(_of_round(loop, inputs, t - first), carry)
+            if loop.done is not None and loop.blank is not None:
+                done = loop.done(carry)
+                new, record = freeze(done, (new, record), (carry, loop.blank(record)))
+            history = jax.tree.map(lambda rows, row: rows.at[t].set(row), history, record)
+            return t + 1, (new, history)
 
-    return jax.lax.while_loop(goes_on, body, (jnp.asarray(start, jnp.int32), state))
+        return body
+
+    start = jnp.asarray(start, jnp.int32)
+    draw = loop.draw
+    if draw is None:
+        return jax.lax.while_loop(goes_on, one_round(keys, 0), (start, state))
+
+    def block(x: PyTree) -> PyTree:
+        # It begins where it does in ``scan``, so that the same program draws the same numbers.
+        first = x[0] // loop.ahead * loop.ahead
+        last = first + loop.ahead
+        some = jax.tree.map(lambda key: jax.lax.dynamic_slice_in_dim(key, first, loop.ahead), keys)
+        within = one_round(draw(some), first)
+        return jax.lax.while_loop(lambda x: goes_on(x) & (x[0] < last), within, x)
+
+    return jax.lax.while_loop(goes_on, block, (start, state))
 
 
 def empty_history(loop: Loop, keys: PyTree, carry: PyTree) -> PyTree:
     """The history before the first round: blank rows, or zeros."""
-    shapes = jax.eval_shape(lambda carry: loop.step(_of_round(loop, keys, 0), carry)[1], carry)
+
+    def first(keys: PyTree, carry: PyTree) -> PyTree:
+        if loop.draw is not None:
+            keys = loop.draw(jax.tree.map(lambda key: key[: loop.ahead], keys))
+        return loop.step(_of_round(loop, keys, 0), carry)[1]
+
+    shapes = jax.eval_shape(first, keys, carry)
     row = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     row = row if loop.blank is None else loop.blank(row)
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (loop.rounds, *x.shape)), row)

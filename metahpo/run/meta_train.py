@@ -12,8 +12,11 @@ from metahpo import inner
 from metahpo.base import Estimator, HParams, Key, Problem, PyTree
 from metahpo.hypergrad import floats
 from metahpo.run.loop import Loop, check_positive, scan
-from metahpo.run.sharding import batched
+from metahpo.run.sharding import batched, everywhere
 from metahpo.run.task_mean import task_mean
+
+# A block of tasks larger than a core's cache would be fetched again in every round.
+_MOST_AHEAD, _BYTES_AHEAD = 64, 2**18
 
 
 class MetaHistory(NamedTuple):
@@ -134,7 +137,8 @@ def meta_loop(
         raise ValueError(f"chunk must divide the tasks of a round, got {chunk=} for {tasks=}")
     hparams = jax.tree.map(jnp.asarray, hparams)
 
-    average = task_mean(problem, estimator, mesh, tasks // chunk)
+    ahead = _rounds_ahead(problem, rounds, tasks)
+    average = task_mean(problem, estimator, mesh, tasks // chunk, ahead > 1)
     start = jnp.zeros((), jnp.int32) if state is None else state.round
 
     def init(key: Key) -> MetaState:
@@ -150,10 +154,20 @@ def meta_loop(
     def keys_of(key: Key, t: chex.Array) -> Key:
         return jax.random.split(jax.random.fold_in(key, start + t))
 
-    def step(keys: Key, carry: MetaState) -> tuple[MetaState, MetaHistory]:
+    def split(keys: Key) -> tuple[Key, Key]:
         task_key, estimate_key = keys
-        keys = jax.random.split(task_key, tasks), jax.random.split(estimate_key, tasks)
-        (loss, grads), memory = average(carry.hparams, keys, carry.memory)
+        return jax.random.split(task_key, tasks), jax.random.split(estimate_key, tasks)
+
+    def draw(keys: Key) -> tuple[PyTree, Key]:
+        task_keys, estimate_keys = jax.vmap(split)(keys)
+        # One axis for all: with two, XLA compiles the hashes for three times as long.
+        some = jax.vmap(problem.sample)(task_keys.reshape(-1))
+        some = jax.tree.map(lambda x: x.reshape(*task_keys.shape, *x.shape[1:]), some)
+        return everywhere((some, estimate_keys), mesh)
+
+    def step(drawn: PyTree, carry: MetaState) -> tuple[MetaState, MetaHistory]:
+        of_tasks = drawn if ahead > 1 else split(drawn)
+        (loss, grads), memory = average(carry.hparams, of_tasks, carry.memory)
         values, merge = floats.split(carry.hparams)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm)
@@ -171,7 +185,17 @@ def meta_loop(
         info = {"skipped": history.skipped.sum(dtype=jnp.int32)}
         return MetaResult(carry.hparams, history, carry, info)
 
-    return Loop(init, step, finish, rounds, keys_of)
+    if ahead == 1:
+        return Loop(init, step, finish, rounds, keys_of)
+    return Loop(init, step, finish, rounds, keys_of, draw, ahead)
+
+
+def _rounds_ahead(problem: Problem, rounds: int, tasks: int) -> int:
+    """For how many rounds tasks are drawn at once: as many as a core's cache holds."""
+    task = jax.eval_shape(problem.sample, jax.eval_shape(lambda: jax.random.key(0)))
+    size = tasks * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(task))
+    most = min(_MOST_AHEAD, _BYTES_AHEAD // max(size, 1))
+    return max(n for n in range(1, max(most, 1) + 1) if rounds % n == 0)
 
 
 def evaluate(

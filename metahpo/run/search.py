@@ -195,7 +195,9 @@ def search_loop(
 
     if stop is None:
         return Loop(init, step, finish, rounds, keys)
-    return Loop(init, step, finish, rounds, keys, lambda carry: carry.reason > 0, not_run)
+    return Loop(
+        init, step, finish, rounds, keys, done=lambda carry: carry.reason > 0, blank=not_run
+    )
 
 
 def _shape(strategy: Strategy) -> _Shape:

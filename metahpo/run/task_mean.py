@@ -16,7 +16,9 @@ Gradient: TypeAlias = tuple[chex.Array, floats.Floats]
 Mean: TypeAlias = Callable[[HParams, tuple[Key, Key], PyTree], tuple[Gradient, PyTree]]
 
 
-def task_mean(problem: Problem, estimator: Estimator, mesh: Mesh | None, chunks: int) -> Mean:
+def task_mean(
+    problem: Problem, estimator: Estimator, mesh: Mesh | None, chunks: int, drawn: bool = False
+) -> Mean:
     """How a round averages over its tasks.
 
     Args:
@@ -24,11 +26,16 @@ def task_mean(problem: Problem, estimator: Estimator, mesh: Mesh | None, chunks:
         estimator: of one task's gradient.
         mesh: devices to spread the tasks over.
         chunks: the tasks are computed in so many parts, one after another.
+        drawn: whether the mean gets tasks; else it gets their keys, and draws each where it is
+            used.
 
     Returns:
-        ``(hparams, (task keys, estimate keys), memory) -> ((loss, gradients), memory)``, all but
-        ``hparams`` with a leading axis ``[tasks]``; the gradients are those of the float leaves.
+        ``(hparams, (tasks or their keys, estimate keys), memory) -> ((loss, gradients), memory)``,
+        all but ``hparams`` with a leading axis ``[tasks]``; the gradients are those of the float
+        leaves.
     """
+    if drawn:
+        problem = problem._replace(sample=lambda task: task)
     objective = estimator.objective
     mean = _of_estimates(problem, estimator, mesh)
     if objective is not None:
@@ -58,7 +65,7 @@ def _of_objective(
         return jax.value_and_grad(loss)(leaves)
 
     def mean(hparams: HParams, keys: tuple[Key, Key], memory: PyTree) -> tuple[Gradient, PyTree]:
-        count = keys[0].shape[0]
+        count = keys[1].shape[0]
         return summed(total, mesh)(hparams, jnp.full(count, 1 / count), *keys), memory
 
     return mean

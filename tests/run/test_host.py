@@ -68,13 +68,63 @@ def as_bytes(tree):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
 
 
-@pytest.mark.parametrize("make", [evolution, noisy_meta])
+def blocks_of_four():
+    """Blocks of rounds that no chunk below divides; the numbers differ from round to round."""
+
+    def step(inputs, carry):
+        value = carry * 0.5 + inputs.sum()
+        return value, Record(value, inputs[0])
+
+    return Loop(
+        init=lambda key: jnp.zeros(()),
+        step=step,
+        finish=lambda carry, history: (carry, history),
+        rounds=8,
+        keys=jax.random.fold_in,
+        draw=jax.vmap(lambda key: jax.random.normal(key, (3,))),
+        ahead=4,
+    )
+
+
+@pytest.mark.parametrize("make", [evolution, noisy_meta, blocks_of_four])
 def test_every_chunk_length_gives_the_bytes_of_the_compiled_whole(make):
     key = jax.random.key(3)
     loop = make()
     whole = as_bytes(jax.jit(lambda key: scan(loop, key))(key))
     for chunk in (1, 3):
         assert as_bytes(drive(loop, key, chunk=chunk, progress=False)) == whole
+
+
+def test_what_is_drawn_for_a_block_of_rounds_is_what_each_round_draws():
+    loop = blocks_of_four()
+
+    def alone(key, carry):
+        return loop.step(loop.draw(key[None])[0], carry)
+
+    key = jax.random.key(3)
+    one_by_one = scan(loop._replace(step=alone, draw=None, ahead=1), key)[1]
+    np.testing.assert_array_equal(scan(loop, key)[1].t, one_by_one.t)
+    assert len(np.unique(one_by_one.t)) == 8
+
+
+def test_a_loop_that_is_done_within_a_block_ends_there_in_every_lane():
+    def blank(record):
+        return jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), record)
+
+    loop = blocks_of_four()._replace(done=lambda value: value > 1.5, blank=blank)
+    keys = jax.random.split(jax.random.key(3), 8)
+    lanes = jax.jit(jax.vmap(lambda key: scan(loop, key)[1].loss))(keys)
+    ends = set()
+    for losses, key in zip(lanes, keys, strict=True):
+        whole = scan(blocks_of_four(), key)[1].loss
+        above = np.flatnonzero(np.asarray(whole) > 1.5)
+        end = above[0] + 1 if len(above) else 8
+        np.testing.assert_allclose(losses[:end], whole[:end], rtol=1e-6)
+        assert np.isnan(losses[end:]).all()
+        np.testing.assert_array_equal(losses, scan(loop, key)[1].loss)
+        ends.add(end)
+    assert len(ends) > 3
+    assert ends - {4, 8}
 
 
 def test_another_key_gives_another_history():

@@ -1,5 +1,7 @@
 """meta_train: gradient descent on hyperparameters over many tasks."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,6 +59,38 @@ def test_going_on_from_a_state_equals_one_long_call():
         whole.history.loss, jnp.concatenate([first.history.loss, second.history.loss])
     )
     np.testing.assert_array_equal(whole.hparams["x"], second.hparams["x"])
+
+
+@pytest.mark.parametrize("objective", [True, False])
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_drawing_tasks_for_many_rounds_at_once_changes_nothing(monkeypatch, objective, chunk):
+    problem = mh.meta.maml(mh.problems.sinusoid(5, 7, hidden=(3,)), learning_rate=0.1)
+    estimator = mh.hypergrad.reverse(problem, 2)
+    if not objective:
+        estimator = estimator._replace(objective=None)
+
+    def run(most):
+        module = importlib.import_module("metahpo.run.meta_train")  # not the function
+        monkeypatch.setattr(module, "_MOST_AHEAD", most)
+        loop = mh.run.meta_loop(
+            problem, estimator, problem.initial(jax.random.key(0)), optax.adam(0.01),
+            rounds=12, tasks=4, chunk=chunk,
+        )  # fmt: skip
+        assert loop.ahead == min(most, 6)  # the most that divides the rounds
+        return mh.run.scan(loop, jax.random.key(1))
+
+    with jax.enable_x64(True):
+        each, some = run(1), run(7)
+    np.testing.assert_allclose(some.history.loss, each.history.loss, rtol=1e-12)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-11), some.hparams, each.hparams)
+
+
+def test_tasks_too_large_for_a_cache_are_drawn_one_round_at_a_time():
+    large = noisy_targets()._replace(sample=lambda key: jax.random.normal(key, (2**18,)))
+    estimator = mh.hypergrad.reverse(large, steps=1)
+    start = {"x": jnp.array(0.0)}
+    loop = mh.run.meta_loop(large, estimator, start, optax.sgd(0.1), rounds=8, tasks=1)
+    assert loop.draw is None
 
 
 def test_leaves_that_are_not_floats_stay_as_they_are():
