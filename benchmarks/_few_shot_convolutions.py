@@ -2,9 +2,11 @@
 
     python -m benchmarks._few_shot_convolutions    # prints the table
 
-One gradient of the support loss for each task: by XLA's convolutions or by patches and matrix
-products (``im2col``); for all tasks at once (``vmap``), one after another in a loop (``scan``), or
-at once with the weights that all share before the first step (``vmap, shared weights``).
+One gradient of the support loss for each task: by XLA's convolutions, by patches and matrix
+products (``im2col``), by Winograd's sums and products in all layers, or by what the library takes
+(``auto``: on CPUs Winograd's where there is enough to save, else patches).  The tasks come all at
+once (``vmap``), one after another in a loop (``scan``), or at once with the weights that all share
+before the first step (``vmap, shared weights``).
 """
 
 import argparse
@@ -22,7 +24,7 @@ from benchmarks._variants import Effort, Variant, compile_in_turns, jax_seconds,
 from benchmarks.common import Row
 from metahpo.base import Params
 
-METHODS = ("im2col", "xla")
+METHODS = ("auto", "im2col", "winograd", "xla")
 
 
 def measure(setting: Setting, effort: Effort) -> Iterator[Row]:
@@ -36,7 +38,7 @@ def measure(setting: Setting, effort: Effort) -> Iterator[Row]:
     compiled, _ = compile_in_turns(variants, effort)
     calls = [jax_seconds(c, v.arguments) for c, v in zip(compiled, variants, strict=True)]
     seconds = turns(calls, effort)
-    taken = "im2col, scan" if jax.default_backend() == "cpu" else "xla, vmap"
+    taken = "auto, scan" if jax.default_backend() == "cpu" else "auto, vmap"
     baseline = seconds[[v.name for v in variants].index(taken)]
     for variant, program, found in zip(variants, compiled, seconds, strict=True):
         title = f"few_shot/gradients of {setting.tasks} tasks, {variant.name}"

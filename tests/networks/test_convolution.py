@@ -22,9 +22,11 @@ def pooled_by_lax(x):
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
 
 
-@pytest.mark.parametrize("method", ["im2col", "xla"])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    ("method", "stride"),
+    [("im2col", 1), ("im2col", 2), ("xla", 1), ("xla", 2), ("winograd", 1)],
+)
 def test_a_convolution_and_its_gradients_are_those_of_lax(method, padding, stride):
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(0), 3)
@@ -46,11 +48,75 @@ def test_a_convolution_and_its_gradients_are_those_of_lax(method, padding, strid
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
-def test_kernels_of_their_own_under_vmap_equal_one_convolution_after_another():
+@pytest.mark.parametrize("shape", [(3, 3), (4, 4), (5, 6), (8, 3)])
+def test_winograd_reaches_every_output_of_even_and_odd_sizes(shape):
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0))
+        x = jax.random.normal(keys[0], (2, *shape, 3), jnp.float64)
+        kernel = jax.random.normal(keys[1], (3, 3, 3, 2), jnp.float64)
+        found = convolve(x, kernel, padding="VALID", method="winograd")
+        np.testing.assert_allclose(found, by_lax(x, kernel, 1, "VALID"), rtol=1e-12, atol=1e-12)
+
+
+def test_second_derivatives_by_winograd_are_those_of_lax():
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), 4)
+        x = jax.random.normal(keys[0], (2, 5, 6, 3), jnp.float64)
+        kernel = jax.random.normal(keys[1], (3, 3, 3, 2), jnp.float64)
+        along = tuple(
+            jax.random.normal(k, z.shape) for k, z in zip(keys[2:], (x, kernel), strict=True)
+        )
+
+        def product(fn):
+            grad = jax.grad(lambda x, kernel: jnp.sin(fn(x, kernel)).sum(), argnums=(0, 1))
+            reverse = jax.vjp(grad, x, kernel)[1](along)  # of both orders
+            return reverse, jax.jvp(grad, (x, kernel), along)[1]
+
+        ours = product(lambda x, k: convolve(x, k, method="winograd"))
+        theirs = product(lambda x, k: by_lax(x, k, 1, "SAME"))
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere XLA's own are taken")
+@pytest.mark.parametrize(
+    ("side", "channels", "stride", "dtype", "expected"),
+    [
+        (7, 32, 1, "float32", "winograd"),
+        (6, 32, 1, "float32", "im2col"),
+        (7, 31, 1, "float32", "im2col"),
+        (14, 32, 2, "float32", "im2col"),
+        (7, 32, 1, "bfloat16", "im2col"),
+    ],
+)
+def test_auto_takes_winograd_where_there_is_much_to_save(side, channels, stride, dtype, expected):
+    x = jnp.ones((1, side, side, channels), dtype)
+    kernel = jnp.ones((3, 3, channels, 32), dtype)
+
+    def program(method):
+        return str(jax.make_jaxpr(lambda x: convolve(x, kernel, stride, method=method))(x))
+
+    assert program("auto") == program(expected)
+    other = "im2col" if expected == "winograd" else "xla"
+    assert program("auto") != program(other)
+
+
+def test_winograd_refuses_what_it_cannot_do():
+    x = jnp.ones((1, 9, 9, 1))
+    with pytest.raises(
+        ValueError, match=r"filters of 3 x 3 and stride 1, got \(3, 3\) and stride=2"
+    ):
+        convolve(x, jnp.ones((3, 3, 1, 1)), stride=2, method="winograd")
+    with pytest.raises(ValueError, match=r"got \(5, 3\) and stride=1"):
+        convolve(x, jnp.ones((5, 3, 1, 1)), method="winograd")
+
+
+@pytest.mark.parametrize("method", ["im2col", "winograd"])
+def test_kernels_of_their_own_under_vmap_equal_one_convolution_after_another(method):
     keys = jax.random.split(jax.random.key(0), 2)
     x = jax.random.normal(keys[0], (3, 2, 5, 5, 1))
     kernels = jax.random.normal(keys[1], (3, 3, 3, 1, 4))
-    batched = jax.vmap(lambda x, k: convolve(x, k, method="im2col"))(x, kernels)
+    batched = jax.vmap(lambda x, k: convolve(x, k, method=method))(x, kernels)
     for i in range(3):
         expected = by_lax(x[i], kernels[i], 1, "SAME")
         np.testing.assert_allclose(batched[i], expected, rtol=1e-5, atol=1e-5)
