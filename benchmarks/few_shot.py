@@ -39,17 +39,25 @@ What was learned (CPU):
   to the images and 2 with respect to the kernel, where patches reach 181 and 70.  Nine products
   with shifted images, or three with patches of a row, are as fast as one with all nine columns.
 * With one task at a time the shared weights before the first inner step are worth nothing.
-* On the sinusoid two devices that share the tasks wait some 90 us a round for each other: with one
-  inner step that is all they save, with three half of it.  PyTorch is faster on one thread than on
+* A layer of 64 channels and filters, value and both gradients by Winograd's sums, one core, 25
+  images: 2.4 times as fast as by patches with outputs of 28 x 28, 2.7 with 14 x 14, 2.0 with 11 x
+  11, 1.5 with 7 x 7, 0.9 with 3 x 3.  With 32 it is 2.3 times with 14 x 14 and 1.15 with 7 x 7;
+  with 16, and from 1 to 64, slower nearly everywhere.  Sixteen products take two thirds of the time
+  of a batched one, whose factors are stacked.  The whole meta-step went from 3.6 to 2.9 s and its
+  compilation from 12 to 16 s (one after the other, 8 of the 32 tasks).
+* On the sinusoid two devices share the tasks and wait for each other: a ``psum`` alone takes 28 us
+  (``all_gather`` 34, ``ppermute`` 39) of a round of 140.  PyTorch is faster on one thread than on
   two.
-* Products with, and passes over, 25 adapted matrices are more than half of a round on one device
-  (104 of 190 us under the profiler, which slows a round from 136).  One with a transposed factor
-  took 28 us, the same without 7.  Adapted weights as shared ones and factors of rank shots x steps
-  are slower: 155 us with one step and 576 with three, for 138 and 355 (tasks drawn ahead in both).
-* Tasks of 50 rounds drawn at once took a prototype from 160 to 136 us a round on one device and
-  from 176 to 140 on two.  Its program has fewer loops of hashes, and does not draw the data again
-  in every kernel that uses them; what each is worth was not measured.  An optimisation barrier
-  around the tasks changed nothing.  Not done: every runner would loop over blocks of rounds.
+* Tasks of 50 rounds drawn at once took a round on two devices from 176 to 140 us with one inner
+  step and from 297 to 262 with three.  Drawn as [rounds, tasks], with two batch axes, XLA takes
+  three times as long to compile their hashes as with one.
+* Transposed copies of a layer's inputs for the gradient of its 25 adapted weights saved 5 to 8 us
+  of such a round; not done, it takes a derivative rule of one's own in the network.  Adapted
+  weights as shared ones and factors of rank shots x steps are slower: 155 us with one step and 576
+  with three, for 138 and 355 on one device.
+* Beware of the profiler: under it the product with the transposes of the adapted weights took 5 us
+  in the first 50 rounds and 22 afterwards, in a second trace of the same process 5 and then 8.  In
+  a loop of its own, not profiled, it takes a fifth more than the product with the weights.
 * The derivative of ``x.max`` over windows is not only split between ties: compiled, it was wrong by
   a half and more where XLA computed the compared values twice and rounded them differently.
 * Pooling costs as much as the convolutions: choosing from two halves of ``lax.split``, whose

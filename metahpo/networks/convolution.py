@@ -16,6 +16,7 @@ from metahpo.networks.winograd import winograd
 
 Padding = Literal["SAME", "VALID"]
 Method = Literal["auto", "im2col", "winograd", "xla"]
+_EXACT_ENOUGH = (jnp.float32, jnp.float64)
 PADDINGS, METHODS = ("SAME", "VALID"), ("auto", "im2col", "winograd", "xla")
 
 
@@ -36,7 +37,7 @@ def convolve(
         method: ``"xla"``; ``"im2col"`` (patches and one matrix product); ``"winograd"`` (16 matrix
             products with four ninths of the multiplications, for 3 x 3 filters and stride 1, with
             a few more roundings); or ``"auto"``: where JAX's default backend is a CPU,
-            ``"winograd"`` from 32 channels, 32 filters and 7 x 7 outputs on in at least f32, else
+            ``"winograd"`` from 32 channels, 32 filters and 7 x 7 outputs on, in f32 and f64, else
             ``"im2col"``; ``"xla"`` elsewhere.
 
     Returns:
@@ -123,7 +124,7 @@ def _fastest(x: chex.Array, kernel: chex.Array, sizes: list[int], stride: int) -
     """Measured on a CPU: Winograd's sums cost more than they save where there is little to save."""
     if jax.default_backend() != "cpu":
         return "xla"
-    worth = min(kernel.shape[2:]) >= 32 and min(sizes) >= 7 and x.dtype.itemsize >= 4
+    worth = min(kernel.shape[2:]) >= 32 and min(sizes) >= 7 and x.dtype in _EXACT_ENOUGH
     return "winograd" if worth and _minimal(kernel, stride) else "im2col"
 
 

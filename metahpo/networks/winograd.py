@@ -1,6 +1,6 @@
 """Convolutions of 3 x 3 with four ninths of the multiplications (Winograd's minimal filtering).
 
-Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section 4.1: F(2 x 2,
+Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", their F(2 x 2,
 3 x 3).  Two neighbouring outputs of a filter of three taps need four products in place of six, so
 a tile of 2 x 2 outputs needs 16 in place of 36; images, filters and outputs are sums and
 differences of few neighbours.  All of it is linear in the images and in the filters, so that

@@ -87,6 +87,7 @@ def test_second_derivatives_by_winograd_are_those_of_lax():
         (7, 31, 1, "float32", "im2col"),
         (14, 32, 2, "float32", "im2col"),
         (7, 32, 1, "bfloat16", "im2col"),
+        (7, 32, 1, "int32", "im2col"),
     ],
 )
 def test_auto_takes_winograd_where_there_is_much_to_save(side, channels, stride, dtype, expected):
