@@ -326,7 +326,8 @@ def plot(found, path: Path, shots: int = 5) -> None:
                 if METHODS[name].adapts:
                     axes.plot(GRID, before, linestyle=":", linewidth=0.8, **styles[name])
         axes.set(xlabel="x", title="adapted (dotted: before)", ylim=(-5, 5))
-        axes.legend(frameon=False, fontsize=8)
+        if shown.keys() & set(names):  # of a chosen few a panel may be empty
+            axes.legend(frameon=False, fontsize=8)
     for axes in (left, *panels):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
