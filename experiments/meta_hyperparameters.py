@@ -17,8 +17,7 @@ two): both rates descend, the steps stay as drawn.
 What each found, and the paper's values (0.01, 1 step, 0.001), then train again from fresh weights
 on fresh tasks, for 400 rounds and for ten times as many, and are judged on 2,000 fresh tasks.
 Means and 95 % intervals over 6 searches, differences paired.  Searches are kept under ``parts``, so
-an interrupted study goes on from there.  The committed ones took seven minutes
-on one core.
+an interrupted study goes on from there.  The committed ones took seven minutes on one core.
 
     python -m experiments.meta_hyperparameters [--out results/meta_hyperparameters] [--quick]
 """

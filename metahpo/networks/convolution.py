@@ -16,7 +16,7 @@ from metahpo.networks.winograd import winograd
 
 Padding = Literal["SAME", "VALID"]
 Method = Literal["auto", "im2col", "winograd", "xla"]
-_EXACT_ENOUGH = (jnp.float32, jnp.float64)
+_EXACT_ENOUGH = (jnp.float32, jnp.float64)  # for the sums of "winograd"
 PADDINGS, METHODS = ("SAME", "VALID"), ("auto", "im2col", "winograd", "xla")
 
 

@@ -138,7 +138,8 @@ def meta_loop(
     hparams = jax.tree.map(jnp.asarray, hparams)
 
     ahead = _rounds_ahead(problem, rounds, tasks)
-    average = task_mean(problem, estimator, mesh, tasks // chunk, ahead > 1)
+    sample = problem.sample if ahead == 1 else lambda task: task  # which ``draw`` has drawn
+    average = task_mean(sample, estimator, mesh, tasks // chunk)
     start = jnp.zeros((), jnp.int32) if state is None else state.round
 
     def init(key: Key) -> MetaState:

@@ -69,7 +69,7 @@ def as_bytes(tree):
 
 
 def blocks_of_four():
-    """Blocks of rounds that no chunk below divides; the numbers differ from round to round."""
+    """Blocks of rounds that chunks of 3 cut through; the numbers differ from round to round."""
 
     def step(inputs, carry):
         value = carry * 0.5 + inputs.sum()

@@ -18,7 +18,7 @@ def everything(chunks=1, objective=True):
             estimator = estimator._replace(objective=None)
         hparams = problem.initial(jax.random.key(0))
         keys = (jax.random.split(jax.random.key(1), 6), jax.random.split(jax.random.key(2), 6))
-        mean = task_mean(problem, estimator, None, chunks)
+        mean = task_mean(problem.sample, estimator, None, chunks)
         (loss, grads), memory = jax.jit(mean)(hparams, keys, ())
         assert memory == ()
         tasks = jax.vmap(problem.sample)(keys[0])
@@ -60,7 +60,7 @@ def test_what_all_tasks_share_has_no_gradient_for_every_task():
     keys = (jax.random.split(jax.random.key(1), 6),) * 2
 
     def has_one_for_each(estimator):
-        mean = task_mean(problem, estimator, None, 1)
+        mean = task_mean(problem.sample, estimator, None, 1)
         program = str(jax.make_jaxpr(mean)(hparams, keys, ()))
         return "f32[6,30,50]" in program or "f32[6,50,30]" in program
 
