@@ -26,8 +26,8 @@ from benchmarks import _reference, _regression
 from benchmarks._reference import Data, Size
 from metahpo import hypergrad
 from metahpo.base import Estimator, HParams, Key, Params, Problem, PyTree, State, Task, TaskFamily
-from metahpo.checkpointing import least_states
 from metahpo.inner import scalar_loss
+from metahpo.recomputation import least_states
 
 
 class Entry(NamedTuple):

@@ -42,8 +42,8 @@ import numpy as np
 import optax
 
 import metahpo as mh
+from metahpo import floats
 from metahpo.base import Network
-from metahpo.hypergrad import floats
 from metahpo.run.progress import reporter
 
 INNER_RATE, TASKS, QUERIES = 0.01, 25, 20

@@ -15,8 +15,10 @@ from metahpo import (
     space,
     stopping,
     strategies,
+    surrogates,
     transfer,
 )
+from metahpo._deprecation import renamed
 from metahpo.base import (
     Estimate,
     Estimator,
@@ -33,6 +35,8 @@ from metahpo.run import meta_train, minimize, search
 from metahpo.space import Choice, Float, Int
 
 __version__ = "0.1.0"
+
+__getattr__ = renamed(__name__, {"checkpointing": "recomputation"})
 
 __all__ = [
     "Choice",
@@ -65,5 +69,6 @@ __all__ = [
     "space",
     "stopping",
     "strategies",
+    "surrogates",
     "transfer",
 ]

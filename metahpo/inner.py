@@ -12,9 +12,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from metahpo import checkpointing
+from metahpo import checks, recomputation
 from metahpo.base import HParams, Key, Problem, PyTree, State, Task
-from metahpo.checkpointing import Checkpoint
+from metahpo.recomputation import Checkpoint
 
 
 class Keys(NamedTuple):
@@ -56,7 +56,7 @@ def advance(
         checkpoint: what reverse mode keeps in memory: ``"none"`` every intermediate value that is
             not elementwise in others, ``"step"`` every state (each step is computed again),
             ``"sqrt"`` about ``2 sqrt(steps)`` states (each step is computed twice again), a whole
-            number at most so many states, with as few more computations as ``checkpointing.plan``
+            number at most so many states, with as few more computations as ``recomputation.plan``
             finds.  ``"unrolled"`` is for a handful of steps: they are written out one by one and
             keep everything, so that the compiler sees what they share, and compiling takes as
             many times longer.  A single step is always written out.
@@ -69,9 +69,8 @@ def advance(
     Raises:
         ValueError: if ``steps`` is negative, ``checkpoint`` unknown or too few states.
     """
-    if steps != int(steps) or steps < 0:
-        raise ValueError(f"steps must be a whole number of at least 0, got {steps}")
-    plan = checkpointing.plan(steps, checkpoint)
+    steps = checks.whole("steps", steps, at_least=0)
+    plan = recomputation.plan(steps, checkpoint)
 
     def segment(
         step_key: Key, hparams: HParams, task: Task, state: State, start: chex.Numeric = 0
@@ -80,7 +79,7 @@ def advance(
             state = problem.step(key, hparams, task, state)
             return state, None if record is None else record(state)
 
-        state, trace = checkpointing.scan(body, state, step_keys(step_key, steps, start), plan)
+        state, trace = recomputation.scan(body, state, step_keys(step_key, steps, start), plan)
         return state if record is None else (state, trace)
 
     return segment

@@ -12,6 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import HParams, Key, Problem, PyTree, State, Task
 
 __all__ = [
@@ -194,6 +195,6 @@ def _checked(value: chex.Array, low: float, high: float) -> chex.Array:
     """Refuses concrete values outside of the open range, also those that are NaN."""
     value = jnp.asarray(value)
     inside = (value > low) & (value < high)
-    if not isinstance(inside, jax.core.Tracer) and not inside.all():
+    if checks.known(inside) and not inside.all():
         raise ValueError(f"values must be in ({low}, {high}), got {value}")
     return value

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metahpo import checks
 from metahpo.base import Evaluation, Proposal, PyTree, StopReason
 
 
@@ -229,5 +229,5 @@ def _zero() -> chex.Array:
 
 def _check(number: chex.Numeric, at_least: int, name: str) -> None:
     """Refuses a number that is too small; a traced one cannot be looked at."""
-    if not isinstance(number, jax.core.Tracer) and not np.all(np.asarray(number) >= at_least):
+    if checks.known(number) and not np.all(np.asarray(number) >= at_least):
         raise ValueError(f"{name} must be at least {at_least}, got {number}")

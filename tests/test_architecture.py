@@ -13,29 +13,47 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "metahpo"
 
 # part -> the parts that it may import; every part may also import itself and the leaves.
-LEAVES = {"_extras", "_files"}
+LEAVES = {"_deprecation", "_extras", "_files", "base", "checks"}
 ARROWS = {
+    "_deprecation": set(),
     "_extras": set(),
     "_files": set(),
     "base": set(),
-    "space": {"base"},
-    "stopping": {"base"},
-    "diagnostics": {"base"},
-    "links": {"base"},
-    "mixed_mode": {"base"},
-    "networks": {"base"},
-    "checkpointing": {"base"},
-    "inner": {"base", "checkpointing"},
-    "report": {"base"},
-    "problems": {"base", "space", "inner", "networks"},
-    "hypergrad": {"base", "inner", "checkpointing", "diagnostics"},
-    "strategies": {"base", "space", "stopping"},
-    "meta": {"base", "inner", "problems"},
-    "learned_optimizers": {"base", "inner", "problems"},
-    "transfer": {"base", "inner", "problems", "space", "networks"},
-    "rl": {"base", "inner", "space", "diagnostics", "networks"},
-    "run": {"base", "space", "inner", "hypergrad", "stopping"},
-    "integrations": {"base", "space", "strategies", "rl", "run"},
+    "checks": set(),
+    "draws": set(),
+    "floats": set(),
+    "lanes": set(),
+    "links": set(),
+    "mixed_mode": set(),
+    "networks": set(),
+    "recomputation": set(),
+    "report": set(),
+    "space": set(),
+    "stopping": set(),
+    "cube": {"space"},
+    "diagnostics": {"floats"},
+    "inner": {"recomputation"},
+    "surrogates": {"cube", "draws", "space"},
+    "problems": {"inner", "networks", "space"},
+    "hypergrad": {"diagnostics", "floats", "inner", "recomputation"},
+    "strategies": {"cube", "draws", "lanes", "space", "stopping", "surrogates"},
+    "meta": {"inner", "problems"},
+    "learned_optimizers": {"inner", "problems"},
+    "transfer": {"inner", "networks", "problems", "space"},
+    "rl": {"diagnostics", "inner", "networks", "space"},
+    "run": {"floats", "hypergrad", "inner", "lanes", "space", "stopping"},
+    "integrations": {"rl", "run", "space", "strategies"},
+}
+# Rooms of a part that has several floors: a family does not see its neighbours.
+FAMILIES = {
+    "strategies": {
+        "along_training": set(),
+        "cma": set(),
+        "de": set(),
+        "genetic_algorithms": set(),
+        "nes": set(),
+        "swarm": {"genetic_algorithms"},
+    }
 }
 # What the user meets first and the commands may import everything, but nobody imports them.
 TOPS = {"__init__": {"__main__", "compare"}, "compare": {"__main__"}, "__main__": set()}
@@ -113,8 +131,22 @@ def wrong_arrows(package: Path) -> list[str]:
         if source in TOPS:
             allowed = target not in TOPS[source]
         else:
-            allowed = target in LEAVES or target in ARROWS.get(source, ())
+            allowed = source in ARROWS and target in LEAVES | ARROWS[source]
         if source != target and not allowed:
+            wrong.append(f"{edge.source}:{edge.line} imports {edge.target}")
+    return wrong
+
+
+def wrong_neighbours(package: Path) -> list[str]:
+    """Imports of one family of a part by another, or of a family by what the families share."""
+    wrong = []
+    for edge in imports(package):
+        source, target = edge.source.split("."), edge.target.split(".")
+        families = FAMILIES.get(part(edge.target), {})
+        if part(edge.source) != part(edge.target) or not families or len(source) < 3:
+            continue
+        room, other = source[2], (target + [""])[2]
+        if other in families and room != other and other not in families.get(room, ()):
             wrong.append(f"{edge.source}:{edge.line} imports {edge.target}")
     return wrong
 
@@ -150,6 +182,16 @@ def test_every_part_stands_in_the_table():
 
 def test_parts_import_only_along_the_arrows():
     assert wrong_arrows(PACKAGE) == []
+
+
+def test_families_do_not_see_their_neighbours():
+    rooms = {
+        name.split(".")[2]
+        for name in module_names(PACKAGE)
+        if name.startswith("metahpo.strategies.")
+    }
+    assert rooms >= set(FAMILIES["strategies"])
+    assert wrong_neighbours(PACKAGE) == []
 
 
 def test_no_module_imports_itself_by_a_detour():
@@ -189,6 +231,9 @@ def test_source_and_docstrings_are_free_of(rule, pattern):
         (wrong_arrows, {"new_part.py": "from metahpo import base"}, 1),
         (wrong_arrows, {"compare/digits.py": "import metahpo as mh"}, 0),
         (wrong_arrows, {"strategies/de.py": "from .. import base, space\nfrom . import x"}, 0),
+        (wrong_neighbours, {"strategies/nes/a.py": "from metahpo.strategies.de import b"}, 1),
+        (wrong_neighbours, {"strategies/parts.py": "from metahpo.strategies.de import b"}, 1),
+        (wrong_neighbours, {"strategies/nes/a.py": "from metahpo.strategies import x"}, 0),
         (cycles, {"meta/a.py": "from . import b", "meta/b.py": "from metahpo.meta.a import c"}, 1),
         (cycles, {"meta/__init__.py": "from .a import x", "meta/a.py": "from . import b"}, 0),
         (eager_extras, {"report/plot.py": "import matplotlib.pyplot as plt"}, 1),
@@ -198,11 +243,12 @@ def test_source_and_docstrings_are_free_of(rule, pattern):
 def test_check_finds_what_it_looks_for(tmp_path, check, files, found):
     modules = {"__init__.py": "", "base.py": "", "space.py": "", "run.py": "", "problems.py": ""}
     modules |= {"compare/__init__.py": "", "meta/b.py": "", "strategies/x.py": ""}
+    modules |= {"strategies/__init__.py": "", "strategies/de/b.py": "", "strategies/nes/a.py": ""}
     for name, source in (modules | files).items():
         path = tmp_path / "metahpo" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source)
-    for folder in (tmp_path / "metahpo").iterdir():
+    for folder in (tmp_path / "metahpo").rglob("*"):
         if folder.is_dir():
             (folder / "__init__.py").touch()
     assert len(check(tmp_path / "metahpo")) == found

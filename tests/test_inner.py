@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metahpo import checkpointing, inner
+from metahpo import inner, recomputation
 from metahpo.base import Problem
-from metahpo.checkpointing import MODES
+from metahpo.recomputation import MODES
 
 KEY = jax.random.key(0)
 MODE = pytest.mark.parametrize("mode", (*MODES, 6))
@@ -185,7 +185,7 @@ def test_keeping_everything_keeps_no_elementwise_value():
 @pytest.mark.parametrize("steps", [5, 12, 64, 100, 997, 10_000, 12_345])
 @pytest.mark.parametrize("states", [35, 40, 60, 140])
 def test_a_plan_covers_all_steps_with_the_states_it_has(steps, states):
-    plan = checkpointing.plan(steps, states)
+    plan = recomputation.plan(steps, states)
     assert math.prod(plan.levels) * plan.block + plan.tail == steps
     assert plan.states <= states
     # Loops of equal lengths cover the most; a tail may cost one level more.
@@ -194,7 +194,7 @@ def test_a_plan_covers_all_steps_with_the_states_it_has(steps, states):
 
 
 def test_ten_thousand_steps_need_sixty_states_and_four_evaluations():
-    plan = checkpointing.plan(10_000, 60)
+    plan = recomputation.plan(10_000, 60)
     assert plan.states <= 60 and plan.evaluations <= 4
 
 
@@ -202,7 +202,7 @@ def test_ten_thousand_steps_need_sixty_states_and_four_evaluations():
 def test_too_few_states_are_refused_and_the_least_is_named(steps, states, least):
     with pytest.raises(ValueError, match=f"{states} stored states cannot .*, {least} is the least"):
         inner.unroll(pendulum(), steps, states)
-    assert checkpointing.plan(steps, least).states <= least
+    assert recomputation.plan(steps, least).states <= least
 
 
 @pytest.mark.parametrize("checkpoint", ["all", 0, -3, 2.5, True])

@@ -6,9 +6,9 @@ Copy it to metahpo/hypergrad/<name>.py and replace what the comments point at.
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks, floats
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
 from metahpo.diagnostics import gradient_info, no_memory
-from metahpo.hypergrad import floats
 from metahpo.inner import outer_loss
 
 
@@ -36,10 +36,8 @@ def spsa(problem: Problem, steps: int, pairs: int, width: float) -> Estimator:
             hyperparameter is a float.
     """
     # Static mistakes are refused here, with the rule and the value.
-    if pairs < 2:
-        raise ValueError(f"spsa needs at least 2 pairs, got pairs={pairs}")
-    if not width > 0:
-        raise ValueError(f"width must be positive, got {width}")
+    pairs = checks.whole("pairs", pairs, at_least=2)
+    checks.positive(width=width)
     # Training stands in metahpo.inner alone: outer_loss, unroll or advance.
     loss = outer_loss(problem, steps)
 

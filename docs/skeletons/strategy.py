@@ -9,6 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks, cube
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Space
@@ -48,10 +49,10 @@ def hill_climbing(
             range, or ``initial`` has a wrong shape.
     """
     # Static mistakes are refused here, with the rule and the value.
-    parts.check_population("hill climbing", population)
+    population = parts.check_population("hill climbing", population)
     spaces.size(space)  # refuses what is not a space
     parts.check_initial(space, population, initial)
-    parts.check_share("length", length)
+    checks.share("length", length, most=0.5)
 
     def init(key: Key) -> HillClimbingState:
         unit = parts.starting_points(key, space, population, initial)
@@ -61,8 +62,9 @@ def hill_climbing(
         step = length * jax.random.normal(key, state.unit.shape, state.unit.dtype)
         # Losses that are all infinite: nothing was told yet, or nothing was worth keeping.
         stay = jnp.isinf(state.loss)[:, None]
+        # Say how a strategy keeps its bounds: here steps are reflected.
         # parts.proposal trains from scratch with the full budget; give parents to train on.
-        return parts.proposal(jnp.where(stay, state.unit, _reflected(state.unit + step))), state
+        return parts.proposal(jnp.where(stay, state.unit, cube.reflected(state.unit + step))), state
 
     def tell(
         key: Key, state: HillClimbingState, proposal: Proposal, evaluation: Evaluation
@@ -78,8 +80,3 @@ def hill_climbing(
 
     # needs_grad=True asks the run for evaluation.grad, f[P, D] on the unit cube.
     return Strategy(init, ask, tell)
-
-
-def _reflected(unit: chex.Array) -> chex.Array:
-    """Folds coordinates back into [0, 1]; say how a strategy keeps its bounds, and why."""
-    return 1 - jnp.abs(1 - jnp.mod(unit, 2))

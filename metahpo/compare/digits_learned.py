@@ -168,7 +168,7 @@ def _learned(
 
 
 def _predicted(
-    setting: Setting, network: transfer.Network, learn: Callable[[Key], PyTree]
+    setting: Setting, network: transfer.Mapping, learn: Callable[[Key], PyTree]
 ) -> Trials:
     """Learns an ensemble, then trains at its prediction and at samples around it."""
     train = inner.outer_loss(problem(), STEPS)
@@ -189,7 +189,7 @@ def _predicted(
     return as_trials(outcome, 1, *seconds, learning)
 
 
-def _regression(key: Key, network: transfer.Network) -> PyTree:
+def _regression(key: Key, network: transfer.Mapping) -> PyTree:
     """Searches on other tasks at random, and fits the ensemble to what was best."""
     task_key, search_key, fit_key = jax.random.split(key, 3)
     tasks = jax.vmap(problem().sample)(jax.random.split(task_key, META_TASKS))
@@ -205,7 +205,7 @@ def _regression(key: Key, network: transfer.Network) -> PyTree:
     return transfer.fit(fit_key, network, descriptors, units)
 
 
-def _network(setting: Setting, floats_only: bool = False) -> transfer.Network:
+def _network(setting: Setting, floats_only: bool = False) -> transfer.Mapping:
     mean, scale = _standardisation(setting.key)
     return transfer.network(SPACE, defaults(), mean, scale, floats_only=floats_only)
 

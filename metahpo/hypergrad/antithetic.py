@@ -6,18 +6,15 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Estimate, HParams
 from metahpo.diagnostics import gradient_info, standard_error
 
 
-def check(name: str, pairs: int, sigma: float, least: int = 1) -> None:
-    """Refuses too few pairs and a scale that is not positive with a ``ValueError``."""
-    if pairs != int(pairs) or pairs < least:
-        noun = "pair" if least == 1 else "pairs"
-        raise ValueError(f"{name} needs at least {least} {noun}, got pairs={pairs}")
-    if not 0 < sigma < float("inf"):
-        rule = "positive and finite" if sigma > 0 else "positive"
-        raise ValueError(f"sigma must be {rule}, got {sigma}")
+def check(pairs: int, sigma: float, least: int = 1) -> int:
+    """``pairs``; a ``ValueError`` for too few of them, or a scale that is not positive."""
+    checks.positive(sigma=sigma)
+    return checks.whole("pairs", pairs, least)
 
 
 def members(center: chex.Array, noise: chex.Array, sigma: float) -> chex.Array:

@@ -6,9 +6,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks, floats
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
 from metahpo.diagnostics import no_memory
-from metahpo.hypergrad import antithetic, floats
+from metahpo.hypergrad import antithetic
 from metahpo.hypergrad.antithetic import over_members
 from metahpo.inner import advance, keys, outer_loss, scalar_loss
 
@@ -54,7 +55,7 @@ def es(
         >>> bool(abs(estimate.grad["x"] - 2.0) < 4 * estimate.info["standard_error"]["x"])
         True
     """
-    antithetic.check("es", pairs, sigma)
+    pairs = antithetic.check(pairs, sigma)
     loss = _loss(problem, steps, window)
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
@@ -80,8 +81,7 @@ def _loss(
     last = outer_loss(problem, steps)
     if window is None:
         return lambda key, hparams, task: last(key, hparams, task)[0]
-    if window != int(window) or window < 1:
-        raise ValueError(f"window must be a whole number of at least 1, got {window}")
+    window = checks.whole("window", window)
     count, rest = divmod(steps, window)
     whole, shorter = advance(problem, window), advance(problem, rest)
 

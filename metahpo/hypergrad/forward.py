@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks, floats
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
 from metahpo.diagnostics import gradient_info, no_memory, standard_error
-from metahpo.hypergrad import floats
 from metahpo.hypergrad.tangents import Tangents, begin, push, value_and_slopes
 from metahpo.hypergrad.unrolled import explosion_info
 from metahpo.inner import advance, keys, scalar_loss
@@ -47,8 +47,8 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
         >>> float(estimate.grad["x"])
         6.0
     """
-    if directions is not None and directions < 1:
-        raise ValueError(f"forward needs at least 1 direction, got directions={directions}")
+    if directions is not None:
+        directions = checks.whole("directions", directions)
     advance(problem, steps)  # refuses wrong steps now rather than inside the trace
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:

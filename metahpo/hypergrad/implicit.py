@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks, floats
 from metahpo.base import Estimate, Estimator, HParams, Key, Params, Problem, PyTree, State, Task
 from metahpo.diagnostics import gradient_info, no_memory
-from metahpo.hypergrad import floats, linear_solvers
+from metahpo.hypergrad import linear_solvers
 from metahpo.hypergrad.linear_solvers import LinearSolver, Solution
 from metahpo.hypergrad.root import Equation, InnerLoss, equation, root, solve_by, solver_key
 from metahpo.inner import keys, scalar_loss
@@ -97,8 +98,8 @@ def implicit(
         >>> float(estimate.grad["l2"]), bool(estimate.info["converged"])  # -2 / (1 + h)^2
         (-0.5, True)
     """
-    if stationarity_tolerance is not None and not stationarity_tolerance > 0:
-        raise ValueError(f"stationarity_tolerance must be positive, got {stationarity_tolerance}")
+    if stationarity_tolerance is not None:
+        checks.positive(stationarity_tolerance=stationarity_tolerance)
     linear = _make_solver(solver, inner_loss, options)
     make = equation(problem, steps, inner_loss, params)
     tolerance = options.get("tolerance")

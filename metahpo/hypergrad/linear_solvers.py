@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key
 from metahpo.hypergrad import krylov
 from metahpo.hypergrad.krylov import MatVec, Raw, Vector
@@ -157,8 +158,7 @@ def make(
         >>> solution.x.tolist(), int(solution.iterations)
         ([1.0, 2.0], 1)
     """
-    if solver not in SOLVERS:
-        raise ValueError(f"solver must be one of {tuple(SOLVERS)}, got {solver!r}")
+    checks.one_of("solver", solver, SOLVERS)
     algorithm = SOLVERS[solver]
     _check(solver, algorithm, {"tolerance": tolerance, **options}, damping)
 
@@ -187,10 +187,9 @@ def _check(
             raise ValueError(f"solver {solver!r} has the options {(*known, 'damping')}, got {name}")
         if value is None and name in MAY_BE_NONE:
             continue
-        if name in WHOLE and (value is None or value != int(value) or value < 1):
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value}")
-        if value is None or not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+        if value is None or name in WHOLE:
+            checks.whole(name, value)
+        checks.positive(**{name: value})
     if not damping >= 0:
         raise ValueError(f"damping must be at least 0, got {damping}")
 

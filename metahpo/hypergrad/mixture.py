@@ -3,12 +3,13 @@
 import jax
 import jax.numpy as jnp
 
+from metahpo import floats
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
-from metahpo.checkpointing import Checkpoint
 from metahpo.diagnostics import no_memory, standard_error
-from metahpo.hypergrad import antithetic, floats
+from metahpo.hypergrad import antithetic
 from metahpo.hypergrad.antithetic import over_members
 from metahpo.inner import outer_loss
+from metahpo.recomputation import Checkpoint
 
 
 def mixture(
@@ -59,7 +60,7 @@ def mixture(
         >>> float(estimate.grad["x"]), float(estimate.info["reparametrised_weight"]["x"])
         (2.0, 1.0)
     """
-    antithetic.check("mixture", pairs, sigma, least=2)
+    pairs = antithetic.check(pairs, sigma, least=2)
     loss = outer_loss(problem, steps, checkpoint)
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:

@@ -60,9 +60,7 @@ def nres(
         >>> bool(abs(first.grad["x"] + last.grad["x"] - 4.0) < 0.5)
         True
     """
-    return persistent(
-        "nres", _reuse, problem, steps, window, pairs, sigma, losses, stagger, keep_task
-    )
+    return persistent(_reuse, problem, steps, window, pairs, sigma, losses, stagger, keep_task)
 
 
 def _reuse(

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metahpo import checks, floats
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
-from metahpo.hypergrad import antithetic, floats
+from metahpo.hypergrad import antithetic
 from metahpo.hypergrad.antithetic import over_members
 from metahpo.inner import advance, keys, scalar_loss
 
@@ -62,7 +63,6 @@ class _Setup(NamedTuple):
 
 
 def persistent(
-    name: str,
     credit: Credit,
     problem: Problem,
     steps: int | Sequence[int],
@@ -74,12 +74,11 @@ def persistent(
     keep_task: bool,
 ) -> Estimator:
     """The estimator with this rule of credit; for the other arguments see ``pes``."""
-    antithetic.check(name, pairs, sigma)
+    pairs = antithetic.check(pairs, sigma)
     lengths = _per_pair("steps", steps, pairs, least=0)
     windows = np.minimum(_per_pair("window", window, pairs, least=1), lengths)
-    for argument, value, choices in (("losses", losses, LOSSES), ("stagger", stagger, STAGGERS)):
-        if value not in choices:
-            raise ValueError(f"{argument} must be one of {choices}, got {value!r}")
+    checks.one_of("losses", losses, LOSSES)
+    checks.one_of("stagger", stagger, STAGGERS)
     if losses == "step" and not lengths.all():
         raise ValueError(f"losses='step' needs steps of at least 1, got {steps}")
     setup = _Setup(problem, lengths, windows, sigma, losses, keep_task, credit)

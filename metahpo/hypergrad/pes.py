@@ -87,9 +87,7 @@ def pes(
         >>> bool(abs(first.grad["x"] + last.grad["x"] - 4.0) < 0.5)
         True
     """
-    return persistent(
-        "pes", _accumulate, problem, steps, window, pairs, sigma, losses, stagger, keep_task
-    )
+    return persistent(_accumulate, problem, steps, window, pairs, sigma, losses, stagger, keep_task)
 
 
 def _accumulate(

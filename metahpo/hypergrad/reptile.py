@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metahpo import floats
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
 from metahpo.diagnostics import gradient_info, no_memory
-from metahpo.hypergrad import floats
 from metahpo.inner import advance, keys, scalar_loss
 
 

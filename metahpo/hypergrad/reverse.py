@@ -2,12 +2,13 @@
 
 import chex
 
+from metahpo import checks
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
-from metahpo.checkpointing import Checkpoint
 from metahpo.diagnostics import no_memory
-from metahpo.hypergrad import memory
+from metahpo.hypergrad import bytes_needed
 from metahpo.hypergrad.unrolled import estimate_unrolled
 from metahpo.inner import advance, keys, outer_loss, scalar_loss
+from metahpo.recomputation import Checkpoint
 
 MEMORY_BUDGET = 2**30
 """Bytes that ``checkpoint="auto"`` may use when no ``memory_budget`` is given."""
@@ -52,8 +53,8 @@ def reverse(
         >>> float(estimate.grad["x"])
         6.0
     """
-    if memory_budget is not None and memory_budget <= 0:
-        raise ValueError(f"memory_budget must be a positive number of bytes, got {memory_budget}")
+    if memory_budget is not None:
+        checks.positive(memory_budget=memory_budget)
     if memory_budget is not None and checkpoint != "auto":
         raise ValueError(f"memory_budget needs checkpoint='auto', got checkpoint={checkpoint!r}")
     # Refuses wrong steps and checkpoints now rather than inside the trace.
@@ -63,7 +64,7 @@ def reverse(
         if checkpoint != "auto":
             return checkpoint
         budget = MEMORY_BUDGET if memory_budget is None else memory_budget
-        return memory.fastest(problem, steps, budget, key, hparams, task)
+        return bytes_needed.fastest(problem, steps, budget, key, hparams, task)
 
     def objective(key: Key, hparams: HParams, task: Task) -> chex.Array:
         return outer_loss(problem, steps, mode(key, hparams, task))(key, hparams, task)[0]

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from metahpo import floats
 from metahpo.base import HParams, Key, Params, Problem, PyTree, State, Task
-from metahpo.hypergrad import floats
 from metahpo.hypergrad.linear_solvers import LinearSolver, Solution
 from metahpo.inner import keys, step_keys, unroll
 

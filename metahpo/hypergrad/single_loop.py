@@ -14,9 +14,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks, floats
 from metahpo.base import Estimate, HParams, Key, Params, Problem, State, Task
 from metahpo.diagnostics import gradient_info
-from metahpo.hypergrad import floats
 from metahpo.hypergrad.root import Equation, equation
 from metahpo.inner import keys, scalar_loss
 
@@ -70,11 +70,8 @@ def single_loop(
     Raises:
         ValueError: unless there is a batch and both rates are positive.
     """
-    if batches != int(batches) or batches < 1:
-        raise ValueError(f"batches must be a whole number of at least 1, got {batches}")
-    for name, rate in rates._asdict().items():
-        if not rate > 0:
-            raise ValueError(f"{name}_rate must be positive, got {rate}")
+    batches = checks.whole("batches", batches)
+    checks.positive(inner_rate=rates.inner, solver_rate=rates.solver)
 
     def stand(key: Key, hparams: HParams, task: Task, state: State) -> State:
         return state

@@ -7,8 +7,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import floats
 from metahpo.base import State
-from metahpo.hypergrad import floats
 from metahpo.hypergrad.unrolled import log_norm
 
 

@@ -6,12 +6,13 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
-from metahpo.checkpointing import Checkpoint
 from metahpo.diagnostics import no_memory
 from metahpo.hypergrad.reverse import reverse
 from metahpo.hypergrad.unrolled import estimate_unrolled
 from metahpo.inner import advance, keys, scalar_loss
+from metahpo.recomputation import Checkpoint
 
 
 class Unfinished(NamedTuple):
@@ -75,8 +76,7 @@ def truncated(
         >>> bool(estimate.info["finite"])
         True
     """
-    if window != int(window) or window < 1:
-        raise ValueError(f"window must be a whole number of at least 1, got {window}")
+    window = checks.whole("window", window)
     if not burn_in and steps % window:
         raise ValueError(
             f"without burn-in the window must divide steps, got window={window} and steps={steps}"

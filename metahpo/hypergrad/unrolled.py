@@ -6,9 +6,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import floats
 from metahpo.base import Estimate, HParams, PyTree, State
 from metahpo.diagnostics import gradient_info, scaled_norm
-from metahpo.hypergrad import floats
 
 EXPLODING = 1e3
 """A gradient that grew more than this many times through a training is called exploding."""

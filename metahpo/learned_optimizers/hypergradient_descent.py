@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metahpo import checks
 from metahpo.base import Params, PyTree
 
 RULES = ("multiplicative", "additive")
@@ -162,8 +163,7 @@ def _labels(groups: PyTree | Callable[[Params], PyTree] | None, params: Params) 
 def _check(
     learning_rate: chex.Numeric | dict[Any, chex.Numeric], hyper_rate: chex.Numeric, rule: str
 ) -> None:
-    if rule not in RULES:
-        raise ValueError(f"rule must be one of {RULES}, got {rule!r}")
+    checks.one_of("rule", rule, RULES)
     for name, value in (("learning_rate", learning_rate), ("hyper_rate", hyper_rate)):
         for number in _known(value):
             if not np.all(number > 0):
@@ -174,4 +174,4 @@ def _check(
 
 def _known(numbers: PyTree) -> list[np.ndarray]:
     """Those that are not traced."""
-    return [np.asarray(x) for x in jax.tree.leaves(numbers) if not isinstance(x, jax.core.Tracer)]
+    return [np.asarray(x) for x in jax.tree.leaves(numbers) if checks.known(x)]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metahpo import checks
 from metahpo.base import Key, Params, PyTree
 from metahpo.learned_optimizers import features
 
@@ -168,8 +169,7 @@ def _update(
 
 
 def _check(hidden: int, rate: float, max_rate: float, decays: Sequence[float]) -> None:
-    if hidden != int(hidden) or hidden < 1:
-        raise ValueError(f"hidden must be a whole number of at least 1, got {hidden}")
+    hidden = checks.whole("hidden", hidden)
     if not 0.0 < rate < max_rate:
         raise ValueError(f"rate must be in (0, max_rate), got {rate} and {max_rate}")
     if len(decays) < 2 or not all(0.0 <= decay < 1.0 for decay in decays):

@@ -14,7 +14,7 @@ from metahpo.meta.maml_plus_plus import maml_plus_plus
 from metahpo.meta.matching import matching
 from metahpo.meta.meta_sgd import initial_rates, meta_sgd
 from metahpo.meta.neural_process import Gaussian, gaussian, neural_process
-from metahpo.meta.part import PartState
+from metahpo.meta.partial_adaptation import PartState
 from metahpo.meta.prototypical import prototypical
 from metahpo.meta.relation import relation
 from metahpo.meta.ridge_head import ridge_head

@@ -8,9 +8,9 @@ import optax
 
 from metahpo.base import Key, Params, Problem, Task, TaskFamily
 from metahpo.meta.gradients import Gradient
+from metahpo.meta.leaves import Chooses, in_head
 from metahpo.meta.maml import initial_params
-from metahpo.meta.part import train_part
-from metahpo.meta.paths import Chooses, in_head
+from metahpo.meta.partial_adaptation import train_part
 
 
 def anil(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metahpo.base import Key, Problem, TaskFamily
-from metahpo.meta import zero_steps
+from metahpo.meta import amortised
 from metahpo.meta.layers import Dense, init_dense, init_mlp, mlp
 from metahpo.meta.neural_process import (
     Focus,
@@ -77,7 +77,7 @@ def attentive_neural_process(
         >>> predict(adapt(hparams, episode.support, jax.random.key(2)), episode.query.x).shape
         (100, 1)
     """
-    zero_steps.check_widths(width=width, depth=depth, heads=heads)
+    amortised.check_widths(width=width, depth=depth, heads=heads)
     check_min_std(min_std)
     if width % heads:
         raise ValueError(f"heads must divide the width, got {heads=}, {width=}")
@@ -102,7 +102,7 @@ def attentive_neural_process(
         lowest = jnp.asarray(min_std, values.dtype)
         return ProcessState(hparams["decoder"], split_heads(each["value"], values), lowest, focus)
 
-    return zero_steps.zero_steps(
+    return amortised.zero_steps(
         family, initial, represent, lambda state, x: gaussian(state, x).mean, surprise
     )
 

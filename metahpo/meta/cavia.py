@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metahpo import checks
 from metahpo.base import Key, Network, Params, Problem, Task, TaskFamily
 from metahpo.meta.conditioning import Conditioned, concatenated
 from metahpo.meta.gradients import Gradient
-from metahpo.meta.part import PartState, train_part
+from metahpo.meta.partial_adaptation import PartState, train_part
 from metahpo.problems.few_shot import Episode
 
 
@@ -60,8 +61,7 @@ def cavia(
         >>> adapt(hparams, support, jax.random.key(2)).params["context"].shape
         (5,)
     """
-    if contexts != int(contexts) or contexts < 1:
-        raise ValueError(f"contexts must be a whole number of at least 1, got {contexts}")
+    contexts = checks.whole("contexts", contexts)
     network, criterion = family.network, family.criterion
     if network is None or criterion is None:
         raise ValueError(

@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Params
 
 Gradient: TypeAlias = Callable[[Callable[[Params], chex.Array]], Callable[[Params], Params]]
@@ -47,7 +48,7 @@ def clipped_gradient(largest: chex.Numeric, gradient: Gradient = jax.grad) -> Gr
         >>> clipped_gradient(0.5)(lambda p: 5.0 * p @ p)(jnp.array([0.0, 4.0])).tolist()
         [0.0, 0.5]
     """
-    if not isinstance(largest, jax.core.Tracer) and not largest > 0:
+    if checks.known(largest) and not largest > 0:
         raise ValueError(f"the largest norm of a gradient must be positive, got {largest}")
 
     def clipped(loss: Callable[[Params], chex.Array]) -> Callable[[Params], Params]:

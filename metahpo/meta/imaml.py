@@ -7,10 +7,11 @@ import chex
 import jax
 import optax
 
+from metahpo import checks
 from metahpo.base import Params, Problem, Task, TaskFamily
 from metahpo.meta.gradients import Gradient
 from metahpo.meta.maml import initial_params
-from metahpo.problems import training
+from metahpo.problems.training import training
 
 
 def imaml(
@@ -88,7 +89,7 @@ def proximal_loss(
         >>> bool(loss(theta, task, theta) == family.loss(theta, task, "support"))
         True
     """
-    if not isinstance(strength, jax.core.Tracer) and not strength > 0:
+    if checks.known(strength) and not strength > 0:
         raise ValueError(f"the strength of the proximal term must be positive, got {strength}")
 
     def loss(theta: Params, task: Task, phi: Params) -> chex.Array:

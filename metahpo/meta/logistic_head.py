@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metahpo.base import Key, Params, Problem, TaskFamily
-from metahpo.meta import zero_steps
+from metahpo.meta import amortised
 from metahpo.meta.ridge_head import HeadState, check_head, with_ones
 from metahpo.problems.few_shot import Examples
 
@@ -63,29 +63,29 @@ def logistic_head(
         >>> predict(adapted, query.x).argmax(axis=1).tolist()
         [0, 1, 2, 0, 1, 2]
     """
-    network = zero_steps.encoder_of(family)
-    zero_steps.check_ways(ways)
+    network = amortised.encoder_of(family)
+    amortised.check_ways(ways)
     check_head(ways, initial_l2)
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
 
     def initial(key: Key, support: Examples) -> LogisticParams:
         params = network.init(key, support.x)
-        x = zero_steps.embed(network, params, support.x)
-        zero_steps.check_labels(support.y, ways)
+        x = amortised.embed(network, params, support.x)
+        amortised.check_labels(support.y, ways)
         return {"network": params, "log_l2": jnp.log(jnp.asarray(initial_l2, x.dtype))}
 
     def represent(hparams: LogisticParams, support: Examples) -> HeadState:
-        x = with_ones(zero_steps.embed(network, hparams["network"], support.x))
-        y = zero_steps.one_hot(support.y, ways, x.dtype)
+        x = with_ones(amortised.embed(network, hparams["network"], support.x))
+        y = amortised.one_hot(support.y, ways, x.dtype)
         with jax.default_matmul_precision("highest"):
             kernel = logistic_regression(x, y, jnp.exp(hparams["log_l2"]), iterations)
         return HeadState(hparams["network"], kernel, jnp.zeros((), x.dtype))
 
     def predict(state: HeadState, x: chex.Array) -> chex.Array:
-        return with_ones(zero_steps.embed(network, state.network, x)) @ state.kernel
+        return with_ones(amortised.embed(network, state.network, x)) @ state.kernel
 
-    return zero_steps.zero_steps(family, initial, represent, predict)
+    return amortised.zero_steps(family, initial, represent, predict)
 
 
 def logistic_regression(

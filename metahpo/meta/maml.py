@@ -8,7 +8,7 @@ import jax
 import optax
 
 from metahpo.base import Key, Params, Problem, Task, TaskFamily
-from metahpo.problems import training
+from metahpo.problems.training import training
 
 
 def maml(

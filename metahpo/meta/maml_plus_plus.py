@@ -6,10 +6,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key, Params, Problem, Task, TaskFamily
 from metahpo.meta.gradients import Gradient, clip
+from metahpo.meta.leaves import Chooses, Leaves, by_path, choose, in_norm, replace
 from metahpo.meta.maml import initial_params
-from metahpo.meta.paths import Chooses, Leaves, by_path, choose, in_norm, replace
 from metahpo.meta.step_sizes import rates_at, unbounded_rate
 
 
@@ -170,10 +171,9 @@ def _check(
     largest_rate: chex.Numeric,
     largest_gradient: chex.Numeric,
 ) -> None:
-    if steps != int(steps) or steps < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps}")
+    steps = checks.whole("steps", steps)
     if weights is not None and jnp.shape(weights) != (steps,):
         raise ValueError(f"{steps} steps need weights [{steps}], got {list(jnp.shape(weights))}")
     for name, value in {"rate": largest_rate, "gradient": largest_gradient}.items():
-        if not isinstance(value, jax.core.Tracer) and not value > 0:
+        if checks.known(value) and not value > 0:
             raise ValueError(f"largest_{name} must be positive, got {value}")

@@ -6,8 +6,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key, Params, Problem, TaskFamily
-from metahpo.meta import similarity, zero_steps
+from metahpo.meta import amortised, similarity
 from metahpo.meta.layers import Dense, init_dense, lstm
 from metahpo.problems.few_shot import Examples
 
@@ -87,36 +88,35 @@ def matching(
         >>> predict(adapted, query.x).argmax(axis=1).tolist()
         [0, 1, 2, 0, 1, 2]
     """
-    network = zero_steps.encoder_of(family)
-    zero_steps.check_ways(ways)
-    if context_steps != int(context_steps) or context_steps < 0:
-        raise ValueError(f"context_steps must be a whole number, at least 0, got {context_steps}")
+    network = amortised.encoder_of(family)
+    amortised.check_ways(ways)
+    context_steps = checks.whole("context_steps", context_steps, at_least=0)
 
     def initial(key: Key, support: Examples) -> MatchingParams:
-        zero_steps.check_labels(support.y, ways)
+        amortised.check_labels(support.y, ways)
         network_key, context_key = jax.random.split(key)
         params = network.init(network_key, support.x)
         if not context_steps:
             return {"network": params}
-        embeddings = zero_steps.embed(network, params, support.x)
+        embeddings = amortised.embed(network, params, support.x)
         return {"network": params, "context": _init_context(context_key, embeddings)}
 
     def represent(hparams: MatchingParams, support: Examples) -> Matched:
-        embeddings = zero_steps.embed(network, hparams["network"], support.x)
-        members = zero_steps.one_hot(support.y, ways, embeddings.dtype)
+        embeddings = amortised.embed(network, hparams["network"], support.x)
+        members = amortised.one_hot(support.y, ways, embeddings.dtype)
         if context_steps:
             embeddings = _support_in_context(hparams["context"], embeddings)
         return Matched(hparams, embeddings, members)
 
     def predict(state: Matched, x: chex.Array) -> chex.Array:
-        embeddings = zero_steps.embed(network, state.params["network"], x)
+        embeddings = amortised.embed(network, state.params["network"], x)
         if context_steps:
             layer = state.params["context"]["query"]
             embeddings = _query_in_context(layer, embeddings, state.support, context_steps)
         cosines = scale * similarity.cosine(embeddings, state.support)
         return _log_shares(jax.nn.log_softmax(cosines, axis=1), state.members)
 
-    return zero_steps.zero_steps(family, initial, represent, predict)
+    return amortised.zero_steps(family, initial, represent, predict)
 
 
 def _log_shares(log_weights: chex.Array, members: chex.Array) -> chex.Array:

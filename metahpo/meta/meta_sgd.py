@@ -10,7 +10,7 @@ import optax
 
 from metahpo.base import Key, Params, Problem, Task, TaskFamily
 from metahpo.meta.maml import initial_params
-from metahpo.problems import training
+from metahpo.problems.training import training
 
 
 class MetaSGDParams(TypedDict):

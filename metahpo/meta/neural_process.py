@@ -6,8 +6,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key, Problem, TaskFamily
-from metahpo.meta import zero_steps
+from metahpo.meta import amortised
 from metahpo.meta.layers import Dense, attention, dense, init_mlp, mlp
 from metahpo.problems.few_shot import Examples
 
@@ -92,7 +93,7 @@ def neural_process(
         >>> mean.shape, bool((std > 0.1).all())
         ((100, 1), True)
     """
-    zero_steps.check_widths(width=width, depth=depth)
+    amortised.check_widths(width=width, depth=depth)
     check_min_std(min_std)
 
     def initial(key: Key, support: Examples) -> ProcessParams:
@@ -102,7 +103,7 @@ def neural_process(
         mean = mlp(hparams["encoder"], pairs(support)).mean(axis=0, keepdims=True)  # eq. 1, 2
         return ProcessState(hparams["decoder"], mean, jnp.asarray(min_std, mean.dtype), None)
 
-    return zero_steps.zero_steps(
+    return amortised.zero_steps(
         family, initial, represent, lambda state, x: gaussian(state, x).mean, surprise
     )
 
@@ -159,14 +160,14 @@ def init_process(key: Key, support: Examples, width: int, depth: int) -> Process
 
 def check_min_std(min_std: chex.Numeric) -> None:
     """Refuses a concrete number that is not one."""
-    if not isinstance(min_std, jax.core.Tracer) and not 0 < min_std < 1:
+    if checks.known(min_std) and not 0 < min_std < 1:
         raise ValueError(f"min_std must lie in (0, 1), got {min_std}")
 
 
 def pairs(support: Examples) -> chex.Array:
     """Inputs and targets side by side, f[n, ...]."""
     x = flat(support.x)
-    return jnp.concatenate([x, zero_steps.targets(support.y, None, x.dtype)], axis=1)
+    return jnp.concatenate([x, amortised.targets(support.y, None, x.dtype)], axis=1)
 
 
 def flat(x: chex.Array) -> chex.Array:

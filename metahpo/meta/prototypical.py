@@ -5,8 +5,9 @@ from typing import NamedTuple, TypedDict
 import chex
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key, Params, Problem, TaskFamily
-from metahpo.meta import similarity, zero_steps
+from metahpo.meta import amortised, similarity
 from metahpo.problems.few_shot import Examples
 
 SIMILARITIES = {"euclidean": similarity.negative_squared_distance, "cosine": similarity.cosine}
@@ -70,26 +71,25 @@ def prototypical(
         >>> predict(adapted, query.x).argmax(axis=1).tolist()
         [0, 1, 2, 0, 1, 2]
     """
-    network = zero_steps.encoder_of(family)
-    zero_steps.check_ways(ways)
-    if distance not in SIMILARITIES:
-        raise ValueError(f"distance must be one of {tuple(SIMILARITIES)}, got {distance!r}")
+    network = amortised.encoder_of(family)
+    amortised.check_ways(ways)
+    checks.one_of("distance", distance, SIMILARITIES)
 
     def initial(key: Key, support: Examples) -> EncoderParams:
-        zero_steps.check_labels(support.y, ways)
+        amortised.check_labels(support.y, ways)
         return {"network": network.init(key, support.x)}
 
     def represent(hparams: EncoderParams, support: Examples) -> Prototypes:
-        embeddings = zero_steps.embed(network, hparams["network"], support.x)
-        members = zero_steps.one_hot(support.y, ways, embeddings.dtype)
+        embeddings = amortised.embed(network, hparams["network"], support.x)
+        members = amortised.one_hot(support.y, ways, embeddings.dtype)
         counts = members.sum(axis=0)
         sums = jnp.matmul(members.T, embeddings, precision="highest")
         centers = sums / jnp.maximum(counts, 1)[:, None]  # eq. 1
         return Prototypes(hparams["network"], centers, counts != 0)
 
     def predict(state: Prototypes, x: chex.Array) -> chex.Array:
-        embeddings = zero_steps.embed(network, state.network, x)
+        embeddings = amortised.embed(network, state.network, x)
         logits = scale * SIMILARITIES[distance](embeddings, state.centers)  # eq. 2
         return jnp.where(state.present, logits, -jnp.inf)
 
-    return zero_steps.zero_steps(family, initial, represent, predict)
+    return amortised.zero_steps(family, initial, represent, predict)

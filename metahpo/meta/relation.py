@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from metahpo.base import Key, Network, Params, Problem, TaskFamily
-from metahpo.meta import zero_steps
+from metahpo.meta import amortised
 from metahpo.meta.layers import init_mlp, mlp
 from metahpo.problems.few_shot import Examples
 
@@ -83,14 +83,14 @@ def relation(
         >>> predict(adapted, query.x).shape
         (6, 3)
     """
-    network = zero_steps.encoder_of(family)
-    zero_steps.check_ways(ways)
-    zero_steps.check_widths(hidden=hidden)
+    network = amortised.encoder_of(family)
+    amortised.check_ways(ways)
+    amortised.check_widths(hidden=hidden)
     compare = dense_comparison(hidden) if comparison is None else comparison
-    embed = partial(zero_steps.embed, maps=comparison is not None)
+    embed = partial(amortised.embed, maps=comparison is not None)
 
     def initial(key: Key, support: Examples) -> RelationParams:
-        zero_steps.check_labels(support.y, ways)
+        amortised.check_labels(support.y, ways)
         network_key, relation_key = jax.random.split(key)
         params = network.init(network_key, support.x)
         embeddings = embed(network, params, support.x)
@@ -99,7 +99,7 @@ def relation(
 
     def represent(hparams: RelationParams, support: Examples) -> Classes:
         embeddings = embed(network, hparams["network"], support.x)
-        members = zero_steps.one_hot(support.y, ways, embeddings.dtype)
+        members = amortised.one_hot(support.y, ways, embeddings.dtype)
         return Classes(hparams, jnp.tensordot(members, embeddings, (0, 0)))
 
     def predict(state: Classes, x: chex.Array) -> chex.Array:
@@ -119,9 +119,9 @@ def relation(
 
     def judge(state: Classes, query: Examples) -> chex.Array:
         scores = predict(state, query.x)
-        return jnp.mean((scores - zero_steps.one_hot(query.y, ways, scores.dtype)) ** 2)
+        return jnp.mean((scores - amortised.one_hot(query.y, ways, scores.dtype)) ** 2)
 
-    return zero_steps.zero_steps(family, initial, represent, predict, judge)
+    return amortised.zero_steps(family, initial, represent, predict, judge)
 
 
 def dense_comparison(hidden: tuple[int, ...]) -> Network:

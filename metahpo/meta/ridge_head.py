@@ -6,8 +6,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key, Params, Problem, TaskFamily
-from metahpo.meta import zero_steps
+from metahpo.meta import amortised
 from metahpo.problems.few_shot import Examples
 
 FORMS = ("auto", "primal", "dual")
@@ -81,31 +82,30 @@ def ridge_head(
         >>> predict(adapt(hparams, episode.support, jax.random.key(2)), episode.query.x).shape
         (100, 1)
     """
-    network = zero_steps.encoder_of(family)
+    network = amortised.encoder_of(family)
     check_head(ways, initial_l2)
-    if form not in FORMS:
-        raise ValueError(f"form must be one of {FORMS}, got {form!r}")
+    checks.one_of("form", form, FORMS)
 
     def initial(key: Key, support: Examples) -> RidgeParams:
         params = network.init(key, support.x)
-        x = zero_steps.embed(network, params, support.x)
-        zero_steps.targets(support.y, ways, x.dtype)  # refuses those that do not fit
+        x = amortised.embed(network, params, support.x)
+        amortised.targets(support.y, ways, x.dtype)  # refuses those that do not fit
         log_l2 = jnp.log(jnp.asarray(initial_l2, x.dtype))
         scale = jnp.asarray(initial_scale, x.dtype)
         return {"network": params, "log_l2": log_l2, "scale": scale, "bias": jnp.zeros_like(scale)}
 
     def represent(hparams: RidgeParams, support: Examples) -> HeadState:
-        x = with_ones(zero_steps.embed(network, hparams["network"], support.x))
-        y = zero_steps.targets(support.y, ways, x.dtype)
+        x = with_ones(amortised.embed(network, hparams["network"], support.x))
+        y = amortised.targets(support.y, ways, x.dtype)
         with jax.default_matmul_precision("highest"):
             kernel = ridge_regression(x, y, jnp.exp(hparams["log_l2"]), form)
         return HeadState(hparams["network"], hparams["scale"] * kernel, hparams["bias"])
 
     def predict(state: HeadState, x: chex.Array) -> chex.Array:
-        embedding = zero_steps.embed(network, state.network, x)
+        embedding = amortised.embed(network, state.network, x)
         return with_ones(embedding) @ state.kernel + state.bias
 
-    return zero_steps.zero_steps(family, initial, represent, predict)
+    return amortised.zero_steps(family, initial, represent, predict)
 
 
 def ridge_regression(x: chex.Array, y: chex.Array, l2: chex.Array, form: str) -> chex.Array:
@@ -129,6 +129,5 @@ def with_ones(x: chex.Array) -> chex.Array:
 def check_head(ways: int | None, initial_l2: chex.Numeric) -> None:
     """Refuses wrong arguments of a head."""
     if ways is not None:
-        zero_steps.check_ways(ways)
-    if not isinstance(initial_l2, jax.core.Tracer) and not initial_l2 > 0:
-        raise ValueError(f"initial_l2 must be positive, got {initial_l2}")
+        amortised.check_ways(ways)
+    checks.positive(initial_l2=initial_l2)

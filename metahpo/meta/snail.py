@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from metahpo.base import Key, Params, Problem, TaskFamily
-from metahpo.meta import zero_steps
+from metahpo.meta import amortised
 from metahpo.meta.layers import Dense, attention, dense, init_dense
 from metahpo.problems.few_shot import Episode, Examples
 
@@ -102,26 +102,26 @@ def snail(
         (100, 1)
     """
     if ways is not None:
-        zero_steps.check_ways(ways)
-    zero_steps.check_widths(filters=filters, keys=keys, blocks=blocks)
+        amortised.check_ways(ways)
+    amortised.check_widths(filters=filters, keys=keys, blocks=blocks)
     encode = ways is not None if encode is None else encode
-    network = zero_steps.encoder_of(family) if encode else None
+    network = amortised.encoder_of(family) if encode else None
 
     def embed(params: Params, x: chex.Array) -> chex.Array:
-        return x.reshape(len(x), -1) if network is None else zero_steps.embed(network, params, x)
+        return x.reshape(len(x), -1) if network is None else amortised.embed(network, params, x)
 
     def initial(key: Key, support: Examples) -> SnailParams:
         network_key, key = jax.random.split(key)
         params = {} if network is None else network.init(network_key, support.x)
         embeddings = embed(params, support.x)
-        y = zero_steps.targets(support.y, ways, embeddings.dtype)
+        y = amortised.targets(support.y, ways, embeddings.dtype)
         start = _labelled(embeddings, y)
         layers, head = _init_blocks(key, start, filters, keys, 2 * blocks + 1, y.shape[1])
         return {"network": params, "blocks": layers, "head": head}
 
     def represent(hparams: SnailParams, support: Examples) -> SnailState:
         embeddings = embed(hparams["network"], support.x)
-        h = _labelled(embeddings, zero_steps.targets(support.y, ways, embeddings.dtype))
+        h = _labelled(embeddings, amortised.targets(support.y, ways, embeddings.dtype))
         seen = []
         for layer, dilation in _layers(hparams):
             seen.append(h)
@@ -136,7 +136,7 @@ def snail(
             h = _append(layer, dilation, h, support)
         return dense(state.params["head"], h)
 
-    problem = zero_steps.zero_steps(family, initial, represent, predict)
+    problem = amortised.zero_steps(family, initial, represent, predict)
     return _shuffled(problem) if shuffle else problem
 
 

@@ -1,10 +1,10 @@
 """MAML++'s learned rates, one a parameter tensor and step, and its weights of the steps' losses."""
 
 import chex
-import jax
 import jax.numpy as jnp
 
-from metahpo.meta.paths import Leaves
+from metahpo import checks
+from metahpo.meta.leaves import Leaves
 
 
 def unbounded_rate(rate: chex.Numeric, largest: chex.Numeric) -> chex.Array:
@@ -13,7 +13,7 @@ def unbounded_rate(rate: chex.Numeric, largest: chex.Numeric) -> chex.Array:
     Raises:
         ValueError: if both are known and ``rate`` is not within ``largest``.
     """
-    known = not isinstance(rate, jax.core.Tracer) and not isinstance(largest, jax.core.Tracer)
+    known = checks.known(rate) and checks.known(largest)
     if known and not abs(rate) < largest:
         raise ValueError(f"a rate must be smaller than the largest one, {largest}, got {rate}")
     return largest * jnp.arctanh(rate / largest)

@@ -7,9 +7,9 @@ import optax
 
 from metahpo.base import Key, Params, Problem, Task, TaskFamily
 from metahpo.meta.gradients import Gradient, constant_gradient
+from metahpo.meta.leaves import Chooses, Leaves, choose, in_head, replace
 from metahpo.meta.maml import initial_params
-from metahpo.meta.part import train_part
-from metahpo.meta.paths import Chooses, Leaves, choose, in_head, replace
+from metahpo.meta.partial_adaptation import train_part
 
 
 class SharedParams(TypedDict, total=False):

@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import HParams, Key, Problem, State, Task
 
 
@@ -51,12 +52,10 @@ def averaged(
         >>> bool(abs(calm.loss(jax.random.key(0), {"x": jnp.array(2.0)}, None, ()) - 4) < 0.2)
         True
     """
-    if repeats != int(repeats) or repeats < 1:
-        raise ValueError(f"repeats must be a whole number of at least 1, got {repeats}")
+    repeats = checks.whole("repeats", repeats)
     if over not in ("trainings", "losses"):
         raise ValueError(f"over must be 'trainings' or 'losses', got {over!r}")
-    if statistic not in _STATISTICS:
-        raise ValueError(f"statistic must be one of {list(_STATISTICS)}, got {statistic!r}")
+    checks.one_of("statistic", statistic, _STATISTICS)
     central, state_axis = _STATISTICS[statistic], 0 if over == "trainings" else None
 
     def init(key: Key, hparams: HParams, task: Task) -> State:

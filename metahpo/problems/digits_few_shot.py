@@ -7,6 +7,7 @@ import chex
 import numpy as np
 from flax import linen
 
+from metahpo import checks
 from metahpo._extras import require
 from metahpo.base import Network, TaskFamily
 from metahpo.problems.episodes import episodes
@@ -54,8 +55,7 @@ def digits_few_shot(
         >>> family.sample(jax.random.key(0)).query.x.shape
         (45, 8, 8, 1)
     """
-    if part not in CLASSES:
-        raise ValueError(f"part must be one of {sorted(CLASSES)}, got {part!r}")
+    checks.one_of("part", part, CLASSES)
     chosen = CLASSES[part] if classes is None else tuple(classes)
     if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(10)):
         raise ValueError(f"classes must be different digits from 0 to 9, got {chosen}")

@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from metahpo import checks
+
 Part = Literal["train", "validation", "test"]
 Split = Literal["vinyals", "random"]
 
@@ -53,8 +55,7 @@ def members(names: Sequence[str], split: Split, part: Part) -> np.ndarray:
         [1]
     """
     parts = {"vinyals": ("train", "validation", "test"), "random": ("train", "test")}
-    if split not in parts:
-        raise ValueError(f"split must be one of {sorted(parts)}, got {split!r}")
+    checks.one_of("split", split, parts)
     if part not in parts[split]:
         raise ValueError(f"the {split} split has the parts {parts[split]}, got {part!r}")
     if split == "vinyals":

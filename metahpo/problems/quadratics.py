@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metahpo import checks
 from metahpo.base import Key, Problem, TaskFamily
 from metahpo.problems.training import training
 from metahpo.space import Float, Space
@@ -209,8 +210,7 @@ def static_ratio(kappa: float, steps: int) -> float:
 
 
 def _check_spectrum(mu: float, kappa: float) -> None:
-    if not mu > 0:
-        raise ValueError(f"mu must be positive, got {mu}")
+    checks.positive(mu=mu)
     if not kappa > 1:
         raise ValueError(f"kappa must be above 1, got {kappa}")
 

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Estimate, Estimator, HParams, Key, PyTree, State, Task
 from metahpo.diagnostics import gradient_info, no_memory
 from metahpo.rl.environment import Environment
@@ -46,13 +47,8 @@ def reinforce(environment: Environment, policy: Policy, steps: int, rollouts: in
         >>> bool(estimate.info["finite"])
         True
     """
-    if steps != int(steps) or steps < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps}")
-    if rollouts != int(rollouts) or rollouts < 2:
-        raise ValueError(
-            f"the leave-one-out baseline needs rollouts to be a whole number of at least 2, "
-            f"got {rollouts}"
-        )
+    steps = checks.whole("steps", steps)
+    rollouts = checks.whole("rollouts", rollouts, at_least=2)  # the baseline leaves one out
     episode = _episode(environment, policy, steps)
 
     def estimate(key: Key, weights: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:

@@ -4,8 +4,9 @@ import chex
 import jax
 
 from metahpo.base import HParams, Key, Problem, Task
-from metahpo.rl.environment import Environment, TuningState
+from metahpo.rl.environment import Environment
 from metahpo.rl.policy import Policy
+from metahpo.rl.tuning import TuningState
 
 
 def policy_problem(

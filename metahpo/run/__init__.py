@@ -1,8 +1,9 @@
 """The loops that drive problems, strategies and estimators."""
 
+from metahpo._deprecation import renamed
+from metahpo.run.footprint import Footprint, footprint
 from metahpo.run.host import drive
 from metahpo.run.loop import Loop, scan
-from metahpo.run.memory import Memory, memory
 from metahpo.run.meta_train import (
     MetaHistory,
     MetaResult,
@@ -22,12 +23,14 @@ from metahpo.run.records import (
 )
 from metahpo.run.search import search, search_loop
 
+__getattr__ = renamed(__name__, {"Memory": "Footprint", "memory": "footprint"})
+
 __all__ = [
     "EvaluationError",
     "Failure",
+    "Footprint",
     "InterruptedRun",
     "Loop",
-    "Memory",
     "MetaHistory",
     "MetaResult",
     "MetaState",
@@ -36,7 +39,7 @@ __all__ = [
     "SearchResult",
     "drive",
     "evaluate",
-    "memory",
+    "footprint",
     "meta_loop",
     "meta_train",
     "minimize",

@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from metahpo import checks
 from metahpo.base import Key, PyTree
 from metahpo.run import checkpoint, processes
 from metahpo.run.loop import (
     Loop,
     advance,
-    check_positive,
     empty_history,
     loop_keys,
     round_keys,
@@ -87,7 +87,7 @@ def drive(
         (5, 8)
     """
     chunk = math.ceil(loop.rounds / 20) if chunk is None else chunk
-    check_positive(chunk=chunk, rounds=loop.rounds)
+    checks.counts(chunk=chunk, rounds=loop.rounds)
     files = None if directory is None else _Files(directory, resume)
     keys, state = _start(loop, key)
     done = 0

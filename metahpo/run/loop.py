@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from metahpo.base import Key, PyTree
-from metahpo.run.lanes import freeze, highest
+from metahpo.lanes import freeze, highest
 
 
 class Loop(NamedTuple):
@@ -165,10 +165,3 @@ def strongly_typed(leaf: Any) -> jax.Array:
     leaf = jnp.asarray(leaf)
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return leaf if is_key else jax.lax.convert_element_type(leaf, leaf.dtype)
-
-
-def check_positive(**numbers: int) -> None:
-    """Raises ``ValueError`` unless all are whole numbers of at least 1."""
-    for name, number in numbers.items():
-        if number != int(number) or number < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {number}")

@@ -19,7 +19,7 @@ from metahpo.base import (
     State,
     Task,
 )
-from metahpo.run.lanes import highest
+from metahpo.lanes import highest
 
 Metrics = Callable[[Key, HParams, Task, State], PyTree]
 
@@ -45,7 +45,7 @@ class Trained(NamedTuple):
     nonfinite: chex.Array
 
 
-class Order(NamedTuple):
+class Job(NamedTuple):
     """What one member shall do in a round.
 
     Attributes:
@@ -65,7 +65,7 @@ class Order(NamedTuple):
     budget: chex.Array
 
 
-Train = Callable[[Task, State, Order], Trained]
+Train = Callable[[Task, State, Job], Trained]
 
 
 def trainer(
@@ -86,21 +86,21 @@ def trainer(
             budget of all members.
 
     Returns:
-        ``(task, source state, order) -> Trained``; the source state is ``None`` where all members
+        ``(task, source state, job) -> Trained``; the source state is ``None`` where all members
         always train from scratch.
     """
 
-    def train(task: Task, source_state: State, order: Order) -> Trained:
-        keys = inner.keys(order.key)
-        hparams = spaces.decode(space, order.unit)
+    def train(task: Task, source_state: State, job: Job) -> Trained:
+        keys = inner.keys(job.key)
+        hparams = spaces.decode(space, job.unit)
         state = problem.init(keys.init, hparams, task)
         if source_state is not None:
-            state = select(order.fresh, state, source_state)
+            state = select(job.fresh, state, source_state)
         if jax.tree.leaves(state):  # without a state an update has nothing to change
-            state = _updates(problem, steps, cut)(keys.steps, hparams, task, state, order.budget)
+            state = _updates(problem, steps, cut)(keys.steps, hparams, task, state, job.budget)
         loss = inner.scalar_loss(problem, keys.loss, hparams, task, state)
         extra = None if metrics is None else metrics(keys.loss, hparams, task, state)
-        return _sound(Trained(state, (), loss, None, extra, jnp.zeros((), bool)), order)
+        return _sound(Trained(state, (), loss, None, extra, jnp.zeros((), bool)), job)
 
     return train
 
@@ -133,18 +133,18 @@ def trainer_with_gradient(
 ) -> Train:
     """Estimates a member's loss and gradient; of the budget it counts whether it is 0."""
 
-    def train(task: Task, source_state: State, order: Order) -> Trained:
+    def train(task: Task, source_state: State, job: Job) -> Trained:
         del source_state
-        hparams = spaces.decode(space, order.unit)
-        estimate, memory = estimator.estimate(order.key, hparams, task, order.memory)
-        memory = select(order.budget > 0, memory, order.memory)
-        grad = spaces.pullback(space, order.unit, estimate.grad)
+        hparams = spaces.decode(space, job.unit)
+        estimate, memory = estimator.estimate(job.key, hparams, task, job.memory)
+        memory = select(job.budget > 0, memory, job.memory)
+        grad = spaces.pullback(space, job.unit, estimate.grad)
         state = _final_state(estimate, metrics)
         extra = None
         if metrics is not None:
-            extra = metrics(inner.keys(order.key).loss, hparams, task, state)
+            extra = metrics(inner.keys(job.key).loss, hparams, task, state)
         bad = jnp.zeros((), bool)
-        return _sound(Trained(state, memory, estimate.loss, grad, extra, bad), order)
+        return _sound(Trained(state, memory, estimate.loss, grad, extra, bad), job)
 
     return train
 
@@ -158,9 +158,9 @@ def _final_state(estimate: Estimate, metrics: Metrics | None) -> State:
     return estimate.info.get("state", ())
 
 
-def _sound(trained: Trained, order: Order) -> Trained:
+def _sound(trained: Trained, job: Job) -> Trained:
     """Makes failures data: an infinite loss, a zero gradient, and a flag."""
-    active = order.budget > 0
+    active = job.budget > 0
     good = jnp.isfinite(trained.loss)
     loss = jnp.where(good & active, trained.loss, jnp.inf)
     grad = trained.grad

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from metahpo import inner
+from metahpo import checks, floats, inner
 from metahpo.base import Estimator, HParams, Key, Problem, PyTree
-from metahpo.hypergrad import floats
-from metahpo.run.loop import Loop, check_positive, scan
+from metahpo.run.loop import Loop, scan
 from metahpo.run.sharding import batched, everywhere
 from metahpo.run.task_mean import task_mean
 
@@ -131,7 +130,7 @@ def meta_loop(
     chunk: int | None = None,
 ) -> Loop:
     """The ``Loop`` behind ``meta_train``, to be driven in chunks; the arguments are the same."""
-    check_positive(rounds=rounds, tasks=tasks)
+    checks.counts(rounds=rounds, tasks=tasks)
     chunk = tasks if chunk is None else chunk
     if chunk < 1 or tasks % chunk:
         raise ValueError(f"chunk must divide the tasks of a round, got {chunk=} for {tasks=}")
@@ -209,7 +208,7 @@ def evaluate(
     mesh: Mesh | None = None,
 ) -> chex.Array:
     """Outer losses ``f[tasks]`` of fixed hyperparameters after ``steps`` updates on fresh tasks."""
-    check_positive(tasks=tasks)
+    checks.counts(tasks=tasks)
     task_key, train_key = jax.random.split(key)
     some = jax.vmap(problem.sample)(jax.random.split(task_key, tasks))
     loss = inner.outer_loss(problem, steps)

@@ -6,10 +6,10 @@ from typing import Literal
 
 import jax
 
+from metahpo import checks
 from metahpo import space as spaces
 from metahpo.base import HParams, Key, Strategy
 from metahpo.run import checkpoint
-from metahpo.run.loop import check_positive
 from metahpo.run.minimization import Minimization
 from metahpo.run.progress import reporter
 from metahpo.run.records import InterruptedRun, MinimizeResult
@@ -102,7 +102,7 @@ def minimize(
 
 
 def _check_arguments(space: spaces.Space, strategy: Strategy, rounds: int, on_error: str) -> None:
-    check_positive(rounds=rounds)
+    checks.counts(rounds=rounds)
     spaces.size(space)  # refuses what is not a space
     if on_error not in ("raise", "inf"):
         raise ValueError(f"on_error must be 'raise' or 'inf', got {on_error!r}")

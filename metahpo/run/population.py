@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from metahpo.base import PyTree, State, Task
-from metahpo.run.lanes import highest
-from metahpo.run.member import Order, Train, Trained, blank, select
+from metahpo.lanes import highest
+from metahpo.run.member import Job, Train, Trained, blank, select
 from metahpo.run.sharding import automatic, padded
 
 
@@ -21,7 +21,7 @@ class Best(NamedTuple):
     state: State
 
 
-Evaluate = Callable[[Task, State, Order], tuple[Trained, Best]]
+Evaluate = Callable[[Task, State, Job], tuple[Trained, Best]]
 
 
 def evaluator(train: Train, keep: bool, chunk: int | None, mesh: Mesh | None) -> Evaluate:
@@ -36,13 +36,13 @@ def evaluator(train: Train, keep: bool, chunk: int | None, mesh: Mesh | None) ->
         mesh: devices to spread the members over.
 
     Returns:
-        ``(task, states, orders) -> (members, best)`` with leading axes ``[P]``; ``states`` are the
+        ``(task, states, jobs) -> (members, best)`` with leading axes ``[P]``; ``states`` are the
         training states after the round before, and ``members.state`` those after this one (``()``
         where they are not kept).  All but the states are on every device.
     """
 
-    def here(task: Task, states: State, orders: Order) -> tuple[Trained, Best]:
-        return _in_chunks(train, keep, chunk, task, states, orders)
+    def here(task: Task, states: State, jobs: Job) -> tuple[Trained, Best]:
+        return _in_chunks(train, keep, chunk, task, states, jobs)
 
     if mesh is None:
         return here
@@ -50,47 +50,47 @@ def evaluator(train: Train, keep: bool, chunk: int | None, mesh: Mesh | None) ->
 
 
 def _side_by_side(
-    train: Train, keep: bool, task: Task, states: State, orders: Order
+    train: Train, keep: bool, task: Task, states: State, jobs: Job
 ) -> tuple[Trained, Best]:
     if keep:
-        sources = jax.tree.map(lambda x: x[orders.source], states)
-        trained = jax.vmap(train, (None, 0, 0))(task, sources, orders)
+        sources = jax.tree.map(lambda x: x[jobs.source], states)
+        trained = jax.vmap(train, (None, 0, 0))(task, sources, jobs)
     else:
-        trained = jax.vmap(train, (None, None, 0))(task, None, orders)
+        trained = jax.vmap(train, (None, None, 0))(task, None, jobs)
     i = jnp.argmin(trained.loss)
     best = Best(trained.loss[i], jax.tree.map(lambda x: x[i], trained.state))
     return (trained if keep else trained._replace(state=())), best
 
 
 def _in_chunks(
-    train: Train, keep: bool, chunk: int | None, task: Task, states: State, orders: Order
+    train: Train, keep: bool, chunk: int | None, task: Task, states: State, jobs: Job
 ) -> tuple[Trained, Best]:
-    size = orders.budget.shape[0]
+    size = jobs.budget.shape[0]
     if chunk is None or chunk >= size:
-        return _side_by_side(train, keep, task, states, orders)
+        return _side_by_side(train, keep, task, states, jobs)
     pad = -size % chunk
     shape = ((size + pad) // chunk, chunk)
-    chunks = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), _idle_padded(orders, pad))
+    chunks = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), _idle_padded(jobs, pad))
     some = jax.tree.map(lambda x: x[0], chunks)
     shapes = jax.eval_shape(lambda *args: _side_by_side(train, keep, *args), task, states, some)
 
-    def busy(orders: Order) -> tuple[Trained, Best]:
-        return _side_by_side(train, keep, task, states, orders)
+    def busy(jobs: Job) -> tuple[Trained, Best]:
+        return _side_by_side(train, keep, task, states, jobs)
 
-    def idle(orders: Order) -> tuple[Trained, Best]:
+    def idle(jobs: Job) -> tuple[Trained, Best]:
         """What training idle members comes to, for nothing."""
-        trained, best = blank(shapes, orders.key[0])
-        kept = jax.tree.map(lambda x: x[orders.source], states) if keep else ()
+        trained, best = blank(shapes, jobs.key[0])
+        kept = jax.tree.map(lambda x: x[jobs.source], states) if keep else ()
         infinite = jnp.full_like(trained.loss, jnp.inf)
-        trained = trained._replace(state=kept, memory=orders.memory, loss=infinite)
+        trained = trained._replace(state=kept, memory=jobs.memory, loss=infinite)
         return trained, best._replace(loss=jnp.full_like(best.loss, jnp.inf))
 
-    def body(best: Best, orders: Order) -> tuple[Best, Trained]:
-        some_work = highest(orders.budget.max()) > 0
-        trained, found = jax.lax.cond(some_work, busy, idle, orders)
+    def body(best: Best, jobs: Job) -> tuple[Best, Trained]:
+        some_work = highest(jobs.budget.max()) > 0
+        trained, found = jax.lax.cond(some_work, busy, idle, jobs)
         return select(found.loss < best.loss, found, best), trained
 
-    nobody = blank(shapes[1], orders.key[0])._replace(loss=jnp.full_like(shapes[1].loss, jnp.inf))
+    nobody = blank(shapes[1], jobs.key[0])._replace(loss=jnp.full_like(shapes[1].loss, jnp.inf))
     best, rows = jax.lax.scan(body, nobody, chunks)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:size], rows), best
 
@@ -101,9 +101,9 @@ def _on_mesh(here: Evaluate, keep: bool, mesh: Mesh) -> Evaluate:
     def everywhere(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda x: _gathered(x, mesh), tree)
 
-    def on_device(task: Task, states: State, orders: Order) -> tuple[Trained, Best]:
+    def on_device(task: Task, states: State, jobs: Job) -> tuple[Trained, Best]:
         # A member may go on from the state of a member on another device.
-        trained, best = here(task, everywhere(states), orders)
+        trained, best = here(task, everywhere(states), jobs)
         state, memory = trained.state, trained.memory
         rows = everywhere(trained._replace(state=(), memory=()))
         bests = everywhere(jax.tree.map(lambda x: x[None], best))
@@ -111,8 +111,8 @@ def _on_mesh(here: Evaluate, keep: bool, mesh: Mesh) -> Evaluate:
         best = jax.tree.map(lambda x: x[i], bests)
         return rows._replace(state=state, memory=memory), best
 
-    def run(task: Task, states: State, orders: Order) -> tuple[Trained, Best]:
-        size = orders.budget.shape[0]
+    def run(task: Task, states: State, jobs: Job) -> tuple[Trained, Best]:
+        size = jobs.budget.shape[0]
         pad = -size % mesh.size
         rows = Trained(split, split, same, same, same, same)
         trained, best = jax.shard_map(
@@ -121,7 +121,7 @@ def _on_mesh(here: Evaluate, keep: bool, mesh: Mesh) -> Evaluate:
             in_specs=(same, split, split),
             out_specs=(rows, same),
             check_vma=False,
-        )(task, padded(states, pad), _idle_padded(orders, pad))
+        )(task, padded(states, pad), _idle_padded(jobs, pad))
         return jax.tree.map(lambda x: x[:size] if pad else x, trained), best
 
     return run
@@ -135,9 +135,9 @@ def _gathered(x: chex.Array, mesh: Mesh) -> chex.Array:
     return jax.lax.all_gather(x, mesh.axis_names, tiled=True)
 
 
-def _idle_padded(orders: Order, pad: int) -> Order:
+def _idle_padded(jobs: Job, pad: int) -> Job:
     """Copies of the last member that have nothing to do."""
     if not pad:
-        return orders
-    more = padded(orders, pad)
+        return jobs
+    more = padded(jobs, pad)
     return more._replace(budget=more.budget.at[-pad:].set(0))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from metahpo import hypergrad
+from metahpo import checks, hypergrad
 from metahpo import space as spaces
 from metahpo.base import (
     FULL_BUDGET,
@@ -23,8 +23,8 @@ from metahpo.base import (
     Strategy,
     Task,
 )
-from metahpo.run.loop import Loop, check_positive, scan
-from metahpo.run.member import Metrics, Order, blank, select, trainer, trainer_with_gradient
+from metahpo.run.loop import Loop, scan
+from metahpo.run.member import Job, Metrics, blank, select, trainer, trainer_with_gradient
 from metahpo.run.population import Evaluate, evaluator
 from metahpo.run.records import SearchHistory, SearchResult, not_run
 from metahpo.run.sharding import everywhere
@@ -44,7 +44,7 @@ class _Carry(NamedTuple):
     reason: chex.Array  # i32[]
 
 
-class _Shape(NamedTuple):
+class _Known(NamedTuple):
     """What is known of a strategy's proposals before the run."""
 
     unit: jax.ShapeDtypeStruct
@@ -139,21 +139,21 @@ def search_loop(
     mesh: Mesh | None = None,
 ) -> Loop:
     """The ``Loop`` behind ``search``, to be driven in chunks; the arguments are the same."""
-    check_positive(rounds=rounds, steps=steps, chunk=1 if chunk is None else chunk)
+    checks.counts(rounds=rounds, steps=steps, chunk=1 if chunk is None else chunk)
     spaces.size(space)  # refuses what is not a space
-    shape = _shape(strategy)
+    known = _known(strategy)
     if strategy.needs_grad:
         estimator = estimator or hypergrad.reverse(problem, steps)
         train = trainer_with_gradient(estimator, space, metrics)
     else:
         estimator = None
-        train = trainer(problem, space, steps, metrics, cut=stop is not None or not shape.full)
-    keep = not (strategy.needs_grad or shape.scratch)
+        train = trainer(problem, space, steps, metrics, cut=stop is not None or not known.full)
+    keep = not (strategy.needs_grad or known.scratch)
     evaluate = evaluator(train, keep, chunk, mesh)
 
     def init(key: Key) -> _Carry:
         return _first_carry(
-            key, problem, estimator, space, strategy, task, stop, evaluate, shape, keep
+            key, problem, estimator, space, strategy, task, stop, evaluate, known, keep
         )
 
     def keys(key: Key, t: chex.Array) -> Key:
@@ -163,15 +163,15 @@ def search_loop(
         ask_key, train_key, tell_key = keys
         proposal, state = strategy.ask(ask_key, carry.strategy)
         proposal = jax.tree.map(jnp.asarray, proposal)
-        orders = _orders(carry, train_key, proposal, steps, stop is not None)
-        trained, best = evaluate(carry.task, carry.states, orders)
+        jobs = _jobs(carry, train_key, proposal, steps, stop is not None)
+        trained, best = evaluate(carry.task, carry.states, jobs)
         evaluation = Evaluation(trained.loss, trained.grad, ())
         state = strategy.tell(tell_key, state, proposal, evaluation)
         record = SearchHistory(
             proposal.unit,
             trained.loss,
             proposal.parent,
-            orders.budget,
+            jobs.budget,
             trained.grad,
             trained.metrics,
             trained.nonfinite,
@@ -200,7 +200,7 @@ def search_loop(
     )
 
 
-def _shape(strategy: Strategy) -> _Shape:
+def _known(strategy: Strategy) -> _Known:
     """What a strategy that proposes plain numpy arrays is known to do, and the shapes of it."""
     static = []
 
@@ -211,16 +211,16 @@ def _shape(strategy: Strategy) -> _Shape:
         return unit
 
     unit = jax.eval_shape(propose, jax.eval_shape(lambda: jax.random.key(0)))
-    return _Shape(unit, *static)
+    return _Known(unit, *static)
 
 
-def _orders(carry: _Carry, key: Key, proposal: Proposal, steps: int, may_stop: bool) -> Order:
+def _jobs(carry: _Carry, key: Key, proposal: Proposal, steps: int, may_stop: bool) -> Job:
     size = proposal.unit.shape[0]
     budget = jnp.clip(proposal.budget, 0, steps)
     if may_stop:  # a lane that has stopped asks for nothing
         budget = jnp.where(carry.reason > 0, 0, budget)
     scratch = (proposal.parent < 0) | (carry.round == 0)  # before round 0 nobody trained
-    return Order(
+    return Job(
         key=jax.random.split(key, size),
         unit=proposal.unit,
         memory=carry.memory,
@@ -261,12 +261,12 @@ def _first_carry(
     task: Task,
     stop: Stopping | None,
     evaluate: Evaluate,
-    shape: _Shape,
+    known: _Known,
     keep: bool,
 ) -> _Carry:
     task_key, strategy_key, member_key = jax.random.split(key, 3)
     task = problem.sample(task_key) if task is None else task
-    unit = jnp.zeros(shape.unit.shape, shape.unit.dtype)
+    unit = jnp.zeros(known.unit.shape, known.unit.dtype)
     size = unit.shape[0]
     hparams = jax.vmap(lambda u: spaces.decode(space, u))(unit)
     keys = jax.random.split(member_key, size)
@@ -280,8 +280,8 @@ def _first_carry(
     if estimator is not None:
         memory = jax.vmap(estimator.init, (0, 0, None))(keys, hparams, task)
     numbers = jnp.zeros(size, jnp.int32)
-    orders = Order(keys, unit, memory, jnp.ones(size, bool), numbers, numbers)
-    trained, best = jax.eval_shape(evaluate, task, states, orders)
+    jobs = Job(keys, unit, memory, jnp.ones(size, bool), numbers, numbers)
+    trained, best = jax.eval_shape(evaluate, task, states, jobs)
     zero = jnp.zeros((), jnp.int32)
     return _Carry(
         round=zero,

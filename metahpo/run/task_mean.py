@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from metahpo import floats
 from metahpo.base import Estimate, Estimator, HParams, Key, PyTree
-from metahpo.hypergrad import floats
 from metahpo.run.sharding import batched, summed
 
 Sample: TypeAlias = Callable[[PyTree], PyTree]

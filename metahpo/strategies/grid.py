@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metahpo import checks
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Choice, Dimension, Float, Space
@@ -61,7 +62,7 @@ def grid(
         >>> proposal.unit.tolist()  # sorted names: act, x
         [[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]]
     """
-    parts.check_population("grid", population)
+    population = parts.check_population("grid", population)
     levels = _levels(space, points)
     total = _total(levels)
 
@@ -137,10 +138,7 @@ def _levels(space: Space, points: int | Mapping[str, int]) -> list[np.ndarray]:
     given = points if isinstance(points, Mapping) else dict.fromkeys(dims, points)
     parts.named(space, list(given))
     for name, count in given.items():
-        if count != int(count) or count < 1:
-            raise ValueError(
-                f"points must be a whole number of at least 1, got {count} for {name!r}"
-            )
+        checks.whole(f"points of {name!r}", count)
     levels = []
     for name, dim in dims.items():
         count = given.get(name, DEFAULT_POINTS)

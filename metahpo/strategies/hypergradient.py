@@ -62,7 +62,7 @@ def hypergradient(
         >>> bool(result.best_loss < 1e-4)
         True
     """
-    parts.check_population("hypergradient", population)
+    population = parts.check_population("hypergradient", population)
     parts.check_initial(space, population, initial)
     continuous = spaces.is_continuous(space)
     if not continuous.any():

@@ -7,18 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metahpo import checks
 from metahpo import space as spaces
 from metahpo.base import FULL_BUDGET, Evaluation, Key, Proposal
 from metahpo.space import Space
 
 
-def check_population(name: str, population: int, at_least: int = 1) -> None:
-    """Raises ``ValueError`` unless ``population`` is a whole number of at least ``at_least``."""
-    if population != int(population) or population < at_least:
+def check_population(name: str, population: int, at_least: int = 1) -> int:
+    """``population``; ``ValueError`` unless it is a whole number of at least ``at_least``."""
+    if not checks.is_whole(population) or population < at_least:
         raise ValueError(
             f"{name} needs a population that is a whole number of at least {at_least}, "
             f"got {population}"
         )
+    return int(population)
 
 
 def check_initial(space: Space, population: int, initial: chex.Array | None) -> None:
@@ -33,7 +35,7 @@ def check_initial(space: Space, population: int, initial: chex.Array | None) -> 
         raise ValueError(f"initial must have shape [K, {size}] for this space, got {shape}")
     if shape[0] > population:
         raise ValueError(f"initial has {shape[0]} points, more than the population {population}")
-    if isinstance(initial, jax.core.Tracer):
+    if not checks.known(initial):
         return
     outside = np.argwhere((np.asarray(initial) < 0) | (np.asarray(initial) > 1))
     if len(outside):
@@ -43,23 +45,6 @@ def check_initial(space: Space, population: int, initial: chex.Array | None) -> 
             f"initial must lie in the unit cube [0, 1]^{size}, got "
             f"{float(np.asarray(initial)[row, column])} for {name} in point {row}"
         )
-
-
-def known(*values: chex.Numeric) -> bool:
-    """Whether all values are concrete, so that they can be checked; traced ones cannot."""
-    return not any(isinstance(value, jax.core.Tracer) for value in values)
-
-
-def check_probability(name: str, value: chex.Numeric) -> None:
-    """Raises ``ValueError`` unless ``0 <= value <= 1``, where that is known."""
-    if known(value) and not 0 <= value <= 1:
-        raise ValueError(f"{name} must be in [0, 1], got {value}")
-
-
-def check_share(name: str, value: float) -> None:
-    """Raises ``ValueError`` unless ``0 < value <= 1/2``."""
-    if not 0 < value <= 0.5:
-        raise ValueError(f"{name} must be in (0, 0.5], got {value}")
 
 
 def named(space: Space, names: Collection[str]) -> np.ndarray:

@@ -26,7 +26,7 @@ def random(space: Space, population: int) -> Strategy:
         >>> proposal.unit.shape
         (3, 1)
     """
-    parts.check_population("random", population)
+    population = parts.check_population("random", population)
     spaces.size(space)  # refuses what is not a space
 
     def init(key: Key) -> tuple[()]:

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -99,10 +98,3 @@ def collapse(space: Space) -> Callable[[chex.Array], chex.Array] | None:
         return jnp.where(collapsed, StopReason.COLLAPSE, StopReason.RUNNING).astype(jnp.int32)
 
     return reason
-
-
-def check_positive(**numbers: chex.Numeric) -> None:
-    """Raises ``ValueError`` unless all numbers are positive and finite, where they are known."""
-    for name, number in numbers.items():
-        if not isinstance(number, jax.core.Tracer) and not 0 < number < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {number}")

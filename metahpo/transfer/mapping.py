@@ -6,7 +6,7 @@ import chex
 
 from metahpo import space as spaces
 from metahpo.base import HParams, Key, Problem, State, Task
-from metahpo.transfer.network import Network, unit_point
+from metahpo.transfer.network import Mapping, unit_point
 
 
 class MappedState(NamedTuple):
@@ -16,7 +16,7 @@ class MappedState(NamedTuple):
     training: State
 
 
-def mapping(problem: Problem, network: Network) -> Problem:
+def mapping(problem: Problem, network: Mapping) -> Problem:
     """The problem with its hyperparameters replaced by a network's weights.
 
     The network turns the task's descriptor into hyperparameters, the problem trains with them, and
@@ -26,7 +26,7 @@ def mapping(problem: Problem, network: Network) -> Problem:
 
     Args:
         problem: the training process; its ``describe`` feeds the network.
-        network: a Network with ``floats_only=True``.
+        network: a Mapping with ``floats_only=True``.
 
     Returns:
         A Problem whose hyperparameters are one member's weights and whose state is a

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metahpo import checks
 from metahpo import space as spaces
 from metahpo.base import HParams, Key, PyTree
 from metahpo.networks import MLP
@@ -18,8 +19,8 @@ EDGE = 0.02
 """The untrained network stays this far inside the cube, where the sigmoid still has a slope."""
 
 
-class Network(NamedTuple):
-    """A network whose outputs, the *scores*, stand for a point of the unit cube.
+class Mapping(NamedTuple):
+    """From a task's descriptor to *scores*, which stand for a point of the unit cube.
 
     A ``Float`` or ``Int`` dimension has one score, the unit coordinate before the sigmoid.  A
     ``Choice`` has one score a value, its log probability up to a constant.
@@ -48,7 +49,7 @@ def network(
     hidden: Sequence[int] = (16,),
     floats_only: bool = False,
     prior: float = 0.5,
-) -> Network:
+) -> Mapping:
     """A dense network from a standardised descriptor to hyperparameters.
 
     Its scores are those of a network that learns plus those of a random one that never does: a
@@ -66,7 +67,7 @@ def network(
         prior: about the standard deviation of the random network's scores, at least 0.
 
     Returns:
-        A Network whose weights are ``{"learner": ..., "prior": ...}``.
+        A Mapping whose weights are ``{"learner": ..., "prior": ...}``.
 
     Raises:
         ValueError: if ``default`` does not match ``space`` or is outside, ``mean`` and ``scale``
@@ -113,10 +114,10 @@ def network(
             for part, dim in zip(parts, dims, strict=True)
         ]
 
-    return Network(init, scores, space, encoded, learned)
+    return Mapping(init, scores, space, encoded, learned)
 
 
-def unit_point(network: Network, weights: PyTree, descriptor: chex.Array) -> chex.Array:
+def unit_point(network: Mapping, weights: PyTree, descriptor: chex.Array) -> chex.Array:
     """What one network says, ``f[D]``: a choice is the middle of its most probable value's cell."""
     dims = spaces.dimensions(network.space).values()
     units = [
@@ -126,15 +127,14 @@ def unit_point(network: Network, weights: PyTree, descriptor: chex.Array) -> che
     return _keep_default(network, jnp.stack(units))
 
 
-def ensemble_init(key: Key, network: Network, members: int) -> PyTree:
+def ensemble_init(key: Key, network: Mapping, members: int) -> PyTree:
     """Weights of ``members`` independent networks, with a leading axis ``[members]``."""
-    if members != int(members) or members < 1:
-        raise ValueError(f"members must be a whole number of at least 1, got {members}")
+    members = checks.whole("members", members)
     return jax.vmap(network.init)(jax.random.split(key, members))
 
 
 def predict(
-    network: Network, weights: PyTree, descriptor: chex.Array
+    network: Mapping, weights: PyTree, descriptor: chex.Array
 ) -> tuple[chex.Array, chex.Array]:
     """The ensemble's prediction for a task, and its uncertainty, in the unit cube.
 
@@ -175,7 +175,7 @@ def _middles(scores: chex.Array) -> chex.Array:
     return (jnp.arange(len(scores)) + 0.5).astype(scores.dtype) / len(scores)
 
 
-def _keep_default(network: Network, unit: chex.Array) -> chex.Array:
+def _keep_default(network: Mapping, unit: chex.Array) -> chex.Array:
     return jnp.where(jnp.asarray(network.learned), unit, network.default.astype(unit.dtype))
 
 

@@ -5,15 +5,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metahpo import checks
 from metahpo import space as spaces
 from metahpo.base import Key, PyTree
 from metahpo.space import Choice
-from metahpo.transfer.network import Network, ensemble_init
+from metahpo.transfer.network import Mapping, ensemble_init
 
 
 def fit(
     key: Key,
-    network: Network,
+    network: Mapping,
     descriptors: chex.Array,
     units: chex.Array,
     members: int = 8,
@@ -100,7 +101,7 @@ def _bootstrap(key: Key, descriptors: chex.Array) -> tuple[chex.Array, chex.Arra
 
 
 def _error(
-    network: Network, weights: PyTree, descriptor: chex.Array, unit: chex.Array
+    network: Mapping, weights: PyTree, descriptor: chex.Array, unit: chex.Array
 ) -> chex.Array:
     """The error of one member on one task, summed over the learned dimensions."""
     dims = spaces.dimensions(network.space).values()
@@ -125,5 +126,4 @@ def _check(descriptors: chex.Array, units: chex.Array, size: int, steps: int) ->
             f"descriptors must be [N, F] and units [N, {size}] with N > 0, "
             f"got shapes {descriptors.shape} and {units.shape}"
         )
-    if steps != int(steps) or steps < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps}")
+    steps = checks.whole("steps", steps)

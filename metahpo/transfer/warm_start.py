@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key
 
 
@@ -34,10 +35,8 @@ def warm_start(
         >>> points.shape, points[0].tolist()
         ((4, 2), [0.5, 1.0])
     """
-    if population != int(population) or population < 1:
-        raise ValueError(f"population must be a whole number of at least 1, got {population}")
-    if not floor > 0.0:
-        raise ValueError(f"floor must be positive, got {floor}")
+    population = checks.whole("population", population)
+    checks.positive(floor=floor)
     mean = jnp.clip(mean, 0.0, 1.0)
     width = jnp.maximum(std, floor).astype(mean.dtype)
     shape = (population - 1, *mean.shape)

@@ -9,7 +9,7 @@ import pytest
 
 import metahpo as mh
 from experiments import schedule_evolution as study
-from metahpo.strategies.l_shade import reductions
+from metahpo.strategies.de.l_shade import reductions
 
 RESULTS = Path(study.__file__).parent / "results" / "schedule_evolution" / "results.json"
 

@@ -106,7 +106,7 @@ def test_windows_have_the_derivative_of_the_sum():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pairs": 0, "sigma": 0.1}, "at least 1 pair, got pairs=0"),
+        ({"pairs": 0, "sigma": 0.1}, "pairs must be a whole number of at least 1, got 0"),
         ({"pairs": 1, "sigma": 0.0}, "sigma must be positive, got 0.0"),
         ({"pairs": 1, "sigma": float("nan")}, "sigma must be positive, got nan"),
         ({"pairs": 1, "sigma": 0.1, "window": 0}, "window must be a whole number .*, got 0"),

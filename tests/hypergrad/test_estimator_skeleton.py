@@ -49,7 +49,7 @@ def test_one_dimension_is_a_central_difference():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pairs": 1, "width": 1.0}, "at least 2 pairs, got pairs=1"),
+        ({"pairs": 1, "width": 1.0}, "pairs must be a whole number of at least 2, got 1"),
         ({"pairs": 2, "width": 0.0}, "width must be positive, got 0.0"),
     ],
 )

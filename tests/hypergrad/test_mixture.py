@@ -132,7 +132,7 @@ def test_a_loss_that_is_not_finite_is_told():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pairs": 1}, "mixture needs at least 2 pairs, got pairs=1"),
+        ({"pairs": 1}, "pairs must be a whole number of at least 2, got 1"),
         ({"sigma": -1.0}, "sigma must be positive, got -1.0"),
         ({"sigma": float("inf")}, "sigma must be positive and finite, got inf"),
         ({"checkpoint": "some"}, "checkpoint must be .*, got 'some'"),

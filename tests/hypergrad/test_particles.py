@@ -267,7 +267,7 @@ def test_meta_train_follows_it_over_many_tasks_and_windows():
         ({"steps": [3, -2, 1]}, "steps must be a whole number of at least 0, got -2"),
         ({"window": [1, 2]}, r"one for each of the 3 pairs, got shape \(2,\)"),
         ({"steps": np.ones((3, 1))}, r"one for each of the 3 pairs, got shape \(3, 1\)"),
-        ({"pairs": 0}, "needs at least 1 pair, got pairs=0"),
+        ({"pairs": 0}, "pairs must be a whole number of at least 1, got 0"),
         ({"sigma": 0.0}, "sigma must be positive, got 0.0"),
         ({"sigma": float("nan")}, "sigma must be positive, got nan"),
         ({"losses": "last"}, "losses must be one of .*, got 'last'"),

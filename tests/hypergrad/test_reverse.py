@@ -136,8 +136,8 @@ def test_a_budget_that_is_too_small_says_what_would_do():
     [
         ({"checkpoint": "half"}, "checkpoint must be one of .*, got 'half'"),
         ({"checkpoint": 3}, "checkpoint=3 stored states cannot hold 64 steps, 11 is the least"),
-        ({"memory_budget": -1}, "memory_budget must be a positive number of bytes, got -1"),
-        ({"memory_budget": 0}, "memory_budget must be a positive number of bytes, got 0"),
+        ({"memory_budget": -1}, "memory_budget must be positive, got -1"),
+        ({"memory_budget": 0}, "memory_budget must be positive, got 0"),
         (
             {"memory_budget": 9, "checkpoint": "step"},
             "memory_budget needs checkpoint='auto', got checkpoint='step'",

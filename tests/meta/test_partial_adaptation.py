@@ -8,7 +8,7 @@ import pytest
 from known_task import ALPHA, THETA, A, B, C, D, split_family
 
 import metahpo as mh
-from metahpo.meta import paths
+from metahpo.meta import leaves
 
 KEY = jax.random.key(0)
 HEAD = np.diag([0.0, 1.0])  # the projection on the coordinate that adapts
@@ -81,8 +81,8 @@ def test_every_task_draws_a_head_and_all_share_the_trunk():
     support = problem.sample(KEY).support
     adapt = mh.meta.learner(problem, 4).adapt
     states = jax.vmap(adapt, (None, None, 0))(hparams, support, jax.random.split(KEY, 2))
-    for path, leaf in paths.by_path(states.params).items():
-        if paths.in_head(path):
+    for path, leaf in leaves.by_path(states.params).items():
+        if leaves.in_head(path):
             assert np.abs(leaf[0] - leaf[1]).max() > 1e-3
         else:
             np.testing.assert_array_equal(leaf, jnp.stack([hparams["trunk"][path]] * 2))

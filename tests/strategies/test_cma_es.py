@@ -9,8 +9,8 @@ import pytest
 
 import metahpo as mh
 from metahpo.base import StopReason
-from metahpo.strategies import cma_parts
-from metahpo.strategies.cma_es import cma_es
+from metahpo.strategies.cma import update
+from metahpo.strategies.cma.cma_es import cma_es
 
 # These programs compile for seconds and run for milliseconds.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -78,14 +78,14 @@ def test_a_generation_equals_the_published_equations(population, long_path):
     expected = published_generation((mean, sigma, c, *paths, 3), z, loss)
     assert expected[-1] == (not long_path)  # both values of h_sigma occur
     with jax.enable_x64(True):
-        shape = cma_parts.SHAPES["eigen"]
-        gaussian = cma_parts.Gaussian(
+        shape = update.FORMS["eigen"]
+        normal = update.Normal(
             *map(jnp.asarray, (mean, sigma, c)), shape.factorise(jnp.asarray(c)), *paths, 3
         )
-        gaussian = gaussian._replace(generation=jnp.int32(3))
-        constants = cma_parts.constants(population, n)
-        weights = jnp.asarray(constants.weights)[cma_parts.ranks(jnp.asarray(loss))]
-        new = cma_parts.updated(shape, constants, gaussian, jnp.asarray(z), weights)
+        normal = normal._replace(generation=jnp.int32(3))
+        constants = update.constants(population, n)
+        weights = jnp.asarray(constants.weights)[update.ranks(jnp.asarray(loss))]
+        new = update.updated(shape, constants, normal, jnp.asarray(z), weights)
     found = new.mean, new.sigma, new.covariance, new.path_sigma, new.path_c
     for got, want in zip(found, expected, strict=False):
         np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-13)
@@ -94,13 +94,13 @@ def test_a_generation_equals_the_published_equations(population, long_path):
 
 def test_the_rank_one_update_is_a_matrix_and_positive_definite():
     with jax.enable_x64(True):
-        constants = cma_parts.constants(8, 5)
-        shape = cma_parts.SHAPES["cholesky"]
-        gaussian = cma_parts.start(shape, jnp.zeros(5), 1.0)
+        constants = update.constants(8, 5)
+        shape = update.FORMS["cholesky"]
+        normal = update.start(shape, jnp.zeros(5), 1.0)
         path = jnp.array([3.0, 0.0, -1.0, 0.0, 0.0])
         still = jnp.zeros((8, 5))
-        moved = cma_parts.updated(
-            shape, constants, gaussian._replace(path_c=path), still, jnp.asarray(constants.weights)
+        moved = update.updated(
+            shape, constants, normal._replace(path_c=path), still, jnp.asarray(constants.weights)
         )
         kept = (1 - float(constants.c_c)) ** 2 * float(constants.c_1)
         off = np.asarray(moved.covariance) - np.diag(np.diagonal(moved.covariance))
@@ -110,9 +110,9 @@ def test_the_rank_one_update_is_a_matrix_and_positive_definite():
 
 def test_constants_of_a_traced_population_are_the_static_ones():
     with jax.enable_x64(True):
-        traced = jax.jit(lambda p: cma_parts.constants(p, 5, slots=64, xp=jnp))
+        traced = jax.jit(lambda p: update.constants(p, 5, slots=64, xp=jnp))
         for population in (2, 3, 8, 33, 64):
-            static, found = cma_parts.constants(population, 5), traced(population)
+            static, found = update.constants(population, 5), traced(population)
             np.testing.assert_allclose(found.weights[:population], static.weights, rtol=1e-12)
             assert not np.any(found.weights[population:])
             np.testing.assert_allclose(found[1:], static[1:], rtol=1e-12)
@@ -123,15 +123,15 @@ def test_separable_is_the_diagonal_of_full():
     with jax.enable_x64(True):
         z, paths = jnp.asarray(rng.normal(size=(8, 3))), jnp.asarray(rng.normal(size=(2, 3)))
         variances = jnp.array([4.0, 1.0, 0.1])
-        constants = cma_parts.constants(8, 3)
+        constants = update.constants(8, 3)
         results = []
         for name in ("cholesky", "separable"):
-            shape = cma_parts.SHAPES[name]
+            shape = update.FORMS[name]
             c = variances if name == "separable" else jnp.diag(variances)
-            gaussian = cma_parts.Gaussian(
+            normal = update.Normal(
                 jnp.zeros(3), jnp.ones(()), c, shape.factorise(c), *paths, jnp.int32(5)
             )
-            new = cma_parts.updated(shape, constants, gaussian, z, jnp.asarray(constants.weights))
+            new = update.updated(shape, constants, normal, z, jnp.asarray(constants.weights))
             results.append((new.mean, new.sigma, shape.variances(new.covariance), *new[4:6]))
         for full, separable in zip(*results, strict=True):
             np.testing.assert_allclose(full, separable, rtol=1e-12)
@@ -142,16 +142,16 @@ def test_ranks_keep_ties_and_infinite_losses_in_order(slots):
     loss = np.random.default_rng(0).integers(0, 4, slots).astype(float)
     loss[loss == 3] = np.inf
     order = np.argsort(loss, kind="stable")
-    ranks = np.asarray(cma_parts.ranks(jnp.asarray(loss)))
+    ranks = np.asarray(update.ranks(jnp.asarray(loss)))
     np.testing.assert_array_equal(ranks[order], np.arange(slots))
 
 
 def test_a_covariance_without_a_factor_keeps_the_old_one_and_says_so():
     for name in ("cholesky", "eigen", "separable"):
-        shape = cma_parts.SHAPES[name]
+        shape = update.FORMS[name]
         bad = jnp.array([1.0, -1.0]) if name == "separable" else jnp.diag(jnp.array([1.0, -1.0]))
         old = shape.identity(2, jnp.float32)
-        factor, covariance, failed = cma_parts.refactored(shape, old, bad)
+        factor, covariance, failed = update.refactored(shape, old, bad)
         np.testing.assert_array_equal(factor, old)
         np.testing.assert_array_equal(covariance, old)
         assert bool(failed)
@@ -243,9 +243,9 @@ def test_an_optimum_on_the_bound_is_reached_exactly():
 def test_equal_losses_do_no_harm_and_stop(value):
     loss, stop, state = losses(lambda x: jnp.full(x.shape[0], value), 3000, 4)
     del loss
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.gaussian))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.normal))
     assert (np.asarray(stop[:, 60]) == StopReason.TOLERANCE).all()
-    assert ((state.gaussian.mean > -1) & (state.gaussian.mean < 2)).all()
+    assert ((state.normal.mean > -1) & (state.normal.mean < 2)).all()
 
 
 def test_a_converged_run_says_so():
@@ -259,7 +259,7 @@ def test_the_first_generation_contains_the_start_and_goes_on_from_its_mean():
     initial = jnp.array([[0.2] * SIZE, [0.6] * SIZE])
     strategy = cma_es(SPACE, POPULATION, initial, sigma=1e-3)
     state = strategy.init(jax.random.key(0))
-    np.testing.assert_allclose(state.gaussian.mean, 0.4, rtol=1e-6)
+    np.testing.assert_allclose(state.normal.mean, 0.4, rtol=1e-6)
     proposal, asked = strategy.ask(jax.random.key(1), state)
     np.testing.assert_array_equal(proposal.unit[:2], initial)
     limit = np.sqrt(SIZE) + 2 * SIZE / (SIZE + 2)  # however far away they lie

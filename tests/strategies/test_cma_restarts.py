@@ -9,8 +9,9 @@ import pytest
 
 import metahpo as mh
 from metahpo.base import FULL_BUDGET, StopReason
-from metahpo.strategies import bipop_cma_es, cma_schedule, ipop_cma_es
-from metahpo.strategies.cma_es import cma_es
+from metahpo.strategies import bipop_cma_es, ipop_cma_es
+from metahpo.strategies.cma import schedule as schedules
+from metahpo.strategies.cma.cma_es import cma_es
 
 SIZE, POPULATION, SEEDS = 5, 8, 4
 SPACE = {"x": mh.Float(-5.0, 5.0, shape=(SIZE,))}
@@ -130,10 +131,10 @@ def test_bipop_follows_an_independent_simulation_of_its_regimes():
 def test_small_populations_and_step_sizes_have_the_published_distribution():
     with jax.enable_x64(True):
         sigma0 = jnp.asarray(0.2)
-        schedule = cma_schedule.first(8, SIZE, sigma0)._replace(
+        schedule = schedules.first(8, SIZE, sigma0)._replace(
             doublings=jnp.int32(5), spent=jnp.array([10, 10_000], jnp.int32)
         )
-        following = cma_schedule.bipop(8, 9, SIZE)
+        following = schedules.bipop(8, 9, SIZE)
         keys = jax.random.split(jax.random.key(0), 4000)
         drawn = jax.jit(jax.vmap(lambda key: following(key, schedule, sigma0)))(keys)
     assert drawn.small.all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import metahpo as mh
-from metahpo.strategies import crossover
+from metahpo.strategies.genetic_algorithms import crossover
 
 KEY = jax.random.key(0)
 LINE = {"x": mh.Float(0.0, 1.0)}

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metahpo.strategies import de_memory
+from metahpo.strategies.de import memory
 
 # These programs compile for seconds and run for milliseconds.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-improvements, remembered = jit(de_memory.improvements), jit(de_memory.remembered)
+improvements, remembered = jit(memory.improvements), jit(memory.remembered)
 DRAW = jnp.asarray((np.arange(20_000) + 0.5) / 20_000)  # every quantile once
 
 
@@ -22,7 +22,7 @@ def test_weights_are_cauchy_drawn_anew_until_positive_and_cut_at_one(location, x
     drawn = location + 0.1 * rng.standard_cauchy(400_000)
     expected = np.sort(np.minimum(drawn[drawn > 0], 1.0))
     with jax.enable_x64(x64):
-        weight = np.asarray(jit(de_memory.cauchy)(jnp.asarray(DRAW, float), location))
+        weight = np.asarray(jit(memory.cauchy)(jnp.asarray(DRAW, float), location))
     assert weight.min() > 0 and weight.max() <= 1
     assert (np.diff(weight) >= 0).all()
     levels = np.linspace(0.02, 0.98, 25)
@@ -37,14 +37,14 @@ def test_weights_are_cauchy_drawn_anew_until_positive_and_cut_at_one(location, x
 @pytest.mark.parametrize("end", [0.0, float(np.nextafter(np.float32(1), np.float32(0)))])
 def test_the_extreme_draws_give_lawful_parameters(end):
     for location in (0.0, 0.5, 1.0):
-        weight = de_memory.cauchy(jnp.float32(end), location)
-        rate = de_memory.normal(jnp.float32(end), location)
+        weight = memory.cauchy(jnp.float32(end), location)
+        rate = memory.normal(jnp.float32(end), location)
         assert 0 < weight <= 1 and 0 <= rate <= 1
 
 
 @pytest.mark.parametrize("location", [0.0, 0.3, 1.0])
 def test_rates_are_normal_and_clipped(location):
-    rate = np.asarray(de_memory.normal(DRAW, location))
+    rate = np.asarray(memory.normal(DRAW, location))
     drawn = np.random.default_rng(0).normal(location, 0.1, 400_000).clip(0, 1)
     np.testing.assert_allclose(
         np.quantile(rate, [0.1, 0.3, 0.7, 0.9]), np.quantile(drawn, [0.1, 0.3, 0.7, 0.9]), atol=2e-3
@@ -54,9 +54,9 @@ def test_rates_are_normal_and_clipped(location):
 
 
 def test_recalled_pairs_come_from_one_entry_each_equally_often():
-    memory = de_memory.Memory(jnp.array([0.2, 0.9]), jnp.array([0.8, -1.0]), jnp.int32(0))
+    ring = memory.Memory(jnp.array([0.2, 0.9]), jnp.array([0.8, -1.0]), jnp.int32(0))
     draw = jax.random.uniform(jax.random.key(1), (3, 20_000))
-    weight, rate = np.asarray(jit(de_memory.recalled)(draw, memory))
+    weight, rate = np.asarray(jit(memory.recalled)(draw, ring))
     terminal = rate == 0  # ten standard deviations below 0.8
     np.testing.assert_allclose(terminal.mean(), 0.5, atol=0.02)
     np.testing.assert_allclose(np.median(weight[~terminal]), 0.215, atol=0.02)  # of the positive
@@ -84,21 +84,21 @@ def test_means_are_numpys_and_zero_when_nothing_counts():
     rng = np.random.default_rng(0)
     values, weights = rng.random(9), rng.random(9)
     np.testing.assert_allclose(
-        de_memory.mean(values, weights), np.average(values, weights=weights), rtol=1e-6
+        memory.mean(values, weights), np.average(values, weights=weights), rtol=1e-6
     )
     expected = (weights * values**2).sum() / (weights * values).sum()
-    np.testing.assert_allclose(de_memory.lehmer_mean(values, weights), expected, rtol=1e-6)
-    for mean in (de_memory.mean, de_memory.lehmer_mean):
+    np.testing.assert_allclose(memory.lehmer_mean(values, weights), expected, rtol=1e-6)
+    for mean in (memory.mean, memory.lehmer_mean):
         assert mean(jnp.ones(3), jnp.zeros(3)) == 0
         assert mean(jnp.zeros(3), jnp.zeros(3)) == 0
 
 
 def test_the_ring_of_the_memory_moves_only_with_a_success():
-    memory = de_memory.first_memory(3, jnp.float32)
-    nothing = remembered(memory, 0.9, 0.8, jnp.zeros(4, bool))
-    jax.tree.map(np.testing.assert_array_equal, nothing, memory)
+    ring = memory.first_memory(3, jnp.float32)
+    nothing = remembered(ring, 0.9, 0.8, jnp.zeros(4, bool))
+    jax.tree.map(np.testing.assert_array_equal, nothing, ring)
     for step in range(4):
-        memory = remembered(memory, 0.1 * step, 0.2 * step, jnp.arange(4) == 2)
-    np.testing.assert_allclose(memory.weight, [0.3, 0.1, 0.2], rtol=1e-6)
-    np.testing.assert_allclose(memory.rate, [0.6, 0.2, 0.4], rtol=1e-6)
-    assert memory.next == 1
+        ring = remembered(ring, 0.1 * step, 0.2 * step, jnp.arange(4) == 2)
+    np.testing.assert_allclose(ring.weight, [0.3, 0.1, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(ring.rate, [0.6, 0.2, 0.4], rtol=1e-6)
+    assert ring.next == 1

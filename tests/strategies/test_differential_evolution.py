@@ -10,7 +10,7 @@ import pytest
 
 import metahpo as mh
 from metahpo.strategies import differential_evolution as de
-from metahpo.strategies.differential_evolution import VARIANTS
+from metahpo.strategies.de.differential_evolution import VARIANTS
 
 # These programs compile for seconds and run for milliseconds.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from metahpo.strategies import fitness_shaping
-from metahpo.strategies.fitness_shaping import MOST_COMPARED
+from metahpo.strategies.nes import fitness_shaping
+from metahpo.strategies.nes.fitness_shaping import MOST_COMPARED
 
 places, ranks = jax.jit(fitness_shaping.places), jax.jit(fitness_shaping.ranks)
 centred_ranks, nes_utilities = map(

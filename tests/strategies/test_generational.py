@@ -9,8 +9,9 @@ import pytest
 
 import metahpo as mh
 from metahpo import StopReason
-from metahpo.strategies import crossover, generational, mutation, replacement, selection
-from metahpo.strategies.replacement import Members
+from metahpo.strategies import generational
+from metahpo.strategies.genetic_algorithms import crossover, mutation, replacement, selection
+from metahpo.strategies.genetic_algorithms.replacement import Members
 
 # These programs compile for seconds and run for milliseconds.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

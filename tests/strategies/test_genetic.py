@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import metahpo as mh
-from metahpo.strategies import crossover, generational, genetic, mutation, replacement, selection
+from metahpo.strategies import generational, genetic
+from metahpo.strategies.genetic_algorithms import crossover, mutation, replacement, selection
 
 # These programs compile for seconds and run for milliseconds.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -119,8 +119,8 @@ def test_any_part_of_a_shuffled_grid_is_a_fair_sample():
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        (0, "points must be a whole number of at least 1, got 0 for 'act'"),
-        ({"lr": 2.5}, "points must be a whole number of at least 1, got 2.5 for 'lr'"),
+        (0, "points of 'act' must be a whole number of at least 1, got 0"),
+        ({"lr": 2.5}, "points of 'lr' must be a whole number of at least 1, got 2.5"),
         ({"rate": 3}, "no dimension 'rate'; it has .*'act', 'lr', 'width'"),
     ],
 )

@@ -11,7 +11,7 @@ from minionpy_oracle import SPACE, medians, oracle
 
 import metahpo as mh
 from metahpo.strategies import l_shade
-from metahpo.strategies.l_shade import reductions
+from metahpo.strategies.de.l_shade import reductions
 
 # These programs compile for seconds and run for milliseconds.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

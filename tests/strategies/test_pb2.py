@@ -9,23 +9,23 @@ import pytest
 from scipy import stats
 
 import metahpo as mh
-from metahpo.strategies import gp_bandit as gp
 from metahpo.strategies import pb2, pbt
-from metahpo.strategies.bound_search import cube, suggestions
-from metahpo.strategies.local_moves import snapped
-from metahpo.strategies.pb2 import (
+from metahpo.strategies.along_training.pb2 import (
     LARGEST_REWARD,
-    empty,
-    extended,
+    at_time,
+    bandit,
     fitted,
     remember,
     standardised,
 )
+from metahpo.surrogates import gaussian_process as gp
+from metahpo.surrogates.maximise import everywhere, suggestions
 
 # These programs compile for seconds and run for milliseconds.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 FLOATS = [mh.Float(0.0, 1.0)] * 2
+KERNEL = bandit(len(FLOATS))
 
 
 def test_rewards_are_standardised_and_failures_are_the_worst():
@@ -40,41 +40,42 @@ def test_rewards_are_standardised_and_failures_are_the_worst():
 
 
 def test_a_full_ring_forgets_the_oldest_round():
-    data = empty(5, 2, jnp.float32)
+    data = gp.empty(5, 4, jnp.float32)
     losses = [[3.0, 1.0], [2.0, 0.5], [0.5, 1.0]]
     for at, (before, loss) in enumerate(zip(losses, losses[1:], strict=False)):
         x = jnp.full((2, 2), at + 0.1)
         data = remember(data, jnp.int32(at), x, jnp.array(before), jnp.array(loss))
     assert data.mask.tolist() == [True] * 4 + [False]
-    np.testing.assert_array_equal(data.time[:4], [0, 0, 1, 1])
-    np.testing.assert_allclose(data.reward[:4], [1, -1, 1, -1], rtol=1e-6)  # gains 1, .5; 1.5, -.5
-    np.testing.assert_allclose(data.context[:4], [1, -1, 1, -1], rtol=1e-6)
+    np.testing.assert_array_equal(data.x[:4, 2], [0, 0, 1, 1])
+    np.testing.assert_allclose(data.y[:4], [1, -1, 1, -1], rtol=1e-6)  # gains 1, .5; 1.5, -.5
+    np.testing.assert_allclose(data.x[:4, 3], [1, -1, 1, -1], rtol=1e-6)
     data = remember(data, jnp.int32(2), jnp.zeros((2, 2)), jnp.ones(2), jnp.ones(2))
     assert data.mask.all()
-    np.testing.assert_array_equal(data.time, [2, 0, 1, 1, 2])
+    np.testing.assert_array_equal(data.x[:, 2], [2, 0, 1, 1, 2])
 
 
 def suggested(wanted, exploration, count=24, seeds=1):
     """Points for some members after rewards that peak at (0.7, 0.3)."""
     x = jax.random.uniform(jax.random.key(1), (count, 2))
     reward = 2 * jnp.exp(-jnp.sum((x - jnp.array([0.7, 0.3])) ** 2, axis=1) / 0.05) - 1
-    data = gp.Observations(x, jnp.zeros(count), jnp.zeros(count), reward, jnp.ones(count, bool))
-    process = gp.posterior(gp.Kernel(0.25, 0.05, 0.01), extended(data, len(wanted)))
+    data = gp.Observations(jnp.pad(x, ((0, 0), (0, 2))), reward, jnp.ones(count, bool))
+    numbers = gp.Numbers(((0.25, 0.05), ()), 0.01)
+    process = gp.posterior(KERNEL, numbers, gp.extended(data, len(wanted)))
+    search = at_time(everywhere(FLOATS), jnp.int32(1))
 
     @jit
     @jax.vmap
     def run(key):
-        return suggestions(
-            key, process, count, jnp.array(wanted), jnp.int32(1), exploration, cube(FLOATS)
-        )
+        return suggestions(key, KERNEL, process, count, jnp.array(wanted), exploration, search)
 
-    return np.asarray(run(jax.random.split(KEY, seeds))), process
+    points = np.asarray(run(jax.random.split(KEY, seeds)))
+    return points, lambda at: gp.predict(KERNEL, process, search.embed(jnp.asarray(at)))
 
 
 def test_without_exploration_the_point_of_the_highest_mean_is_found():
-    (points,), process = suggested([False, True], 0.0)
+    (points,), predicted = suggested([False, True], 0.0)
     grid = jnp.stack(jnp.meshgrid(*[jnp.linspace(0, 1, 101)] * 2), axis=-1).reshape(-1, 2)
-    best = grid[jnp.argmax(gp.predict(process, grid, 1.0)[0])]
+    best = grid[jnp.argmax(predicted(grid)[0])]
     np.testing.assert_array_equal(points[0], 0.0)  # nobody asked for it
     np.testing.assert_allclose(points[1], best, atol=0.02)
 
@@ -85,10 +86,10 @@ def test_suggestions_of_one_round_spread_because_the_pending_ones_are_known():
 
     alone = suggested([True], 3.0, seeds=6)[0][:, 0]
     assert np.median(distances(alone)) < 0.1  # each one alone would go to the same place
-    (points,), process = suggested([True] * 6, 3.0)
+    (points,), predicted = suggested([True] * 6, 3.0)
     assert np.median(distances(points)) > 0.5
     assert ((points >= 0) & (points <= 1)).all()
-    spread = jnp.sqrt(gp.predict(process, jnp.asarray(points), 1.0)[1])
+    spread = jnp.sqrt(predicted(points)[1])
     assert (spread > 0.2).all()  # they explore
 
 
@@ -97,27 +98,21 @@ def test_even_without_exploration_losers_do_not_become_clones():
     assert len(np.unique(points, axis=0)) == 5
 
 
-def test_integers_are_one_point_to_the_process_wherever_they_stand_in_their_cell():
-    dims = [mh.Int(1, 4), mh.Float(0.0, 1.0)]
-    unit = jnp.array([[0.26, 0.1], [0.49, 0.1], [0.51, 0.1]])
-    np.testing.assert_allclose(snapped(dims, unit), [[0.375, 0.1], [0.375, 0.1], [0.625, 0.1]])
-
-
 def test_a_kernel_is_kept_until_a_better_one_is_drawn():
     rng = np.random.default_rng(0)
-    data = empty(32, 2, jnp.float32)._replace(
-        x=jnp.asarray(rng.uniform(size=(32, 2)), jnp.float32),
-        reward=jnp.asarray(rng.normal(size=32), jnp.float32),
+    data = gp.empty(32, 4, jnp.float32)._replace(
+        x=jnp.asarray(np.pad(rng.uniform(size=(32, 2)), ((0, 0), (0, 2))), jnp.float32),
+        y=jnp.asarray(rng.normal(size=32), jnp.float32),
         mask=jnp.ones(32, bool),
     )
-    kernel = gp.Kernel(jnp.float32(1.0), jnp.float32(0.5), jnp.float32(0.01))
+    numbers = gp.Numbers(((jnp.float32(1.0), jnp.float32(0.5)), ()), jnp.float32(0.01))
     evidences = []
-    step = jit(lambda key, kernel: fitted(key, kernel, data, 2))
+    step = jit(lambda key, numbers: fitted(key, numbers, data, 2))
     for key in jax.random.split(KEY, 12):
-        evidences.append(float(gp.log_evidence(kernel, data)))
-        kernel = step(key, kernel)
+        evidences.append(float(gp.log_evidence(KERNEL, numbers, data)))
+        numbers = step(key, numbers)
     assert (np.diff(evidences) >= 0).all()
-    white = stats.norm.logpdf(np.asarray(data.reward)).sum()  # the data are nothing but noise
+    white = stats.norm.logpdf(np.asarray(data.y)).sum()  # the data are nothing but noise
     assert evidences[0] < white - 100
     assert evidences[-1] > white - 5
 

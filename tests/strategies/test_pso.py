@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from metahpo.strategies.motion.motion import Coefficients
 
 import metahpo as mh
-from metahpo import StopReason
-from metahpo.strategies import draws, pso, swarm
-from metahpo.strategies.swarm import Coefficients
+from metahpo import StopReason, draws
+from metahpo.strategies import pso
+from metahpo.strategies.swarm import motion
 
 # These programs compile for seconds and run for milliseconds.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -74,7 +75,7 @@ def test_two_rounds_are_those_of_a_loop_over_particles(variant, topology):
 def test_every_coordinate_of_every_particle_has_weights_of_its_own():
     n = 20_000
     x = jnp.zeros((n, 2))
-    move = jit(lambda own, theirs: swarm.accelerate(KEY, (0.7, 1.2, 0.8), x, x, own, theirs))
+    move = jit(lambda own, theirs: motion.accelerate(KEY, (0.7, 1.2, 0.8), x, x, own, theirs))
     r1 = np.asarray(move(x + 1, x)) / 1.2
     r2 = np.asarray(move(x, x + 1)) / 0.8
     table = np.concatenate([r1, r2], axis=1)
@@ -87,7 +88,7 @@ def test_spso2011_draws_uniform_radii_and_directions_around_the_centre_of_gravit
     n, w, c = 40_000, 0.7, 1.1
     x, v, own, theirs = (jnp.tile(jnp.array(row), (n, 1)) for row in np.eye(4, 3) + 0.1)
     alone = jnp.arange(n) % 2 == 0
-    move = jit(lambda: swarm.sphere_velocity(KEY, (w, c, c), x, v, own, theirs, alone))
+    move = jit(lambda: motion.sphere_velocity(KEY, (w, c, c), x, v, own, theirs, alone))
     target = np.asarray(x + move() - w * v)
     centre = np.where(
         np.asarray(alone)[:, None],
@@ -119,7 +120,7 @@ def test_random_topology_informs_three_and_is_redrawn_unless_the_best_improved()
     assert not np.array_equal(links[2], links[1])
     np.testing.assert_array_equal(links[3], links[2])
     loss, table = jnp.asarray(losses[0]), links[2]
-    leader = swarm.informant("random", loss, jnp.asarray(table))
+    leader = motion.informant("random", loss, jnp.asarray(table))
     for i in range(P):
         informs = [j for j in range(P) if i == j or i in table[:, j]]
         assert leader[i] == min(informs, key=lambda j: losses[0][j])
@@ -131,7 +132,7 @@ def moments(w, c1, c2, own, theirs, steps):
 
     def step(carry, key):
         x, v = carry
-        v = swarm.accelerate(key, (w, c1, c2), x, v, own, theirs)
+        v = motion.accelerate(key, (w, c1, c2), x, v, own, theirs)
         return (x + v, v), ((x + v).mean(), (x + v).var())
 
     start = jnp.zeros(shape), jnp.full(shape, 0.3)
@@ -141,7 +142,7 @@ def moments(w, c1, c2, own, theirs, steps):
 
 @pytest.mark.parametrize("name", ["constriction", "inertia"])
 def test_variance_of_a_stagnant_particle_converges_to_its_closed_form(name):
-    w, c, _ = swarm.COEFFICIENTS[name]
+    w, c, _ = motion.COEFFICIENTS[name]
     mean, variance = moments(w, c, c, 1.0, 3.0, 900)  # long, because the tails are heavy
     # Poli 2009: c (1 + w) / (4 (12 (1 - w^2) - 7 c + 5 w c)) (g - p)^2.
     expected = c * (1 + w) / (4 * (12 * (1 - w**2) - 7 * c + 5 * w * c)) * 4
@@ -162,14 +163,14 @@ def largest_root(w, mean, variance):
 def test_bound_is_where_the_second_moments_stop_being_stable(w, ratio):
     unit = Coefficients(w, 1.0, ratio)
     total = 1 + ratio
-    scale = swarm.stability_bound(unit) / total
+    scale = motion.stability_bound(unit) / total
     for factor, stable in ((0.999, True), (1.001, False)):
         c1, c2 = scale * factor, scale * factor * ratio
         radius = largest_root(w, (c1 + c2) / 2, (c1**2 + c2**2) / 12)
         assert (radius < 1) == stable
     if ratio == 1:
         assert scale * 2 == pytest.approx(24 * (1 - w**2) / (7 - 5 * w))
-    phi = swarm.stability_bound(unit, balls=True) / 3
+    phi = motion.stability_bound(unit, balls=True) / 3
     for factor, stable in ((0.999, True), (1.001, False)):
         assert (largest_root(w, phi * factor, (phi * factor) ** 2 / 3) < 1) == stable
 

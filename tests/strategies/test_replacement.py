@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metahpo.strategies import replacement
-from metahpo.strategies.replacement import Members
+from metahpo.strategies.genetic_algorithms import replacement
+from metahpo.strategies.genetic_algorithms.replacement import Members
 
 KEY = jax.random.key(0)
 

@@ -11,7 +11,7 @@ import metahpo as mh
 from metahpo import strategies
 from metahpo.base import StopReason
 from metahpo.strategies import search_distribution
-from metahpo.strategies.xnes import deviations
+from metahpo.strategies.nes.xnes import deviations
 
 NAMES = ["snes", "xnes", "open_es"]
 SIZE, POPULATION = 4, 10

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metahpo.strategies import selection
+from metahpo.strategies.genetic_algorithms import selection
 
 KEY = jax.random.key(0)
 LOSS = jnp.array([4.0, 1.0, 3.0, 0.0, 5.0, 2.0])  # the member with loss r has rank r

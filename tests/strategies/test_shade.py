@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import metahpo as mh
-from metahpo.strategies import de_parts, shade
+from metahpo.strategies import shade
+from metahpo.strategies.de import trials
 
 # These programs compile for seconds and run for milliseconds.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -103,7 +104,7 @@ def test_constant_losses_change_neither_memory_nor_population():
 def test_members_of_equal_loss_attract_the_others_by_turns():
     loss = np.array([2.0, 1, 1, 1, 1, 1, 1, 1])
     draw = jax.random.uniform(KEY, (8000, 8))
-    chosen = jit(jax.vmap(lambda d: de_parts.best_others(d, jnp.asarray(loss), 2)))(draw)
+    chosen = jit(jax.vmap(lambda d: trials.best_others(d, jnp.asarray(loss), 2)))(draw)
     share = np.bincount(np.asarray(chosen).ravel(), minlength=8) / chosen.size
     expected = np.zeros(8)
     for first in range(8):  # the two best, seen from every member

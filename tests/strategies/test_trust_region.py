@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import metahpo as mh
-from metahpo.strategies.trust_region import LARGEST, smallest_edge, started, updated
+from metahpo.strategies.along_training.trust_region import LARGEST, smallest_edge, started, updated
 
 FLOATS = [mh.Float(0.0, 1.0)] * 6
 PARENT = jnp.array([0, 1, 0, 1])  # two copies of two winners

@@ -8,7 +8,7 @@ from scipy.linalg import expm
 
 import metahpo as mh
 from metahpo.strategies import xnes
-from metahpo.strategies.xnes import LONGEST_STEP, exponential, natural_step
+from metahpo.strategies.nes.xnes import LONGEST_STEP, exponential, natural_step
 
 SPACE = {"x": mh.Float(0.0, 1.0, shape=(3,))}
 

@@ -1,0 +1,76 @@
+"""Training of a part of the parameters on a task, while the rest is shared by all tasks."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import optax
+
+from metahpo.base import HParams, Key, Params, Problem, Task, TaskFamily
+from metahpo.meta.gradients import Gradient
+from metahpo.meta.leaves import Chooses, Leaves, choose, replace
+from metahpo.problems.training import TrainState, training
+
+
+class PartState(NamedTuple):
+    """The state of a training of chosen leaves.
+
+    Attributes:
+        start: params before the first step; the leaves that are not chosen stay in use.
+        adapted: the training of the chosen leaves, whose ``params`` are a dict by path.
+    """
+
+    start: Params
+    adapted: TrainState
+
+    @property
+    def params(self) -> Params:
+        """All parameters, adapted and shared."""
+        return replace(self.start, self.adapted.params)
+
+
+def train_part(
+    family: TaskFamily,
+    start: Callable[[Key, HParams, Task], Params],
+    learning_rate: chex.Numeric | optax.Schedule,
+    adapts: Chooses,
+    gradient: Gradient = jax.grad,
+) -> Problem:
+    """Gradient descent on the leaves that ``adapts`` names, from ``start(key, hparams, task)``.
+
+    Only their gradients are computed, and only they change; the outer loss, the query loss,
+    depends on the hyperparameters through all of ``start``.
+    """
+
+    def of_leaves(start: Params) -> TaskFamily:
+        def loss(leaves: Leaves, task: Task, split: str) -> chex.Array:
+            return family.loss(replace(start, leaves), task, split)
+
+        return family._replace(init=lambda key, task: choose(start, adapts), loss=loss)
+
+    inner = training(
+        family, lambda start: optax.sgd(learning_rate), configure=of_leaves, gradient=gradient
+    )
+
+    def init(key: Key, hparams: HParams, task: Task) -> PartState:
+        params = start(key, hparams, task)
+        return PartState(params, inner.init(key, params, task))
+
+    def step(key: Key, hparams: HParams, task: Task, state: PartState) -> PartState:
+        del hparams  # they are in the start
+        return state._replace(adapted=inner.step(key, state.start, task, state.adapted))
+
+    def loss(key: Key, hparams: HParams, task: Task, state: PartState) -> chex.Array:
+        del hparams
+        return inner.loss(key, state.start, task, state.adapted)
+
+    return inner._replace(init=init, step=step, loss=loss, predict=predictor(family))
+
+
+def predictor(family: TaskFamily) -> Callable[[PartState, chex.Array], chex.Array] | None:
+    """``predict`` from a state with ``params``, if the family has a network."""
+    network = family.network
+    if network is None:
+        return None
+    return lambda state, x: network.apply(state.params, x)

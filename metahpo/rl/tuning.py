@@ -1,0 +1,201 @@
+"""Hyperparameter adjustment as a Markov decision process.
+
+State: the training state, the current hyperparameters and what the validation loss did.  Action:
+one move a dimension of the unit cube.  Transition: a compiled training segment.  Reward: the
+decrease of the validation loss.  (Li & Malik 2017, sec. 3, for optimisation as such a process;
+Biedenkapp et al. 2020 for the adjustment of hyperparameters.)
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from metahpo import checks, inner
+from metahpo import space as spaces
+from metahpo.base import HParams, Key, Problem, State, Task
+from metahpo.rl.environment import Environment
+from metahpo.space import Space
+
+
+class TuningState(NamedTuple):
+    """The state of a ``tuning_environment``.
+
+    Attributes:
+        training: the problem's training state.
+        keys: the training's ``inner.Keys``.
+        unit: ``f[D]``, the current hyperparameters in the unit cube.
+        time: ``i32[]``, segments done.
+        initial: ``f[]``, the validation loss before training.
+        previous: ``f[]``, the validation loss one segment ago.
+        loss: ``f[]``, the validation loss now, as it is: not finite if the training diverged.
+        diverged: ``i32[]``, how many segments ended with a loss that is not finite.
+        descriptor: ``f[F]``, the task's, standardised; it may cost more than a segment.
+    """
+
+    training: State
+    keys: inner.Keys
+    unit: chex.Array
+    time: chex.Array
+    initial: chex.Array
+    previous: chex.Array
+    loss: chex.Array
+    diverged: chex.Array
+    descriptor: chex.Array
+
+
+def tuning_environment(
+    problem: Problem,
+    space: Space,
+    segment_steps: int,
+    segments: int,
+    *,
+    hparams: HParams | None = None,
+    adjust: Sequence[str] | None = None,
+    moves: Sequence[float] = (-0.1, 0.0, 0.1),
+    log_reward: bool = False,
+    penalty: float = 1.0,
+    mean: chex.Numeric = 0.0,
+    scale: chex.Numeric = 1.0,
+) -> Environment:
+    """Training in segments, with a move of the hyperparameters before each one.
+
+    The move before the first segment chooses where the training starts: the training state is
+    made anew with the hyperparameters after it.  So an episode that only moves once is
+    ``inner.unroll`` with the hyperparameters of that move and the key of ``reset``.
+
+    A training that diverges stays diverged.  For rewards and observations a loss counts as at most
+    ``initial + penalty * |initial|``, and as just that when it is not finite, so that every reward
+    is finite and the rewards of an episode always sum to the (capped, log) loss's decrease.
+
+    Args:
+        problem: the training process.
+        space: its hyperparameters.
+        segment_steps: inner steps in a segment, at least 1.
+        segments: segments in an episode, at least 1; scales the observed time, and nothing stops
+            an agent that goes on.
+        hparams: where an episode starts; the middle of the unit cube by default.
+        adjust: names (as in ``space.dimensions``) of the dimensions that actions move, all by
+            default; the others stay at ``hparams``.  Leave out what must not change while a
+            training runs, such as a width.
+        moves: what the choices of an action add to a coordinate of the unit cube.
+        log_reward: whether the reward is the decrease of the loss's logarithm, which suits losses
+            that are positive and fall by orders of magnitude.
+        penalty: how far above the initial loss a diverged training counts, relative to it.
+        mean: subtracted from the task's descriptor, ``f[F]`` or a number.
+        scale: divides the descriptor after that.
+
+    Returns:
+        An Environment whose state is a ``TuningState``.  An observation holds, in this order and
+        all of about unit size: the hyperparameters ``2 unit - 1``, the squashed logarithms of the
+        initial loss, of the loss relative to it and of the last change, the time from -1 to 1,
+        and the standardised descriptor, cut at 3.
+
+    Raises:
+        ValueError: for zero steps or segments, unknown or no names, no moves or moves that are
+            not finite, a penalty that is not positive, and ``hparams`` that do not match.
+
+    Example:
+        >>> import metahpo as mh
+        >>> problem = mh.problems.function(lambda h: (h["x"] - 0.3) ** 2)
+        >>> environment = tuning_environment(problem, {"x": mh.Float(0.0, 1.0)}, 1, segments=2)
+        >>> state = environment.reset(jax.random.key(0), None)
+        >>> state, reward = environment.step(jax.random.key(1), None, state, jnp.array([0]))
+        >>> round(float(state.unit[0]), 4), round(float(reward), 4)  # 0.04 before, 0.01 now
+        (0.4, 0.03)
+    """
+    names = list(spaces.dimensions(space))
+    adjusted = names if adjust is None else list(adjust)
+    _check(names, adjusted, segment_steps, segments, moves, penalty)
+    where = jnp.array([names.index(name) for name in adjusted])
+    start = jnp.full(len(names), 0.5) if hparams is None else spaces.encode(space, hparams)
+    segment = inner.advance(problem, segment_steps)
+    descriptor = jax.eval_shape(
+        lambda key: problem.describe(problem.sample(key)), jax.random.key(0)
+    )
+
+    def validate(keys: inner.Keys, unit: chex.Array, task: Task, training: State) -> chex.Array:
+        return inner.scalar_loss(problem, keys.loss, spaces.decode(space, unit), task, training)
+
+    def reset(key: Key, task: Task) -> TuningState:
+        keys = inner.keys(key)
+        training = problem.init(keys.init, spaces.decode(space, start), task)
+        loss = validate(keys, start, task, training)
+        zero = jnp.zeros((), jnp.int32)
+        described = jnp.clip((problem.describe(task) - mean) / scale, -3.0, 3.0)
+        return TuningState(training, keys, start, zero, loss, loss, loss, zero, described)
+
+    def step(
+        key: Key, task: Task, state: TuningState, action: chex.Array
+    ) -> tuple[TuningState, chex.Array]:
+        del key  # the training's own keys were fixed by reset
+        by = jnp.asarray(moves, dtype=state.unit.dtype)[action]
+        unit = jnp.clip(state.unit.at[where].add(by), 0.0, 1.0)
+        hparams = spaces.decode(space, unit)
+        fresh = problem.init(state.keys.init, hparams, task)
+        training = jax.tree.map(
+            lambda new, old: jnp.where(state.time == 0, new, old), fresh, state.training
+        )
+        done = state.time * segment_steps
+        training = segment(state.keys.steps, hparams, task, training, done)
+        loss = validate(state.keys, unit, task, training)
+        state = state._replace(
+            training=training,
+            unit=unit,
+            time=state.time + 1,
+            previous=state.loss,
+            loss=loss,
+            diverged=state.diverged + ~jnp.isfinite(loss),
+        )
+        return state, reward(state)
+
+    def reward(state: TuningState) -> chex.Array:
+        before, after = _capped(state.previous, state, penalty), _capped(state.loss, state, penalty)
+        return _log(before) - _log(after) if log_reward else before - after
+
+    def observe(task: Task, state: TuningState) -> chex.Array:
+        del task
+        return _observation(state, segments, penalty)
+
+    observations = len(names) + 4 + math.prod(descriptor.shape)
+    return Environment(reset, step, observe, observations, len(adjusted), len(moves))
+
+
+def _observation(state: TuningState, segments: int, penalty: float) -> chex.Array:
+    initial = _log(_capped(state.initial, state, penalty))
+    previous = _log(_capped(state.previous, state, penalty))
+    now = _log(_capped(state.loss, state, penalty))
+    losses = jnp.stack([initial, now - initial, 10.0 * (now - previous)])
+    time = 2.0 * state.time.astype(state.unit.dtype) / segments - 1.0
+    parts = (2.0 * state.unit - 1.0, jax.nn.soft_sign(losses), time[None], state.descriptor)
+    return jnp.concatenate([part.astype(state.unit.dtype) for part in parts])
+
+
+def _capped(loss: chex.Array, state: TuningState, penalty: float) -> chex.Array:
+    """The loss as rewards and observations see it: finite, whatever the training did."""
+    initial = jnp.where(jnp.isfinite(state.initial), state.initial, 1.0)
+    worst = initial + penalty * jnp.abs(initial)
+    return jnp.where(jnp.isfinite(loss), jnp.minimum(loss, worst), worst)
+
+
+def _log(loss: chex.Array) -> chex.Array:
+    return jnp.log(jnp.maximum(loss, jnp.finfo(loss.dtype).tiny))
+
+
+def _check(
+    names: list[str],
+    adjusted: list[str],
+    segment_steps: int,
+    segments: int,
+    moves: Sequence[float],
+    penalty: float,
+) -> None:
+    checks.counts(segment_steps=segment_steps, segments=segments)
+    if not adjusted or len(set(adjusted)) < len(adjusted) or not set(adjusted) <= set(names):
+        raise ValueError(f"adjust must name different dimensions of {names}, got {adjusted}")
+    if not moves or not all(math.isfinite(move) for move in moves):
+        raise ValueError(f"moves must be finite numbers, at least one, got {moves}")
+    checks.positive(penalty=penalty)

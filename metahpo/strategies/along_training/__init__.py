@@ -1,0 +1,1 @@
+"""Strategies whose members train on from round to round."""

@@ -1,0 +1,1 @@
+"""CMA-ES, alone and with restarts."""

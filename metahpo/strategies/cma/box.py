@@ -1,0 +1,116 @@
+"""What the strategies of the CMA-ES family share around the update: arguments, bounds, margin."""
+
+import chex
+import jax.numpy as jnp
+
+from metahpo import checks
+from metahpo.space import Space
+from metahpo.strategies import margin, parts, search_distribution
+from metahpo.strategies.cma import update
+from metahpo.strategies.cma.update import Form, Normal
+
+SMALLEST_POPULATION = 2
+COVARIANCES = ("full", "separable")
+FACTORS = ("cholesky", "eigen")
+PLACES_OUTSIDE, FREE_PLACES = 0.3, 4
+
+
+def check(
+    name: str,
+    space: Space,
+    population: int,
+    initial: chex.Array | None,
+    sigma: chex.Numeric,
+    covariance: str,
+    factor: str,
+) -> Form:
+    """The form of the covariance; raises ``ValueError`` for wrong arguments."""
+    population = parts.check_population(name, population, SMALLEST_POPULATION)
+    parts.check_initial(space, population, initial)
+    checks.positive(sigma=sigma)
+    checks.one_of("covariance", covariance, COVARIANCES)
+    checks.one_of("factor", factor, FACTORS)
+    return update.FORMS["separable" if covariance == "separable" else factor]
+
+
+def sampled(
+    form: Form,
+    normal: Normal,
+    z: chex.Array,
+    widened: chex.Array,
+    given: chex.Array,
+    first: chex.Array,
+) -> tuple[chex.Array, chex.Array]:
+    """``f[P, D]`` points of the unit cube, and the normal numbers ``f[P, D]`` behind them.
+
+    The first of a first generation are the given ones; the first covariance is the identity.
+    """
+    z = search_distribution.inject(first, given, normal.mean, normal.sigma, z)
+    step = form.stretch(normal.factor, z)
+    sample = normal.mean + normal.sigma * (step * widened if widened.shape[0] else step)
+    return search_distribution.evaluated(first, given, sample), z
+
+
+def standing(
+    form: Form,
+    normal: Normal,
+    z: chex.Array,
+    widened: chex.Array,
+    ranks: chex.Array,
+    population: chex.Numeric,
+) -> chex.Array:
+    """``i32[S]``: the ranks with which samples update the distribution that has drawn them.
+
+    A sample outside the cube has the loss of the point to which it was clipped, which says nothing
+    of how far outside it lies.  Without a penalty the search is slow to return: plain clipping
+    solves the rotated Rastrigin function of BBOB (5-D, 64 samples) in 12 % of its runs, an
+    unbounded search in 33 %.  So a sample loses places, a fifth of the population for each mean
+    squared standard deviation outside, which gives 30 % and, because it counts in ranks, does not
+    depend on the scale of the losses.  Optima on a bound are still found as fast as by clipping.
+
+    Args:
+        form: what is learned of the covariance.
+        normal: the distribution that has drawn the samples.
+        z: ``f[S, D]``, the standard normal numbers behind them.
+        widened: ``f[D]``, by what the margin widens them, or ``f[0]``.
+        ranks: ``i32[S]`` of their losses.
+        population: how many slots count, those with the lowest ranks; may be traced.
+    """
+    std = update.deviations(form, normal)
+    step = normal.sigma * form.stretch(normal.factor, z)
+    if widened.shape[0]:
+        std, step = std * widened, step * widened
+    point = normal.mean + step
+    outside = (point - jnp.clip(point, 0.0, 1.0)) / std
+    most = PLACES_OUTSIDE * jnp.maximum(population - FREE_PLACES, 0)
+    places = ranks + most * (outside**2).mean(1)
+    return update.ranks(jnp.where(ranks < population, places, jnp.inf))
+
+
+def into_cube(
+    form: Form,
+    normal: Normal,
+    widened: chex.Array,
+    found: margin.Cells | None,
+    alpha: chex.Numeric,
+) -> tuple[Normal, chex.Array]:
+    """The distribution near the unit cube, with the margin that its integers and choices need.
+
+    With the mean at most one standard deviation outside, an optimum on the bound is sampled
+    exactly, and the search returns to one inside.  Standard deviations above 1 make no difference
+    in the cube, so the step size is limited, and a loss that is the same everywhere cannot blow it
+    up.
+
+    Args:
+        form: what is learned of the covariance.
+        normal: the distribution.
+        widened: ``f[D]``, by what the margin widens the samples, or ``f[0]``.
+        found: the cells of integers and choices.
+        alpha: the least probability of leaving a cell.
+    """
+    std = update.deviations(form, normal)
+    std = std if found is None else std * widened
+    shrunk = jnp.minimum(1.0, 1.0 / std.max())
+    mean, factor = search_distribution.contain(found, normal.mean, shrunk * std, alpha)
+    normal = normal._replace(sigma=normal.sigma * shrunk, mean=mean)
+    return normal, widened if found is None else widened * factor

@@ -1,0 +1,137 @@
+"""When a run of CMA-ES has nothing left to find.
+
+The criteria of Hansen, Benchmarking a BI-population CMA-ES on the BBOB-2009 function testbed
+(GECCO 2009), and of appendix B.3 of the tutorial (arXiv 1604.00772v2), as data.
+"""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+
+from metahpo.base import StopReason
+from metahpo.strategies.cma.update import Form, Normal, deviations
+
+TOLERANCE = 1e-12  # of losses, and of lengths in units of the first step size
+SHORTEST_WINDOW = 10  # generations over which the losses must be the same
+
+
+class Progress(NamedTuple):
+    """What the criteria remember of a run's losses.
+
+    Attributes:
+        best: ``f[H]``, the best losses of the last generations, in a ring.
+        flat: ``bool[D]``, whether the best quarter of a generation had one loss, in a ring.
+        record: ``f[2]``, the lowest best and the lowest median loss of any generation.
+        recorded: ``i32[]``, the generation that set the last record.
+        failed: ``bool[]``, whether the covariance had no factor when it was last asked for.
+    """
+
+    best: chex.Array
+    flat: chex.Array
+    record: chex.Array
+    recorded: chex.Array
+    failed: chex.Array
+
+
+def window(population: Any, size: int) -> Any:
+    """Generations over which the best losses are compared; the population may be traced."""
+    return SHORTEST_WINDOW + -(-30 * size // population)
+
+
+def begin(population: int, size: int, dtype: Any) -> Progress:
+    """No progress yet, with room for the histories of at least ``population`` samples."""
+    infinite = jnp.full(window(population, size), jnp.inf, dtype)
+    return Progress(
+        infinite,
+        jnp.zeros(size, bool),
+        jnp.full(2, jnp.inf, dtype),
+        jnp.zeros((), jnp.int32),
+        jnp.zeros((), bool),
+    )
+
+
+def noted(
+    progress: Progress,
+    generation: chex.Array,
+    loss: chex.Array,
+    ranks: chex.Array,
+    population: Any,
+) -> Progress:
+    """The progress after a generation.
+
+    Args:
+        progress: before it.
+        generation: ``i32[]``, from 0.
+        loss: ``f[S]``.
+        ranks: ``i32[S]`` of the losses.
+        population: how many of the slots count; may be traced.
+    """
+
+    def ranked(place: Any) -> chex.Array:
+        return jnp.where(ranks == place, loss, -jnp.inf).max()
+
+    best, median = ranked(0), ranked(population // 2)
+    last_of_best = ranked(jnp.minimum(1 + population // 4, population - 1))
+    both = jnp.stack([best, median])
+    history, ring = progress.best.shape[0], progress.flat.shape[0]
+    return progress._replace(
+        best=jnp.where(jnp.arange(history) == generation % history, best, progress.best),
+        flat=jnp.where(jnp.arange(ring) == generation % ring, best == last_of_best, progress.flat),
+        record=jnp.minimum(progress.record, both),
+        recorded=jnp.where((both < progress.record).any(), generation, progress.recorded),
+    )
+
+
+def reason(
+    form: Form, normal: Normal, progress: Progress, sigma0: chex.Array, population: Any
+) -> chex.Array:
+    """``i32[]``, a ``StopReason``.
+
+    ``TOLERANCE``: the best losses of the last 10 + 30 D / population generations differ by less
+    than 1e-12; or the best quarter of a generation had one and the same loss more than D / 3 times
+    in the last D generations; or the distribution and its path are shorter than 1e-12 of the first
+    step size.  ``CONDITION``: the covariance has no factor to the precision of the floats, or its
+    condition number is above 1e14 (1e10 in float32).  ``COLLAPSE``: a step of 0.2 standard
+    deviations leaves a coordinate of the mean as it is, or a step of 0.1 along an axis the whole
+    mean.  ``STAGNATION``: for 120 + 30 D / population generations and a fifth of all generations,
+    neither the best nor the median loss of a generation was the lowest so far.  (The publications
+    compare medians over the ends of that window instead, which would have to be stored.)
+
+    Args:
+        form: what is learned of the covariance.
+        normal: the distribution.
+        progress: what is remembered of the losses.
+        sigma0: ``f[]``, the first step size.
+        population: samples of a generation; may be traced.
+    """
+    g, size = normal, normal.mean.shape[0]
+    std = deviations(form, g)
+    span, width = progress.best.shape[0], window(population, size)
+    recent = (g.generation - 1 - jnp.arange(span)) % span < width
+    lowest = jnp.where(recent, progress.best, jnp.inf).min()
+    highest = jnp.where(recent, progress.best, -jnp.inf).max()
+    same = (highest == lowest) | (highest - lowest < TOLERANCE)
+    flat = progress.flat.sum() > size / 3
+    small = ((std < TOLERANCE * sigma0) & (g.sigma * jnp.abs(g.path_c) < TOLERANCE * sigma0)).all()
+    tolerance = (same & (g.generation >= width)) | flat | small
+
+    limit = 1e14 if g.mean.dtype == np.float64 else 1e10
+    ratio = form.condition(g.covariance, g.factor)
+    condition = progress.failed | ~((ratio > 0) & (ratio < limit))
+
+    axes = 0.1 * g.sigma * form.axes(g.factor)
+    collapse = (g.mean == g.mean + 0.2 * std).any() | (g.mean == g.mean + axes).all(1).any()
+
+    patience = 120 + 30 * size // population + g.generation // 5
+    stagnation = g.generation - progress.recorded > patience
+    found = jnp.array(StopReason.RUNNING, jnp.int32)
+    for holds, why in (
+        (stagnation, StopReason.STAGNATION),
+        (collapse, StopReason.COLLAPSE),
+        (condition, StopReason.CONDITION),
+        (tolerance, StopReason.TOLERANCE),
+    ):
+        found = jnp.where(holds, jnp.int32(why), found)
+    return found

@@ -1,0 +1,1 @@
+"""Differential evolution, and the variants that learn its parameters."""

@@ -1,0 +1,1 @@
+"""Natural evolution strategies and OpenAI's: a search distribution that follows a gradient."""

@@ -1,0 +1,139 @@
+"""Gaussian processes in arrays of fixed capacity.
+
+A slot that holds no observation is masked, which makes its row of the covariance that of the
+identity: shapes never change, so nothing is compiled again as observations come in.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+
+from metahpo.base import PyTree
+from metahpo.surrogates.kernels import Kernel
+
+
+class Numbers(NamedTuple):
+    """What may be fitted.
+
+    Attributes:
+        kernel: the kernel's numbers, a pytree.
+        noise: ``f[]``, the variance of an observation's error, positive.
+    """
+
+    kernel: PyTree
+    noise: chex.Numeric
+
+
+class Observations(NamedTuple):
+    """``N`` slots, some of which hold an observation.
+
+    Attributes:
+        x: ``f[N, F]``, points; anything finite in an empty slot.
+        y: ``f[N]``, what was observed there; anything in an empty slot.
+        mask: ``bool[N]``, which slots are in use.
+    """
+
+    x: chex.Array
+    y: chex.Array
+    mask: chex.Array
+
+
+class Posterior(NamedTuple):
+    """A process that has seen its observations.
+
+    Attributes:
+        numbers: as given.
+        data: as given, and whatever was ``imagined`` since.
+        root: ``f[N, N]``, lower triangular, the inverse of the covariance's Cholesky factor.
+        weights: ``f[N]``, the covariance's inverse times the observations.
+    """
+
+    numbers: Numbers
+    data: Observations
+    root: chex.Array
+    weights: chex.Array
+
+
+def empty(slots: int, size: int, dtype: chex.ArrayDType) -> Observations:
+    """No observations, with room for ``slots`` points of ``size`` columns."""
+    return Observations(
+        jnp.zeros((slots, size), dtype), jnp.zeros(slots, dtype), jnp.zeros(slots, bool)
+    )
+
+
+def extended(data: Observations, slots: int) -> Observations:
+    """The same observations, with empty slots behind them."""
+    more = empty(slots, data.x.shape[1], data.x.dtype)
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), data, more)
+
+
+def factor(kernel: Kernel, numbers: Numbers, data: Observations) -> chex.Array:
+    """``f[N, N]``, the lower Cholesky factor of the observations' covariance."""
+    full = kernel.covariance(numbers.kernel, data.x, data.x)
+    full = jnp.where(data.mask[:, None] & data.mask, full, 0.0)
+    return jnp.linalg.cholesky(full + jnp.diag(jnp.where(data.mask, numbers.noise, 1.0)))
+
+
+def log_evidence(kernel: Kernel, numbers: Numbers, data: Observations) -> chex.Array:
+    """``f[]``, the log marginal likelihood (Rasmussen & Williams 2006, equation 2.30)."""
+    root = factor(kernel, numbers, data)
+    scaled = solve_triangular(root, jnp.where(data.mask, data.y, 0.0), lower=True)
+    count = data.mask.sum()
+    log_determinant = jnp.log(jnp.diagonal(root)).sum()
+    return -jnp.sum(scaled**2) / 2 - log_determinant - count * jnp.log(2 * jnp.pi) / 2
+
+
+def best_numbers(
+    kernel: Kernel, candidates: Numbers, data: Observations
+) -> tuple[Numbers, chex.Array]:
+    """Of ``S`` sets of numbers (leaves ``f[S]``) that of the highest evidence; and ``f[S]``."""
+    evidence = jax.lax.map(lambda numbers: log_evidence(kernel, numbers, data), candidates)
+    evidence = jnp.where(jnp.isnan(evidence), -jnp.inf, evidence)
+    best = jnp.argmax(evidence)
+    return jax.tree.map(lambda leaf: leaf[best], candidates), evidence
+
+
+def posterior(kernel: Kernel, numbers: Numbers, data: Observations) -> Posterior:
+    """Conditions on the observations (Rasmussen & Williams 2006, algorithm 2.1)."""
+    lower = factor(kernel, numbers, data)
+    root = solve_triangular(lower, jnp.eye(len(lower), dtype=lower.dtype), lower=True)
+    return Posterior(numbers, data, root, root.T @ (root @ jnp.where(data.mask, data.y, 0.0)))
+
+
+def predict(kernel: Kernel, process: Posterior, x: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Means and variances ``f[M]`` at the points ``f[M, F]``, without noise."""
+    cross = _cross(kernel, process, x)
+    prior = kernel.variance(process.numbers.kernel, x)
+    variance = prior - jnp.sum((process.root @ cross) ** 2, axis=0)
+    return process.weights @ cross, jnp.maximum(variance, 0.0)
+
+
+def imagined(kernel: Kernel, process: Posterior, slot: chex.Numeric, x: chex.Array) -> Posterior:
+    """Pretends that ``x`` has been observed to be what is predicted (GP-BUCB).
+
+    The means stay as they are, the variances near ``x`` fall (Desautels, Krause & Burdick 2014).
+
+    Args:
+        kernel: of the process.
+        process: where nothing is in ``slot`` or behind it.
+        slot: ``i32[]``, may be traced.
+        x: ``f[F]``.
+    """
+    # One more row of the Cholesky factor, (row, edge), is one more row of its inverse.
+    row = process.root @ _cross(kernel, process, x[None])[:, 0]
+    prior = kernel.variance(process.numbers.kernel, x[None])[0]
+    edge = jnp.sqrt(prior + process.numbers.noise - row @ row)
+    root = process.root.at[slot].set((-row @ process.root / edge).at[slot].set(1 / edge))
+    data = process.data._replace(
+        x=process.data.x.at[slot].set(x), mask=process.data.mask.at[slot].set(True)
+    )
+    return process._replace(data=data, root=root)
+
+
+def _cross(kernel: Kernel, process: Posterior, x: chex.Array) -> chex.Array:
+    """``f[N, M]``: covariances with the observations, 0 for empty slots."""
+    cross = kernel.covariance(process.numbers.kernel, process.data.x, x)
+    return jnp.where(process.data.mask[:, None], cross, 0.0)
