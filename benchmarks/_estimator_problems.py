@@ -195,7 +195,7 @@ def unstable(sizes: Sizes) -> Subject:
     hparams, task = _reference.cast((made, _reference.data(sizes.unstable)))
 
     def persistent(make: Callable[..., Estimator]) -> Estimator:
-        return make(problem, steps, window, pairs, SIGMA, stagger="even", keep_task=False)
+        return make(problem, steps, window, pairs, SIGMA, stagger="even")
 
     random = {"runs": runs}
     online = {"runs": max(runs // 10, 2), "estimates": count}

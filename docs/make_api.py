@@ -87,8 +87,7 @@ def _section(module: ModuleType) -> str:
     for name in public_names(module):
         value = getattr(module, name)
         if inspect.ismodule(value):
-            path = f"{module.__name__}.{name}"
-            lines.append(f"- [`{name}`](#{path.replace('.', '')})")
+            lines.append(f"- [`{name}`](#{value.__name__.replace('.', '')})")
         else:
             shown = signature(value, name) if callable(value) else name
             lines.append(f"- `{shown}`: {_first_line(docstring(module, name))}")

@@ -173,7 +173,7 @@ def train(
     @jax.jit
     def stage(key, state, weights):
         result = mh.meta_train(key, *arguments(weights), **options, state=state)
-        return result.state, result.history.loss.mean(), result.info["skipped"]
+        return result.state, result.history.loss.mean(), result.skipped
 
     loop = meta_loop(*arguments(), **options)
     state = (jax.jit(loop.init)(train_key), np.full(stages, np.nan), np.int64(0), np.float64(0))

@@ -162,7 +162,7 @@ def train(key, method: Method, shots: int, size: Size, report=lambda loss: None)
     def stage(state):
         options = {"rounds": rounds, "tasks": TASKS, "state": state, "mesh": mesh}
         result = mh.meta_train(train_key, problem, estimator, hparams, adam, **options)
-        return result.state, result.history.loss.mean(), result.info["skipped"]
+        return result.state, result.history.loss.mean(), result.skipped
 
     start = adam.init(floats.split(hparams)[0])
     state, skipped = mh.run.MetaState(jnp.zeros((), jnp.int32), hparams, start, ()), 0

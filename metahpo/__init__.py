@@ -2,6 +2,7 @@
 
 from metahpo import (
     base,
+    floats,
     hypergrad,
     inner,
     learned_optimizers,
@@ -23,6 +24,7 @@ from metahpo.base import (
     Estimate,
     Estimator,
     Evaluation,
+    Needs,
     Network,
     Problem,
     Proposal,
@@ -31,7 +33,9 @@ from metahpo.base import (
     TaskFamily,
 )
 from metahpo.mixed_mode import mixed_gradient
+from metahpo.reparametrised import reparametrised
 from metahpo.run import meta_train, minimize, search
+from metahpo.safe_sqrt import with_safe_sqrt
 from metahpo.space import Choice, Float, Int
 
 __version__ = "0.1.0"
@@ -45,6 +49,7 @@ __all__ = [
     "Evaluation",
     "Float",
     "Int",
+    "Needs",
     "Network",
     "Problem",
     "Proposal",
@@ -52,6 +57,7 @@ __all__ = [
     "Strategy",
     "TaskFamily",
     "base",
+    "floats",
     "hypergrad",
     "inner",
     "learned_optimizers",
@@ -62,6 +68,7 @@ __all__ = [
     "mixed_gradient",
     "networks",
     "problems",
+    "reparametrised",
     "report",
     "rl",
     "run",
@@ -71,4 +78,5 @@ __all__ = [
     "strategies",
     "surrogates",
     "transfer",
+    "with_safe_sqrt",
 ]

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 import chex
 import numpy as np
 
+from metahpo._deprecation import warn
+
 PyTree = Any
 Key: TypeAlias = chex.PRNGKey
 Task = PyTree
@@ -137,47 +139,108 @@ class Proposal(NamedTuple):
 
     Attributes:
         unit: ``f32[P, D]``, points of ``[0, 1]^D``.
-        parent: ``i32[P]``; -1 trains from scratch, ``i`` goes on from the training state that
-            member ``i`` had after the round before.
+        parent: ``i32[P]``; -1 trains from scratch, ``i`` goes on from the training that member
+            ``i`` had after the round before.
         budget: ``i32[P]``, inner steps granted in this round; the run caps it at its own
             ``steps``, so ``FULL_BUDGET`` leaves the number to the run.  A slot with budget 0 is
             *idle*: no evaluation, and its loss is ``inf``.  So populations shrink in static shapes.
+        note: what ``ask`` wants back in ``tell``, any pytree of arrays.  With it a tell need not
+            follow its ask at once.
     """
 
     unit: chex.Array
     parent: chex.Array
     budget: chex.Array
+    note: PyTree = ()
 
 
 class Evaluation(NamedTuple):
-    """What the run found out about a proposal.
+    """What is known of a proposal when it is told.
+
+    A member is *pending* if its budget is not 0 and yet there are no ``steps`` behind its loss: its
+    loss comes with another tell of the same proposal, or never.  A member is told once.
 
     Attributes:
-        loss: ``f32[P]``; ``inf`` for a member whose loss was not finite, and for an idle slot.
+        loss: ``f32[P]``; ``inf`` for a member whose loss was not finite, for one that is pending
+            and for an idle slot.
         grad: ``f32[P, D]``, the gradient with respect to the unit cube, or ``None`` for a strategy
             that does not need it; zeros for a member whose gradient was not finite.
-        info: diagnostics.
+        steps: ``i32[P]``, the updates behind each loss, those of earlier rounds included if the
+            member went on from a training; at least 1 for every loss that was evaluated, and
+            ``None`` where whoever tells does not count them and nothing is pending.
     """
 
     loss: chex.Array
     grad: chex.Array | None
-    info: PyTree
+    steps: chex.Array | None = None
 
 
-class Strategy(NamedTuple):
+class Needs(NamedTuple):
+    """What a strategy asks of the run that drives it; static.
+
+    The defaults suit every strategy whose tells follow their asks.  Whoever needs less says so,
+    and the run saves memory and time.
+
+    Attributes:
+        gradients: ``Evaluation.grad`` must be there.
+        trainings: members may go on from the trainings of members (``parent`` of at least 0), so
+            these must be kept from round to round.
+        budgets: budgets may be below the run's number of steps.
+        order: a proposal must be told as a whole, before the next ask.  Without that need tells
+            may be partial (some members pending) and come in any order.
+    """
+
+    gradients: bool = False
+    trainings: bool = True
+    budgets: bool = True
+    order: bool = True
+
+
+ANYTHING = Needs()
+"""What a strategy needs of which nothing is known."""
+
+
+class _Strategy(NamedTuple):
+    init: Callable[[Key], PyTree]
+    ask: Callable[[Key, PyTree], tuple[Proposal, PyTree]]
+    tell: Callable[[Key, PyTree, Proposal, Evaluation], PyTree]
+    needs: Needs = ANYTHING
+    stop: Callable[[PyTree], chex.Array] | None = None
+
+
+class Strategy(_Strategy):
     """Ask and tell on the unit cube.
 
     Attributes:
         init: ``(key) -> state``.
         ask: ``(key, state) -> (Proposal, state)``.
         tell: ``(key, state, Proposal, Evaluation) -> state``.
-        needs_grad: whether ``Evaluation.grad`` must be there (static).
+        needs: what it asks of the run (static).
         stop: ``(state) -> i32[]``, a ``StopReason``: why the strategy has nothing left to do that
             could help.  It may be asked to go on nevertheless.  ``None`` if it never says so.
     """
 
-    init: Callable[[Key], PyTree]
-    ask: Callable[[Key, PyTree], tuple[Proposal, PyTree]]
-    tell: Callable[[Key, PyTree, Proposal, Evaluation], PyTree]
-    needs_grad: bool = False
-    stop: Callable[[PyTree], chex.Array] | None = None
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        init: Callable[[Key], PyTree],
+        ask: Callable[[Key, PyTree], tuple[Proposal, PyTree]],
+        tell: Callable[[Key, PyTree, Proposal, Evaluation], PyTree],
+        needs: Needs | bool = ANYTHING,
+        stop: Callable[[PyTree], chex.Array] | None = None,
+        *,
+        needs_grad: bool | None = None,
+    ) -> "Strategy":
+        """Takes the old spelling ``needs_grad`` as well."""
+        if isinstance(needs, bool):
+            needs_grad, needs = needs, ANYTHING
+        if needs_grad is not None:
+            warn("Strategy(needs_grad=...) is now Strategy(needs=Needs(gradients=...))")
+            needs = needs._replace(gradients=needs_grad)
+        return super().__new__(cls, init, ask, tell, needs, stop)
+
+    @property
+    def needs_grad(self) -> bool:
+        """``needs.gradients``."""
+        return self.needs.gradients

@@ -50,9 +50,11 @@ def is_whole(value: Any) -> bool:
 def positive(**numbers: chex.Numeric) -> None:
     """Raises ``ValueError`` unless all numbers are positive, and finite too."""
     for name, value in numbers.items():
-        if known(value) and not (np.asarray(value) > 0).all():
+        if not known(value):
+            continue
+        if value is None or not (np.asarray(value) > 0).all():
             raise ValueError(f"{name} must be positive, got {value}")
-        if known(value) and not np.isfinite(value).all():
+        if not np.isfinite(value).all():
             raise ValueError(f"{name} must be positive and finite, got {value}")
 
 

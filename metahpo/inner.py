@@ -1,6 +1,6 @@
 """The inner loop: training as a differentiable function of its hyperparameters.
 
-Every estimator and every run trains through this file, so checkpointing, recording and the
+Every estimator and every run trains through this file, so recomputation, recording and the
 derivation of keys are decided once.  The loops are nested ``lax.scan`` with ``jax.checkpoint``
 and no custom derivative, so ``jit``, ``vmap``, ``jvp``, ``grad`` and grad-of-grad compose.
 """
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metahpo import checks, recomputation
 from metahpo.base import HParams, Key, Problem, PyTree, State, Task
@@ -23,6 +24,25 @@ class Keys(NamedTuple):
     init: Key
     steps: Key
     loss: Key
+
+
+class Training(NamedTuple):
+    """A training under way: all that it takes to go on with it and to judge it.
+
+    Going on by ``n`` and then by ``m`` updates is going on by ``n + m``, to the bit, wherever the
+    training was kept in between.
+
+    Attributes:
+        keys: the training's ``Keys``.
+        task: what it trains on.
+        state: the training state.
+        steps: ``i32[]``, the updates made.
+    """
+
+    keys: Keys
+    task: Task
+    state: State
+    steps: chex.Array
 
 
 def keys(key: Key) -> Keys:
@@ -42,17 +62,17 @@ def step_keys(key: Key, steps: int, start: chex.Numeric = 0) -> Key:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, start + jnp.arange(steps))
 
 
-def advance(
-    problem: Problem,
+def repeat(
+    step: Callable[[Key, PyTree], PyTree],
     steps: int,
     checkpoint: Checkpoint = "none",
-    record: Callable[[State], PyTree] | None = None,
-) -> Callable[[Key, HParams, Task, State, chex.Numeric], Any]:
-    """A training segment of ``steps`` updates from a given state.
+    record: Callable[[PyTree], PyTree] | None = None,
+) -> Callable[..., Any]:
+    """The loop behind every training, of any step.
 
     Args:
-        problem: the training process.
-        steps: number of updates, at least 0.
+        step: ``(key, carry) -> carry``.
+        steps: number of steps, at least 0.
         checkpoint: what reverse mode keeps in memory: ``"none"`` every intermediate value that is
             not elementwise in others, ``"step"`` every state (each step is computed again),
             ``"sqrt"`` about ``2 sqrt(steps)`` states (each step is computed twice again), a whole
@@ -60,29 +80,111 @@ def advance(
             finds.  ``"unrolled"`` is for a handful of steps: they are written out one by one and
             keep everything, so that the compiler sees what they share, and compiling takes as
             many times longer.  A single step is always written out.
-        record: ``(state) -> pytree``, evaluated after every step.
+        record: ``(carry) -> pytree``, evaluated after every step.
 
     Returns:
-        ``(step_key, hparams, task, state, start) -> state``, where ``start`` is the number of
-        updates made before, or ``-> (state, trace)`` with leading axis ``[steps]`` when recording.
+        ``(step_key, carry, start=0) -> carry``, where ``start`` is the number of steps made
+        before, or ``-> (carry, trace)`` with leading axis ``[steps]`` when recording.
 
     Raises:
         ValueError: if ``steps`` is negative, ``checkpoint`` unknown or too few states.
     """
     steps = checks.whole("steps", steps, at_least=0)
     plan = recomputation.plan(steps, checkpoint)
+    single = plan.unrolled and checkpoint != "unrolled"
 
-    def segment(
-        step_key: Key, hparams: HParams, task: Task, state: State, start: chex.Numeric = 0
-    ) -> Any:
-        def body(state: State, key: Key) -> tuple[State, PyTree]:
-            state = problem.step(key, hparams, task, state)
-            return state, None if record is None else record(state)
+    def run(step_key: Key, carry: PyTree, start: chex.Numeric = 0) -> Any:
+        def body(carry: PyTree, key: Key) -> tuple[PyTree, PyTree]:
+            carry = (fenced(step, start) if single else step)(key, carry)
+            return carry, None if record is None else record(carry)
 
-        state, trace = recomputation.scan(body, state, step_keys(step_key, steps, start), plan)
-        return state if record is None else (state, trace)
+        carry, trace = recomputation.scan(body, carry, step_keys(step_key, steps, start), plan)
+        return carry if record is None else (carry, trace)
 
-    return segment
+    return run
+
+
+def fenced(
+    step: Callable[[Key, PyTree], PyTree], start: chex.Numeric
+) -> Callable[[Key, PyTree], PyTree]:
+    """A single step, compiled as the body of a loop would be, to the same bits.
+
+    A compiler that merges it with what stands around it may round otherwise.  It does not look
+    across a condition of which it cannot know that it always holds.
+    """
+    if checks.known(start):
+        return step
+    return lambda key, carry: jax.lax.cond(start >= 0, step, lambda key, carry: carry, key, carry)
+
+
+def begin(problem: Problem, key: Key, hparams: HParams, task: Task) -> Training:
+    """A training before its first update.
+
+    Example:
+        >>> import metahpo as mh
+        >>> problem = mh.problems.function(lambda h: (h["x"] - 1.0) ** 2)
+        >>> training = begin(problem, jax.random.key(0), {"x": jnp.array(3.0)}, None)
+        >>> training = advance(problem, steps=5)({"x": jnp.array(3.0)}, training)
+        >>> int(training.steps), float(judge(problem, {"x": jnp.array(3.0)}, training))
+        (5, 4.0)
+    """
+    own = keys(key)
+    return Training(own, task, problem.init(own.init, hparams, task), np.int32(0))
+
+
+def advance(
+    problem: Problem,
+    steps: int,
+    checkpoint: Checkpoint = "none",
+    record: Callable[[State], PyTree] | None = None,
+) -> Callable[[HParams, Training], Any]:
+    """Goes on with a training by ``steps`` updates.
+
+    Args:
+        problem: the training process.
+        steps: number of updates, at least 0.
+        checkpoint: what reverse mode keeps in memory, see ``repeat``.
+        record: ``(state) -> pytree``, evaluated after every update.
+
+    Returns:
+        ``(hparams, training) -> training``, or ``-> (training, trace)`` with leading axis
+        ``[steps]`` when recording.
+
+    Raises:
+        ValueError: if ``steps`` is negative, ``checkpoint`` unknown or too few states.
+    """
+    steps = checks.whole("steps", steps, at_least=0)
+    recomputation.plan(steps, checkpoint)  # refuses what is wrong now rather than inside the trace
+
+    def run(hparams: HParams, training: Training) -> Any:
+        # What comes from a file is numpy's, which a traced index does not get into.
+        task, start = jax.tree.map(jnp.asarray, (training.task, training.state))
+
+        def step(key: Key, state: State) -> State:
+            return problem.step(key, hparams, task, state)
+
+        loop = repeat(step, steps, checkpoint, record)
+        out = loop(training.keys.steps, start, training.steps)
+        state, trace = (out, None) if record is None else out
+        training_ = training._replace(state=state, steps=training.steps + steps)
+        return training_ if record is None else (training_, trace)
+
+    return run
+
+
+def judge(problem: Problem, hparams: HParams, training: Training) -> chex.Array:
+    """The outer loss ``f[]`` of a training as it stands.
+
+    Raises:
+        ValueError: unless the problem's loss is a real scalar.
+    """
+    return scalar_loss(problem, training.keys.loss, hparams, training.task, training.state)
+
+
+def judge_along(problem: Problem, hparams: HParams, training: Training) -> chex.Array:
+    """``judge`` with a loss key for each number of updates, for losses that are summed."""
+    loss_key = jax.random.fold_in(training.keys.loss, training.steps)
+    return judge(problem, hparams, training._replace(keys=training.keys._replace(loss=loss_key)))
 
 
 def unroll(
@@ -96,7 +198,7 @@ def unroll(
     Args:
         problem: the training process.
         steps: number of updates, at least 0.
-        checkpoint: ``"none" | "step" | "sqrt" | "unrolled"``, a number of states: see ``advance``.
+        checkpoint: ``"none" | "step" | "sqrt" | "unrolled"``, a number of states: see ``repeat``.
         record: ``(state) -> pytree``, evaluated after every step.
 
     Returns:
@@ -110,11 +212,11 @@ def unroll(
         >>> problem = mh.problems.function(lambda h: (h["x"] - 1.0) ** 2)
         >>> state = unroll(problem, steps=1)(jax.random.key(0), {"x": jnp.array(3.0)}, None)
     """
-    segment = advance(problem, steps, checkpoint, record)
+    train = advance(problem, steps, checkpoint, record)
 
     def run(key: Key, hparams: HParams, task: Task) -> Any:
-        init_key, step_key, _ = keys(key)
-        return segment(step_key, hparams, task, problem.init(init_key, hparams, task), 0)
+        out = train(hparams, begin(problem, key, hparams, task))
+        return out.state if record is None else (out[0].state, out[1])
 
     return run
 
@@ -123,11 +225,11 @@ def outer_loss(
     problem: Problem, steps: int, checkpoint: Checkpoint = "none"
 ) -> Callable[[Key, HParams, Task], tuple[chex.Array, State]]:
     """The outer loss after a whole training: ``(key, hparams, task) -> (loss f32[], state)``."""
-    train = unroll(problem, steps, checkpoint)
+    train = advance(problem, steps, checkpoint)
 
     def run(key: Key, hparams: HParams, task: Task) -> tuple[chex.Array, State]:
-        state = train(key, hparams, task)
-        return scalar_loss(problem, keys(key).loss, hparams, task, state), state
+        training = train(hparams, begin(problem, key, hparams, task))
+        return judge(problem, hparams, training), training.state
 
     return run
 

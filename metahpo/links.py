@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from metahpo import checks
-from metahpo.base import HParams, Key, Problem, PyTree, State, Task
+from metahpo.base import HParams, Problem, PyTree
+from metahpo.reparametrised import reparametrised
 
 __all__ = [
     "Link",
@@ -150,7 +151,8 @@ def unconstrained(problem: Problem, links: PyTree) -> Problem:
 
     Returns:
         A Problem to which every estimator applies; ``constrain(links, ...)`` turns what was
-        learned into the hyperparameters of ``problem``.
+        learned into the hyperparameters of ``problem``.  Its ``initial`` is that of ``problem``,
+        unconstrained.
 
     Example:
         >>> import jax, optax, metahpo as mh
@@ -165,17 +167,12 @@ def unconstrained(problem: Problem, links: PyTree) -> Problem:
         >>> round(float(mh.links.constrain(links, result.hparams)["lr"]), 3)
         0.1
     """
-
-    def init(key: Key, values: HParams, task: Task) -> State:
-        return problem.init(key, constrain(links, values), task)
-
-    def step(key: Key, values: HParams, task: Task, state: State) -> State:
-        return problem.step(key, constrain(links, values), task, state)
-
-    def loss(key: Key, values: HParams, task: Task, state: State) -> chex.Array:
-        return problem.loss(key, constrain(links, values), task, state)
-
-    return problem._replace(init=init, step=step, loss=loss)
+    start = problem.initial
+    return reparametrised(
+        problem,
+        lambda values: constrain(links, values),
+        None if start is None else lambda key: unconstrain(links, start(key)),
+    )
 
 
 def _by_link(links: PyTree, tree: PyTree, direction: str) -> PyTree:

@@ -116,7 +116,9 @@ def _plans(steps: int, depth: int, block: int) -> Iterator[Plan]:
 def scan(body: Body, state: PyTree, xs: chex.Array, plan: Plan) -> tuple[PyTree, PyTree]:
     """``jax.lax.scan(body, state, xs)``, keeping what the plan says for reverse mode."""
     if plan.unrolled:
-        return _written_out(body, state, xs)
+        # One program even where nothing around is compiled, or its digits would be others than a
+        # loop's.
+        return jax.jit(functools.partial(_written_out, body))(state, xs)
     if not plan.levels:
         return jax.lax.scan(keep_products(body), state, xs)
     count = xs.shape[0] - plan.tail

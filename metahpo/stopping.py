@@ -73,7 +73,7 @@ def when(
         ...     mh.strategies.random(space, population=8), rounds=100, steps=1,
         ...     stop=when(target=0.5),
         ... )
-        >>> int(result.info["rounds"]), StopReason(int(result.info["stop_reason"])).name
+        >>> int(result.rounds), StopReason(int(result.stop_reason)).name
         (1, 'TARGET')
     """
     given = {

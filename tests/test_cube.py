@@ -8,9 +8,10 @@ import metahpo as mh
 from metahpo import cube
 
 
-def test_reflection_is_a_mirror_at_both_bounds():
-    points = jnp.array([-0.25, 0.0, 0.5, 1.0, 1.25])
-    np.testing.assert_array_equal(cube.reflected(points), [0.25, 0.0, 0.5, 1.0, 0.75])
+def test_reflection_folds_the_real_line_at_both_bounds():
+    points = jnp.array([0.3, -0.2, 1.25, 2.5, -3.75, 0.0, 1.0])
+    expected = [0.3, 0.2, 0.75, 0.5, 0.25, 0.0, 1.0]
+    np.testing.assert_allclose(cube.reflected(points), expected, atol=1e-6)
 
 
 def test_half_a_cell_of_an_integer_is_half_of_the_distance_between_its_borders():

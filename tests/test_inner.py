@@ -127,24 +127,19 @@ def test_second_derivative_agrees_with_finite_differences():
 @pytest.mark.parametrize("lengths", [(4, 3, 2), (0, 9), (1, 8)])
 def test_segments_equal_the_whole(lengths):
     problem = pendulum()
-    init_key, step_key, _ = inner.keys(KEY)
-    state, start = problem.init(init_key, HPARAMS, TASK), 0
+    training = inner.begin(problem, KEY, HPARAMS, TASK)
     for length in lengths:
-        state = inner.advance(problem, length, "sqrt")(step_key, HPARAMS, TASK, state, start)
-        start += length
+        training = inner.advance(problem, length, "sqrt")(HPARAMS, training)
     whole = jax.jit(inner.unroll(problem, 9))(KEY, HPARAMS, TASK)
-    chex.assert_trees_all_close(state, whole, rtol=1e-12)
+    chex.assert_trees_all_close(training.state, whole, rtol=1e-12)
 
 
 def test_a_segment_may_start_at_a_traced_step():
     problem = pendulum()
     states, _ = by_hand(7)
-    go_on = jax.jit(
-        lambda start: inner.advance(problem, 3)(
-            inner.keys(KEY).steps, HPARAMS, TASK, states[4], start
-        )
-    )
-    chex.assert_trees_all_close(go_on(4), states[7], rtol=1e-12)
+    there = inner.Training(inner.keys(KEY), TASK, states[4], 4)
+    go_on = jax.jit(lambda start: inner.advance(problem, 3)(HPARAMS, there._replace(steps=start)))
+    chex.assert_trees_all_close(go_on(4).state, states[7], rtol=1e-12)
 
 
 def stored_states(step, mode) -> float:

@@ -73,7 +73,7 @@ def policy(setting: Setting) -> Trials:
         ).hparams
 
     def score(key: Key, task: Task, state: rl.TuningState) -> chex.Array:
-        return test_accuracy(key, spaces.decode(SPACE, state.unit), task, state.training)
+        return test_accuracy(key, spaces.decode(SPACE, state.unit), task, state.training.state)
 
     tune = inner.outer_loss(tuner, SEGMENTS)
     return _learned(setting, learn, tune, score)
@@ -198,7 +198,7 @@ def _regression(key: Key, network: transfer.Mapping) -> PyTree:
     def best(pair: tuple[Key, Task]) -> chex.Array:
         key, task = pair
         result = search(key, problem(), SPACE, strategy, rounds=1, steps=STEPS, task=task)
-        return result.info["best_unit"]
+        return result.best_unit
 
     units = jax.lax.map(best, (jax.random.split(search_key, META_TASKS), tasks))
     descriptors = jax.vmap(problem().describe)(tasks)

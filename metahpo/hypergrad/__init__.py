@@ -1,5 +1,6 @@
 """Hypergradient estimators: ``(problem, steps, ...) -> Estimator``, one file each."""
 
+from metahpo.hypergrad.clipped import clipped
 from metahpo.hypergrad.es import es
 from metahpo.hypergrad.first_order import first_order
 from metahpo.hypergrad.forward import forward
@@ -15,6 +16,7 @@ from metahpo.hypergrad.soba import soba
 from metahpo.hypergrad.truncated import truncated
 
 __all__ = [
+    "clipped",
     "es",
     "first_order",
     "forward",

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable
 
-import chex
 import jax
-import jax.numpy as jnp
 
 from metahpo import checks, floats
-from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
+from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
 from metahpo.diagnostics import no_memory
 from metahpo.hypergrad import antithetic
 from metahpo.hypergrad.antithetic import over_members
-from metahpo.inner import advance, keys, outer_loss, scalar_loss
+from metahpo.inner import Training, advance, begin, judge_along, outer_loss
 
 
 def es(
@@ -86,21 +84,15 @@ def _loss(
     whole, shorter = advance(problem, window), advance(problem, rest)
 
     def run(key: Key, hparams: HParams, task: Task) -> jax.Array:
-        init_key, step_key, loss_key = keys(key)
+        def body(training: Training, _: None) -> tuple[Training, jax.Array]:
+            training = whole(hparams, training)
+            return training, judge_along(problem, hparams, training)
 
-        def loss(state: State, updates: chex.Numeric) -> jax.Array:
-            key = jax.random.fold_in(loss_key, updates)
-            return scalar_loss(problem, key, hparams, task, state)
-
-        def body(state: State, start: jax.Array) -> tuple[State, jax.Array]:
-            state = whole(step_key, hparams, task, state, start)
-            return state, loss(state, start + window)
-
-        starts = window * jnp.arange(count)
-        state, losses = jax.lax.scan(body, problem.init(init_key, hparams, task), starts)
+        training = begin(problem, key, hparams, task)
+        training, losses = jax.lax.scan(body, training, length=count)
         if rest or not steps:
-            state = shorter(step_key, hparams, task, state, count * window)
-            return losses.sum() + loss(state, steps)
+            training = shorter(hparams, training)
+            return losses.sum() + judge_along(problem, hparams, training)
         return losses.sum()
 
     return run

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from metahpo import floats
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
 from metahpo.diagnostics import gradient_info, no_memory
-from metahpo.inner import advance, keys, scalar_loss
+from metahpo.hypergrad.unrolled import begun
+from metahpo.inner import advance, judge, repeat
 
 
 def first_order(problem: Problem, steps: int, *, unrolled: bool = False) -> Estimator:
@@ -52,27 +53,26 @@ def first_order(problem: Problem, steps: int, *, unrolled: bool = False) -> Esti
     train = advance(problem, steps, mode)
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
-        init_key, step_key, loss_key = keys(key)
         leaves, merge = floats.split(hparams)
-        start, pull_start = _vjp(lambda h: problem.init(init_key, merge(h), task), leaves)
-        state = train(step_key, hparams, task, start, 0)
-        at_end, merge_state = floats.split(state)
+        first, pull_start = begun(problem, key, leaves, merge, task)
+        last = train(hparams, first)
+        at_end, merge_state = floats.split(last.state)
 
         def loss(at_end: floats.Floats, leaves: floats.Floats) -> jax.Array:
-            return scalar_loss(problem, loss_key, merge(leaves), task, merge_state(at_end))
+            return judge(problem, merge(leaves), last._replace(state=merge_state(at_end)))
 
         value, (by_state, direct) = jax.value_and_grad(loss, argnums=(0, 1))(at_end, leaves)
 
-        def step(key: Key, leaves: floats.Floats, task: Task, carry: PyTree) -> PyTree:
+        def step(key: Key, carry: PyTree) -> PyTree:
             state, total = carry
             state, pull = _vjp(lambda h: problem.step(key, merge(h), task, state), leaves)
             return state, _add(total, pull(by_state))
 
-        add_up = advance(problem._replace(step=step), steps, mode)
-        begin = (start, _add(direct, pull_start(by_state)))
-        _, total = add_up(step_key, leaves, task, begin, 0)
+        start = (first.state, _add(direct, pull_start(by_state)))
+        _, total = repeat(step, steps, mode)(first.keys.steps, start)
         grad = floats.gradient_tree(hparams, total)
-        return Estimate(value, grad, {"state": state, **gradient_info(value, grad)}), memory
+        info = {"state": last.state, **gradient_info(value, grad)}
+        return Estimate(value, grad, info), memory
 
     return Estimator(no_memory, estimate)
 

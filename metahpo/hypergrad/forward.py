@@ -8,7 +8,7 @@ from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Sta
 from metahpo.diagnostics import gradient_info, no_memory, standard_error
 from metahpo.hypergrad.tangents import Tangents, begin, push, value_and_slopes
 from metahpo.hypergrad.unrolled import explosion_info
-from metahpo.inner import advance, keys, scalar_loss
+from metahpo.inner import keys, repeat, scalar_loss
 
 
 def forward(problem: Problem, steps: int, directions: int | None = None) -> Estimator:
@@ -49,7 +49,7 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
     """
     if directions is not None:
         directions = checks.whole("directions", directions)
-    advance(problem, steps)  # refuses wrong steps now rather than inside the trace
+    steps = checks.whole("steps", steps, at_least=0)
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
         flat, merge, gradient_tree = floats.ravel(hparams)
@@ -60,15 +60,16 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
             along = jax.random.normal(noise_key, (directions, flat.size), flat.dtype)
         init_key, step_key, loss_key = keys(train_key)
 
-        def step(key: Key, x: jax.Array, task: Task, pushed: Tangents) -> Tangents:
-            return push(lambda x, state: problem.step(key, merge(x), task, state), x, along, pushed)
+        def step(key: Key, pushed: Tangents) -> Tangents:
+            return push(
+                lambda x, state: problem.step(key, merge(x), task, state), flat, along, pushed
+            )
 
         def loss(x: jax.Array, state: State) -> jax.Array:
             return scalar_loss(problem, loss_key, merge(x), task, state)
 
-        train = advance(problem._replace(step=step), steps)
         pushed = begin(lambda x: problem.init(init_key, merge(x), task), flat, along)
-        pushed = train(step_key, flat, task, pushed, 0)
+        pushed = repeat(step, steps)(step_key, pushed)
         value, slopes = value_and_slopes(loss, flat, along, pushed)
         info = {"state": pushed.state}
         if directions is None:

@@ -11,8 +11,16 @@ from metahpo.base import Estimate, Estimator, HParams, Key, Params, Problem, PyT
 from metahpo.diagnostics import gradient_info, no_memory
 from metahpo.hypergrad import linear_solvers
 from metahpo.hypergrad.linear_solvers import LinearSolver, Solution
-from metahpo.hypergrad.root import Equation, InnerLoss, equation, root, solve_by, solver_key
-from metahpo.inner import keys, scalar_loss
+from metahpo.hypergrad.root import (
+    Equation,
+    InnerLoss,
+    equation,
+    root,
+    solve_by,
+    solver_key,
+    trained,
+)
+from metahpo.inner import judge
 
 SLACK = 10.0
 """The true residual may lie this much above ``tolerance``, at which recurrences stop."""
@@ -101,16 +109,17 @@ def implicit(
     if stationarity_tolerance is not None:
         checks.positive(stationarity_tolerance=stationarity_tolerance)
     linear = _make_solver(solver, inner_loss, options)
-    make = equation(problem, steps, inner_loss, params)
+    train, equation_at = trained(problem, steps), equation(problem, inner_loss, params)
     tolerance = options.get("tolerance")
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
         leaves, merge = floats.split(hparams)
-        eq, extra_key = make(key, hparams, task), solver_key(key)
+        training = train(key, hparams, task)
+        eq, extra_key = equation_at(training), solver_key(key)
         x = root(eq, hparams, linear, extra_key)
 
         def outer(x: jax.Array, leaves: floats.Floats) -> jax.Array:
-            return scalar_loss(problem, keys(key).loss, merge(leaves), task, eq.put(x))
+            return judge(problem, merge(leaves), training._replace(state=eq.put(x)))
 
         value, (by_x, direct) = jax.value_and_grad(outer, argnums=(0, 1))(x, leaves)
         u, solution = solve_by(linear, extra_key, eq.symmetric)(eq.vecmat(x, hparams), by_x)
@@ -174,12 +183,13 @@ def implicit_loss(
         (0.25, -0.03125)
     """
     linear = _make_solver(solver, inner_loss, options)
-    make = equation(problem, steps, inner_loss, params)
+    train, equation_at = trained(problem, steps), equation(problem, inner_loss, params)
 
     def run(key: Key, hparams: HParams, task: Task) -> tuple[jax.Array, State]:
-        eq = make(key, hparams, task)
+        training = train(key, hparams, task)
+        eq = equation_at(training)
         state = eq.put(root(eq, hparams, linear, solver_key(key)))
-        return scalar_loss(problem, keys(key).loss, hparams, task, state), state
+        return judge(problem, hparams, training._replace(state=state)), state
 
     return run
 

@@ -187,9 +187,10 @@ def _check(
             raise ValueError(f"solver {solver!r} has the options {(*known, 'damping')}, got {name}")
         if value is None and name in MAY_BE_NONE:
             continue
-        if value is None or name in WHOLE:
+        if name in WHOLE:
             checks.whole(name, value)
-        checks.positive(**{name: value})
+        else:
+            checks.positive(**{name: value})
     if not damping >= 0:
         raise ValueError(f"damping must be at least 0, got {damping}")
 

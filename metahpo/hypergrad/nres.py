@@ -18,7 +18,6 @@ def nres(
     *,
     losses: str = "window",
     stagger: str = "none",
-    keep_task: bool = True,
 ) -> Estimator:
     """Noise-reuse evolution strategies with antithetic pairs (Li et al. 2023, section 4).
 
@@ -41,7 +40,6 @@ def nres(
         sigma: standard deviation of the perturbation, positive.
         losses: ``"window" | "step"``, see ``pes``.
         stagger: ``"none" | "even" | "random"``, see ``pes``.
-        keep_task: see ``pes``.
 
     Returns:
         An Estimator with the memory, the quantity estimated and the ``info`` of ``pes``.
@@ -60,7 +58,7 @@ def nres(
         >>> bool(abs(first.grad["x"] + last.grad["x"] - 4.0) < 0.5)
         True
     """
-    return persistent(_reuse, problem, steps, window, pairs, sigma, losses, stagger, keep_task)
+    return persistent(_reuse, problem, steps, window, pairs, sigma, losses, stagger)
 
 
 def _reuse(

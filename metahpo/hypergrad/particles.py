@@ -18,7 +18,7 @@ from metahpo import checks, floats
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
 from metahpo.hypergrad import antithetic
 from metahpo.hypergrad.antithetic import over_members
-from metahpo.inner import advance, keys, scalar_loss
+from metahpo.inner import Keys, Training, judge_along, keys, repeat
 
 LOSSES = ("window", "step")
 STAGGERS = ("none", "even", "random")
@@ -35,19 +35,14 @@ class Particles(NamedTuple):
     """The memory of ``pairs`` pairs, each somewhere in an episode of its own.
 
     Attributes:
-        states: the training states, leading axes ``[pairs, 2]``, + before -.
+        trainings: an ``inner.Training`` with a leading axis ``[pairs]``, whose ``state`` holds both
+            trainings of a pair, ``[pairs, 2]``, + before -.  When its ``steps`` have reached the
+            episode's length, the next window begins another.
         noise: ``f[pairs, h]``, what the last window's loss was credited to, in units of sigma.
-        updates: ``i32[pairs]``, the updates made in the running episode; at the episode's length,
-            the next window begins another.
-        keys: ``key[pairs]``, the training keys of the running episode.
-        tasks: the task of the running episode, leading axis ``[pairs]``; ``()`` if not kept.
     """
 
-    states: State
+    trainings: Training
     noise: chex.Array
-    updates: chex.Array
-    keys: Key
-    tasks: Task
 
 
 class _Setup(NamedTuple):
@@ -58,7 +53,6 @@ class _Setup(NamedTuple):
     window: np.ndarray
     sigma: float
     losses: str
-    keep_task: bool
     credit: Credit
 
 
@@ -71,7 +65,6 @@ def persistent(
     sigma: float,
     losses: str,
     stagger: str,
-    keep_task: bool,
 ) -> Estimator:
     """The estimator with this rule of credit; for the other arguments see ``pes``."""
     pairs = antithetic.check(pairs, sigma)
@@ -81,7 +74,7 @@ def persistent(
     checks.one_of("stagger", stagger, STAGGERS)
     if losses == "step" and not lengths.all():
         raise ValueError(f"losses='step' needs steps of at least 1, got {steps}")
-    setup = _Setup(problem, lengths, windows, sigma, losses, keep_task, credit)
+    setup = _Setup(problem, lengths, windows, sigma, losses, credit)
 
     def init(key: Key, hparams: HParams, task: Task) -> Particles:
         blank_key, stagger_key = jax.random.split(key)
@@ -97,8 +90,10 @@ def persistent(
         result = antithetic.summary(found, samples, gradient_tree)
         # A training that has left the numbers would spoil every window up to its episode's end.
         lost = ~jnp.isfinite(found).all(axis=1)
-        result.info.update(progress=memory.updates, diverged=lost.sum(dtype=jnp.int32))
-        return result, memory._replace(updates=jnp.where(lost, lengths, memory.updates))
+        progress = memory.trainings.steps
+        result.info.update(progress=progress, diverged=lost.sum(dtype=jnp.int32))
+        trainings = memory.trainings._replace(steps=jnp.where(lost, lengths, progress))
+        return result, memory._replace(trainings=trainings)
 
     return Estimator(init, estimate)
 
@@ -121,14 +116,28 @@ def _blank(setup: _Setup, key: Key, hparams: HParams, task: Task) -> Particles:
     """Particles whose first window begins an episode, so that only their shapes matter."""
     flat, merge, _ = floats.ravel(hparams)
     pairs = len(setup.steps)
-    pair_keys = jax.random.split(key, pairs)
+    own, tasks = jax.vmap(keys)(jax.random.split(key, pairs)), _copies(task, pairs)
     points = jnp.broadcast_to(flat, (pairs, 2, flat.size))
-    states = over_members(lambda k, x: setup.problem.init(k, merge(x), task), 1)(pair_keys, points)
+    states = _initial(setup, merge, own, tasks, points)
     # Without this, a weak type that the first window makes strong would compile everything twice.
     states = jax.tree.map(lambda x: x.astype(x.dtype), states)
-    tasks = _copies(task, pairs) if setup.keep_task else ()
     noise = jnp.zeros((pairs, flat.size), flat.dtype)
-    return Particles(states, noise, jnp.asarray(setup.steps), pair_keys, tasks)
+    return Particles(Training(own, tasks, states, jnp.asarray(setup.steps)), noise)
+
+
+def _initial(
+    setup: _Setup,
+    merge: Callable[[chex.Array], HParams],
+    own: Keys,
+    tasks: Task,
+    points: chex.Array,
+) -> State:
+    """Both initial states of every pair, ``[pairs, 2]``."""
+
+    def member(key: Key, task: Task, point: chex.Array) -> State:
+        return setup.problem.init(key, merge(point), task)
+
+    return over_members(member, shared=2)(own.init, tasks, points)
 
 
 def _staggered(
@@ -160,24 +169,22 @@ def _next_window(
     """Every pair one window further, and the losses ``f[pairs, 2]`` of that window."""
     flat, merge, _ = floats.ravel(hparams)
     noise_key, episode_key = jax.random.split(key)
-    begins = memory.updates >= setup.steps
+    begins = memory.trainings.steps >= setup.steps
     fresh = jax.random.normal(noise_key, memory.noise.shape, flat.dtype)
     noise, credited = setup.credit(begins[:, None], fresh, memory.noise)
     points = antithetic.members(flat, noise, setup.sigma)
-    memory = _begin(setup, episode_key, merge, points, begins, task, memory)
-    start = jnp.where(begins, 0, memory.updates)
-    end = jnp.minimum(start + setup.window, setup.steps)
+    trainings = _begin(setup, episode_key, merge, points, begins, task, memory.trainings)
+    end = jnp.minimum(trainings.steps + setup.window, setup.steps)
     run = _window(setup)
 
     def member(
-        key: Key, kept: Task, start: chex.Array, end: chex.Array, point: chex.Array, state: State
+        pair: Training, end: chex.Array, point: chex.Array, state: State
     ) -> tuple[State, chex.Array]:
-        return run(key, merge(point), kept if setup.keep_task else task, state, start, end)
+        return run(merge(point), pair._replace(state=state), end)
 
-    states, losses = over_members(member, shared=4)(
-        memory.keys, memory.tasks, start, end, points, memory.states
-    )
-    return memory._replace(states=states, noise=credited, updates=end), losses
+    pairs = trainings._replace(state=())
+    states, losses = over_members(member, shared=2)(pairs, end, points, trainings.state)
+    return Particles(trainings._replace(state=states, steps=end), credited), losses
 
 
 def _begin(
@@ -187,23 +194,19 @@ def _begin(
     points: chex.Array,
     begins: chex.Array,
     task: Task,
-    memory: Particles,
-) -> Particles:
-    """New training keys, task and initial states for the pairs whose episode begins."""
+    old: Training,
+) -> Training:
+    """New keys and initial states, and the offered task, for the pairs whose episode begins."""
     pairs = len(setup.steps)
-    pair_keys = _select(begins, jax.random.split(key, pairs), memory.keys)
-    tasks = _select(begins, _copies(task, pairs), memory.tasks) if setup.keep_task else ()
-
-    def member(key: Key, kept: Task, point: chex.Array) -> State:
-        return setup.problem.init(keys(key).init, merge(point), kept if setup.keep_task else task)
+    own = _select(begins, jax.vmap(keys)(jax.random.split(key, pairs)), old.keys)
+    tasks = _select(begins, _copies(task, pairs), old.task)
 
     def some() -> State:
-        fresh = over_members(member, shared=2)(pair_keys, tasks, points)
-        return _select(begins, fresh, memory.states)
+        return _select(begins, _initial(setup, merge, own, tasks, points), old.state)
 
     # Most windows begin no episode, and an initialisation may cost as much as several steps.
-    states = jax.lax.cond(begins.any(), some, lambda: memory.states)
-    return memory._replace(states=states, keys=pair_keys, tasks=tasks)
+    states = jax.lax.cond(begins.any(), some, lambda: old.state)
+    return Training(own, tasks, states, jnp.where(begins, 0, old.steps))
 
 
 class _Clock(NamedTuple):
@@ -213,35 +216,29 @@ class _Clock(NamedTuple):
     updates: chex.Array
 
 
-def _window(setup: _Setup) -> Callable[..., tuple[State, chex.Array]]:
-    """One window of one member: ``(key, hparams, task, state, start, end) -> (state, loss)``.
+def _window(setup: _Setup) -> Callable[[HParams, Training, chex.Array], tuple[State, chex.Array]]:
+    """One window of one member: ``(hparams, training, end) -> (state, loss)``.
 
     The loop is as long as the longest window of all pairs; a member stands still from its ``end``.
     """
     longest = int(setup.window.max())
     equal = (setup.window == longest).all() and not (setup.steps % max(longest, 1)).any()
+    problem, each_step = setup.problem, setup.losses == "step"
 
-    def run(
-        key: Key, hparams: HParams, task: Task, state: State, start: chex.Array, end: chex.Array
-    ) -> tuple[State, chex.Array]:
-        _, step_key, loss_key = keys(key)
-
-        def step(key: Key, hparams: HParams, task: Task, clock: _Clock) -> _Clock:
-            state = setup.problem.step(key, hparams, task, clock.state)
+    def run(hparams: HParams, training: Training, end: chex.Array) -> tuple[State, chex.Array]:
+        def step(key: Key, clock: _Clock) -> _Clock:
+            state = problem.step(key, hparams, training.task, clock.state)
             if not equal:
                 state = _where(clock.updates < end, state, clock.state)
             return _Clock(state, clock.updates + 1)
 
         def loss(clock: _Clock) -> chex.Array:
-            key = jax.random.fold_in(loss_key, clock.updates)
-            value = scalar_loss(setup.problem, key, hparams, task, clock.state)
+            there = training._replace(state=clock.state, steps=clock.updates)
+            value = judge_along(problem, hparams, there)
             return value if equal else jnp.where(clock.updates <= end, value, 0)
 
-        each_step = setup.losses == "step"
-        segment = advance(
-            setup.problem._replace(step=step), longest, record=loss if each_step else None
-        )
-        out = segment(step_key, hparams, task, _Clock(state, start), start)
+        loop = repeat(step, longest, record=loss if each_step else None)
+        out = loop(training.keys.steps, _Clock(training.state, training.steps), training.steps)
         if each_step:
             return out[0].state, out[1].sum()
         return out.state, loss(_Clock(out.state, end))

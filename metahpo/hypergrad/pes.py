@@ -18,7 +18,6 @@ def pes(
     *,
     losses: str = "window",
     stagger: str = "none",
-    keep_task: bool = True,
 ) -> Estimator:
     """Persistent evolution strategies with antithetic pairs (Vicol et al. 2021, Algorithm 2).
 
@@ -52,14 +51,11 @@ def pes(
             stay at the same place of their episodes; ``"even"``: spread over the windows of an
             episode, so that every estimate sees all its parts; ``"random"``: a window of each
             pair's own (Li et al. 2023's step-unlocked workers).  ``init`` runs them there.
-        keep_task: a pair stays with the task that its episode began with, as different tasks in
-            ``meta_train`` need; the memory then holds ``pairs`` tasks.  ``False`` uses the task
-            that is passed in, one for all pairs: faster where it is always the same.
 
     Returns:
         An Estimator whose memory is a ``particles.Particles``: ``2 pairs`` training states, the
-        noise, and the training keys, alike for both trainings of a pair.  An episode begins with
-        the hyperparameters, task and key of the estimate that begins it; the initial state is
+        noise, and the keys and the task of every pair.  An episode begins with the hyperparameters,
+        task and key of the estimate that begins it, and stays with that task; the initial state is
         made from the perturbed hyperparameters.  The loss is the mean over all trainings of their
         window's loss.  ``info``: ``standard_error`` of every coordinate (infinite for one pair; of
         this estimate alone, as an episode's estimates depend on each other; a little too large
@@ -87,7 +83,7 @@ def pes(
         >>> bool(abs(first.grad["x"] + last.grad["x"] - 4.0) < 0.5)
         True
     """
-    return persistent(_accumulate, problem, steps, window, pairs, sigma, losses, stagger, keep_task)
+    return persistent(_accumulate, problem, steps, window, pairs, sigma, losses, stagger)
 
 
 def _accumulate(

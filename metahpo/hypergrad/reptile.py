@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from metahpo import floats
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
 from metahpo.diagnostics import gradient_info, no_memory
-from metahpo.inner import advance, keys, scalar_loss
+from metahpo.hypergrad.unrolled import begun
+from metahpo.inner import advance, judge
 
 
 def reptile(problem: Problem, steps: int, *, unrolled: bool = False) -> Estimator:
@@ -53,20 +54,14 @@ def reptile(problem: Problem, steps: int, *, unrolled: bool = False) -> Estimato
     train = advance(problem, steps, mode)
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
-        init_key, step_key, loss_key = keys(key)
         leaves, merge = floats.split(hparams)
-
-        def start(leaves: floats.Floats) -> tuple[floats.Floats, PyTree]:
-            state = problem.init(init_key, merge(leaves), task)
-            return [leaf for leaf in jax.tree.leaves(state) if floats.is_float(leaf)], state
-
-        before, pull_back, state = jax.vjp(start, leaves, has_aux=True)
-        state = train(step_key, hparams, task, state, 0)
-        after = [leaf for leaf in jax.tree.leaves(state) if floats.is_float(leaf)]
-        (moved,) = pull_back([a - b for a, b in zip(before, after, strict=True)])
+        first, pull_back = begun(problem, key, leaves, merge, task)
+        last = train(hparams, first)
+        before, after = (floats.parts(training.state)[0] for training in (first, last))
+        moved = pull_back([a - b for a, b in zip(before, after, strict=True)])
         grad = floats.gradient_tree(hparams, moved)
-        value = scalar_loss(problem, loss_key, hparams, task, state)
-        info = {"state": state, "sees": _reached(hparams, before, pull_back)}
+        value = judge(problem, hparams, last)
+        info = {"state": last.state, "sees": _reached(hparams, before, pull_back)}
         return Estimate(value, grad, {**info, **gradient_info(value, grad)}), memory
 
     return Estimator(no_memory, estimate)
@@ -79,5 +74,5 @@ def _reached(hparams: HParams, state: floats.Floats, pull_back: Callable[..., An
     """
     subkeys = jax.random.split(jax.random.key(0), len(state))
     generic = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(subkeys, state, strict=True)]
-    tree = floats.gradient_tree(hparams, pull_back(generic)[0])
+    tree = floats.gradient_tree(hparams, pull_back(generic))
     return jax.tree.map(lambda g: jnp.any(g != 0), tree)

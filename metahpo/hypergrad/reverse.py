@@ -7,7 +7,7 @@ from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Tas
 from metahpo.diagnostics import no_memory
 from metahpo.hypergrad import bytes_needed
 from metahpo.hypergrad.unrolled import estimate_unrolled
-from metahpo.inner import advance, keys, outer_loss, scalar_loss
+from metahpo.inner import advance, begin, outer_loss
 from metahpo.recomputation import Checkpoint
 
 MEMORY_BUDGET = 2**30
@@ -72,14 +72,12 @@ def reverse(
     def estimate(
         key: Key, hparams: HParams, task: Task, nothing: PyTree
     ) -> tuple[Estimate, PyTree]:
-        init_key, step_key, loss_key = keys(key)
-        train = advance(problem, steps, mode(key, hparams, task))
-        result = estimate_unrolled(
+        result, _ = estimate_unrolled(
+            problem,
             hparams,
-            lambda h: problem.init(init_key, h, task),
-            lambda h, state: train(step_key, h, task, state, 0),
-            lambda h, state: scalar_loss(problem, loss_key, h, task, state),
+            lambda h: begin(problem, key, h, task),
             steps,
+            mode(key, hparams, task),
         )
         return result, nothing
 

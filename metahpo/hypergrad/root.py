@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from metahpo import floats
 from metahpo.base import HParams, Key, Params, Problem, PyTree, State, Task
 from metahpo.hypergrad.linear_solvers import LinearSolver, Solution
-from metahpo.inner import keys, step_keys, unroll
+from metahpo.inner import Training, advance, begin, step_keys
 
 InnerLoss: TypeAlias = Callable[[HParams, Task, Params], chex.Array]
 Linear: TypeAlias = Callable[[jax.Array], jax.Array]
@@ -47,25 +47,23 @@ class Equation(NamedTuple):
 
 def equation(
     problem: Problem,
-    steps: int,
     inner_loss: InnerLoss | None,
     params: Callable[[State], Params] | None,
-) -> Callable[[Key, HParams, Task], Equation]:
-    """Trains without differentiating and says which equation the result should fulfil.
+) -> Callable[[Training], Equation]:
+    """Which equation a training that has ended should fulfil.
 
     Without an inner loss ``F = state - step(state)``, over all float leaves of the state, at the
     key of the step that would come next; the other leaves stay as training left them.  With one,
     ``F = d inner_loss / d params``, over the floats of the parameters.
     """
-    train = unroll(problem, steps)
     if inner_loss is None and params is not None:
         raise ValueError("params says where an inner_loss finds its parameters, but there is none")
 
-    def run(key: Key, hparams: HParams, task: Task) -> Equation:
-        state = train(key, *jax.lax.stop_gradient((hparams, task)))
+    def at(training: Training) -> Equation:
+        task = training.task
         if inner_loss is None:
-            x, put, take = _parts(state, lambda state: state)
-            step_key = step_keys(keys(key).steps, 1, steps)[0]
+            x, put, take = _parts(training.state, lambda state: state)
+            step_key = step_keys(training.keys.steps, 1, training.steps)[0]
 
             def f(x: jax.Array, hparams: HParams) -> jax.Array:
                 return x - take(problem.step(step_key, hparams, task, put(x)))
@@ -73,12 +71,24 @@ def equation(
             return Equation(x, f, put, symmetric=False)
 
         select = params or (lambda state: getattr(state, "params", state))
-        x, put, _ = _parts(state, select)
+        x, put, _ = _parts(training.state, select)
 
         def objective(x: jax.Array, hparams: HParams) -> jax.Array:
             return inner_loss(hparams, task, select(put(x)))
 
         return Equation(x, jax.grad(objective), put, symmetric=True)
+
+    return at
+
+
+def trained(problem: Problem, steps: int) -> Callable[[Key, HParams, Task], Training]:
+    """``(key, hparams, task) -> training``, a whole one that is not differentiated."""
+    train = advance(problem, steps)
+
+    def run(key: Key, hparams: HParams, task: Task) -> Training:
+        constants = jax.lax.stop_gradient((hparams, task))
+        training = train(constants[0], begin(problem, key, *constants))
+        return training._replace(task=task)
 
     return run
 

@@ -3,26 +3,30 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from metahpo.base import Estimate, Estimator, HParams, Key, Params, Problem, State, Task
-from metahpo.hypergrad.single_loop import BatchLoss, Rates, Terms, draw, single_loop
+from metahpo.hypergrad.single_loop import (
+    BatchLoss,
+    Memory,
+    Rates,
+    Terms,
+    draw,
+    single_loop,
+)
 
 
 class SabaMemory(NamedTuple):
-    """The inner variable, the linear system's, and each batch's last terms.
+    """The iteration's memory, and each batch's last terms.
 
     Attributes:
-        z: ``f[n]``.
-        v: ``f[n]``.
+        loop: as in ``soba``.
         table: ``Terms`` with a leading axis ``[batches]``.
         mean: ``Terms``, the mean of the table.
     """
 
-    z: chex.Array
-    v: chex.Array
+    loop: Memory
     table: Terms
     mean: Terms
 
@@ -81,24 +85,22 @@ def saba(
     loop = single_loop(problem, inner_loss, batches, rates, params)
 
     def init(key: Key, hparams: HParams, task: Task) -> SabaMemory:
-        z = loop.start(key, hparams, task)
-        v = jnp.zeros_like(z)
-        table = jax.lax.map(
-            lambda index: loop.terms(key, hparams, task, z, v, index), jnp.arange(batches)
-        )
-        return SabaMemory(z, v, table, jax.tree.map(lambda t: t.mean(axis=0), table))
+        memory = loop.begin(key, hparams, task)
+        table = jax.lax.map(lambda i: loop.terms(hparams, memory, i), jnp.arange(batches))
+        return SabaMemory(memory, table, jax.tree.map(lambda t: t.mean(axis=0), table))
 
     def estimate(
         key: Key, hparams: HParams, task: Task, memory: SabaMemory
     ) -> tuple[Estimate, SabaMemory]:
-        z, v, table, mean = memory
+        del task  # z and v stay with the one that they began with
+        inner, table, mean = memory
         index = draw(key, batches)
-        new = loop.terms(key, hparams, task, z, v, index)
+        new = loop.terms(hparams, inner, index)
         change = jax.tree.map(lambda new, table: new - table[index], new, table)
         terms = jax.tree.map(jnp.add, change, mean)
         table = jax.tree.map(lambda table, new: table.at[index].set(new), table, new)
         mean = jax.tree.map(lambda mean, change: mean + change / batches, mean, change)
-        result, z, v = loop.move(key, hparams, task, z, v, terms)
-        return result, SabaMemory(z, v, table, mean)
+        result, inner = loop.move(key, hparams, inner, terms)
+        return result, SabaMemory(inner, table, mean)
 
     return Estimator(init, estimate)

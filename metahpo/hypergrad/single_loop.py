@@ -18,7 +18,7 @@ from metahpo import checks, floats
 from metahpo.base import Estimate, HParams, Key, Params, Problem, State, Task
 from metahpo.diagnostics import gradient_info
 from metahpo.hypergrad.root import Equation, equation
-from metahpo.inner import keys, scalar_loss
+from metahpo.inner import Training, begin, keys, scalar_loss
 
 BatchLoss: TypeAlias = Callable[[HParams, Task, Params, chex.Array], chex.Array]
 
@@ -44,18 +44,25 @@ class Rates(NamedTuple):
     solver: float
 
 
+class Memory(NamedTuple):
+    """The training whose state holds the inner variable z, and the linear system's ``v`` f[n]."""
+
+    training: Training
+    v: chex.Array
+
+
 class SingleLoop(NamedTuple):
     """The parts of an iteration.
 
     Attributes:
-        start: ``(key, hparams, task) -> z f[n]``, the parameters of ``problem.init``.
-        terms: ``(key, hparams, task, z, v, index) -> Terms``, of one batch.
-        move: ``(key, hparams, task, z, v, Terms) -> (Estimate, z, v)``.
+        begin: ``(key, hparams, task) -> Memory``: z from ``problem.init``, v zero.
+        terms: ``(hparams, Memory, index) -> Terms``, of one batch.
+        move: ``(key, hparams, Memory, Terms) -> (Estimate, Memory)``.
     """
 
-    start: Callable[[Key, HParams, Task], chex.Array]
-    terms: Callable[[Key, HParams, Task, chex.Array, chex.Array, chex.Array], Terms]
-    move: Callable[..., tuple[Estimate, chex.Array, chex.Array]]
+    begin: Callable[[Key, HParams, Task], Memory]
+    terms: Callable[[HParams, Memory, chex.Array], Terms]
+    move: Callable[[Key, HParams, Memory, Terms], tuple[Estimate, Memory]]
 
 
 def single_loop(
@@ -70,56 +77,50 @@ def single_loop(
     Raises:
         ValueError: unless there is a batch and both rates are positive.
     """
-    batches = checks.whole("batches", batches)
+    checks.counts(batches=batches)
     checks.positive(inner_rate=rates.inner, solver_rate=rates.solver)
 
-    def stand(key: Key, hparams: HParams, task: Task, state: State) -> State:
-        return state
-
-    untrained = problem._replace(step=stand)
-
-    def at(key: Key, hparams: HParams, task: Task, index: chex.Numeric = 0) -> Equation:
+    def at(training: Training, index: chex.Numeric = 0) -> Equation:
         def loss(hparams: HParams, task: Task, params: Params) -> chex.Array:
             return inner_loss(hparams, task, params, jnp.asarray(index))
 
-        return equation(untrained, 0, loss, params)(key, hparams, task)
+        return equation(problem, loss, params)(training)
 
-    def start(key: Key, hparams: HParams, task: Task) -> chex.Array:
-        return at(key, hparams, task).x
+    def begin_(key: Key, hparams: HParams, task: Task) -> Memory:
+        training = begin(problem, key, hparams, task)
+        return Memory(training, jnp.zeros_like(at(training).x))
 
-    def terms(
-        key: Key, hparams: HParams, task: Task, z: chex.Array, v: chex.Array, index: chex.Array
-    ) -> Terms:
-        eq = at(key, hparams, task, index)
+    def terms(hparams: HParams, memory: Memory, index: chex.Array) -> Terms:
+        eq = at(memory.training, index)
         flat, merge, _ = floats.ravel(hparams)
         # One reverse pass over the gradient gives both products: d2G is symmetric.
-        by_z, pull = jax.vjp(lambda z, x: eq.f(z, merge(x)), z, flat)
-        return Terms(by_z, *pull(v))
+        by_z, pull = jax.vjp(lambda z, x: eq.f(z, merge(x)), eq.x, flat)
+        return Terms(by_z, *pull(memory.v))
 
-    def move(
-        key: Key, hparams: HParams, task: Task, z: chex.Array, v: chex.Array, terms: Terms
-    ) -> tuple[Estimate, chex.Array, chex.Array]:
-        eq = at(key, hparams, task)
+    def move(key: Key, hparams: HParams, memory: Memory, terms: Terms) -> tuple[Estimate, Memory]:
+        training, v = memory
+        eq = at(training)
         flat, merge, gradient_tree = floats.ravel(hparams)
 
         def outer(z: chex.Array, x: chex.Array) -> chex.Array:
-            return scalar_loss(problem, keys(key).loss, merge(x), task, eq.put(z))
+            return scalar_loss(problem, keys(key).loss, merge(x), training.task, eq.put(z))
 
-        loss, (by_z, by_x) = jax.value_and_grad(outer, argnums=(0, 1))(z, flat)
+        loss, (by_z, by_x) = jax.value_and_grad(outer, argnums=(0, 1))(eq.x, flat)
         direction_v = terms.v + by_z
         grad = gradient_tree(terms.x + by_x)
         size = jnp.linalg.norm(by_z)
         info = {
-            "state": eq.put(z),
+            "state": training.state,
             "stationarity": jnp.linalg.norm(terms.z),
             "residual": jnp.linalg.norm(direction_v) / jnp.where(size == 0, 1, size),
             **gradient_info(loss, grad),
         }
         # All three directions are taken at the same point (algorithm 1).
-        z, v = z - rates.inner * terms.z, v - rates.solver * direction_v
-        return Estimate(loss, grad, info), z, v
+        state = eq.put(eq.x - rates.inner * terms.z)
+        training = training._replace(state=state, steps=training.steps + 1)
+        return Estimate(loss, grad, info), Memory(training, v - rates.solver * direction_v)
 
-    return SingleLoop(start, terms, move)
+    return SingleLoop(begin_, terms, move)
 
 
 def draw(key: Key, batches: int) -> chex.Array:

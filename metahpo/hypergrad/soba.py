@@ -1,20 +1,9 @@
 """SOBA: stochastic bilevel optimisation in a single loop."""
 
 from collections.abc import Callable
-from typing import NamedTuple
-
-import chex
-import jax.numpy as jnp
 
 from metahpo.base import Estimate, Estimator, HParams, Key, Params, Problem, State, Task
-from metahpo.hypergrad.single_loop import BatchLoss, Rates, draw, single_loop
-
-
-class SobaMemory(NamedTuple):
-    """The inner variable ``z`` f[n] and the linear system's ``v`` f[n]."""
-
-    z: chex.Array
-    v: chex.Array
+from metahpo.hypergrad.single_loop import BatchLoss, Memory, Rates, draw, single_loop
 
 
 def soba(
@@ -38,8 +27,7 @@ def soba(
     The hyperparameters should move slower than z and v: the outer rate times the outer curvature
     well below ``inner_rate`` times the smallest inner curvature.  With constant rates the
     direction stays in a ball of noise whose size goes with the rates; let them decay, take
-    ``saba``, or one batch.  z and v belong to one task: in ``meta_train``, use a problem that
-    always samples the same.
+    ``saba``, or one batch.  z and v stay with the task that they began with.
 
     Hyperparameters that do not enter ``inner_loss`` or the outer loss (rates of training, initial
     parameters) get zero, see ``info["zero_grad"]``.
@@ -56,7 +44,7 @@ def soba(
             ``state.params`` where there is such an attribute, else the state.
 
     Returns:
-        An Estimator whose memory is a ``SobaMemory``.  ``info``: ``state`` (with z),
+        An Estimator whose memory is a ``single_loop.Memory``.  ``info``: ``state`` (with z),
         ``stationarity`` f[] (norm of the batch's inner gradient), ``residual`` f[] (of the linear
         system on that batch, relative to the outer gradient), ``grad_norm``, ``finite``,
         ``zero_grad``.
@@ -66,7 +54,7 @@ def soba(
             or no parameter is a float.
 
     Example:
-        >>> import jax, metahpo as mh
+        >>> import jax, jax.numpy as jnp, metahpo as mh
         >>> problem = mh.problems.function(lambda h: 0.0)._replace(  # z = h, loss (z - 1)^2 / 2
         ...     init=lambda key, h, task: jnp.zeros(()),
         ...     loss=lambda key, h, task, z: (z - 1.0) ** 2 / 2,
@@ -83,15 +71,9 @@ def soba(
     rates = Rates(inner_rate, inner_rate if solver_rate is None else solver_rate)
     loop = single_loop(problem, inner_loss, batches, rates, params)
 
-    def init(key: Key, hparams: HParams, task: Task) -> SobaMemory:
-        z = loop.start(key, hparams, task)
-        return SobaMemory(z, jnp.zeros_like(z))
+    def estimate(key: Key, hparams: HParams, task: Task, memory: Memory) -> tuple[Estimate, Memory]:
+        del task  # z and v stay with the one that they began with
+        terms = loop.terms(hparams, memory, draw(key, batches))
+        return loop.move(key, hparams, memory, terms)
 
-    def estimate(
-        key: Key, hparams: HParams, task: Task, memory: SobaMemory
-    ) -> tuple[Estimate, SobaMemory]:
-        terms = loop.terms(key, hparams, task, *memory, draw(key, batches))
-        result, z, v = loop.move(key, hparams, task, *memory, terms)
-        return result, SobaMemory(z, v)
-
-    return Estimator(init, estimate)
+    return Estimator(loop.begin, estimate)

@@ -1,32 +1,15 @@
 """The truncated hypergradient: reverse mode through the last steps of a training alone."""
 
-from typing import NamedTuple
-
-import chex
 import jax
 import jax.numpy as jnp
 
 from metahpo import checks
-from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
+from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Task
 from metahpo.diagnostics import no_memory
 from metahpo.hypergrad.reverse import reverse
 from metahpo.hypergrad.unrolled import estimate_unrolled
-from metahpo.inner import advance, keys, scalar_loss
+from metahpo.inner import Training, advance, begin
 from metahpo.recomputation import Checkpoint
-
-
-class Unfinished(NamedTuple):
-    """A training that the next estimate goes on with.
-
-    Attributes:
-        key: the key of the training.
-        state: the training state.
-        start: ``i32[]``, updates made so far.
-    """
-
-    key: Key
-    state: State
-    start: chex.Array
 
 
 def truncated(
@@ -40,8 +23,9 @@ def truncated(
 
     With burn-in the window is the end of a whole training: the steps before are run forward only,
     and the state after them counts as a constant.  Without, every estimate is one window that goes
-    on from where the last ended, judged at its own end, and a new training begins after ``steps``
-    updates: as cheap as the window, for ``meta_train`` over long trainings.
+    on from where the last ended, judged at its own end, and after ``steps`` updates a new training
+    begins, on the task that is offered then: as cheap as the window, for ``meta_train`` over long
+    trainings.
 
     Memory and backward time are those of the window.  The estimate is *biased*: it misses what a
     hyperparameter did before the window, and where that is not forgotten within the window it can
@@ -58,7 +42,7 @@ def truncated(
         burn_in: whether the steps before the window are run in every estimate.
 
     Returns:
-        An Estimator, with an ``Unfinished`` training as its memory if there is no burn-in.
+        An Estimator, whose memory is an ``inner.Training`` if there is no burn-in.
         ``info``: that of ``reverse``, for the window.
 
     Raises:
@@ -84,38 +68,28 @@ def truncated(
     advance(problem, steps)  # refuses wrong steps now rather than inside the trace
     if window >= steps and burn_in:
         return reverse(problem, steps, checkpoint)
-    last = advance(problem, window, checkpoint)
 
-    def differentiate(hparams: HParams, task: Task, training: Unfinished) -> Estimate:
-        _, step_key, loss_key = keys(training.key)
-        return estimate_unrolled(
-            hparams,
-            lambda h: training.state,
-            lambda h, state: last(step_key, h, task, state, training.start),
-            lambda h, state: scalar_loss(problem, loss_key, h, task, state),
-            window,
-        )
+    def differentiate(hparams: HParams, training: Training) -> tuple[Estimate, Training]:
+        return estimate_unrolled(problem, hparams, lambda h: training, window, checkpoint)
 
     if burn_in:
         before = advance(problem, steps - window)
 
         def estimate(key: Key, hparams: HParams, task: Task, _: PyTree) -> tuple[Estimate, PyTree]:
-            init_key, step_key, _ = keys(key)
-            state = before(step_key, hparams, task, problem.init(init_key, hparams, task), 0)
-            return differentiate(hparams, task, Unfinished(key, state, steps - window)), ()
+            training = before(hparams, begin(problem, key, hparams, task))
+            return differentiate(hparams, training)[0], ()
 
         return Estimator(no_memory, estimate)
 
-    def begin(key: Key, hparams: HParams, task: Task) -> Unfinished:
-        state = problem.init(keys(key).init, hparams, task)
-        return Unfinished(key, state, jnp.zeros((), jnp.int32))
+    def start(key: Key, hparams: HParams, task: Task) -> Training:
+        return begin(problem, key, hparams, task)
 
     def go_on(
-        key: Key, hparams: HParams, task: Task, training: Unfinished
-    ) -> tuple[Estimate, Unfinished]:
-        new, over = begin(key, hparams, task), training.start >= steps
+        key: Key, hparams: HParams, task: Task, training: Training
+    ) -> tuple[Estimate, Training]:
+        over = training.steps >= steps
+        new = start(key, hparams, task)
         training = jax.tree.map(lambda a, b: jnp.where(over, a, b), new, training)
-        result = differentiate(hparams, task, training)
-        return result, training._replace(state=result.info["state"], start=training.start + window)
+        return differentiate(hparams, training)
 
-    return Estimator(begin, go_on)
+    return Estimator(start, go_on)

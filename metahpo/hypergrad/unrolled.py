@@ -7,46 +7,70 @@ import jax
 import jax.numpy as jnp
 
 from metahpo import floats
-from metahpo.base import Estimate, HParams, PyTree, State
+from metahpo.base import Estimate, HParams, Key, Problem, PyTree, Task
 from metahpo.diagnostics import gradient_info, scaled_norm
+from metahpo.inner import Training, advance, begin, judge
+from metahpo.recomputation import Checkpoint
 
 EXPLODING = 1e3
 """A gradient that grew more than this many times through a training is called exploding."""
 
 
+def begun(
+    problem: Problem,
+    key: Key,
+    leaves: floats.Floats,
+    merge: Callable[[floats.Floats], HParams],
+    task: Task,
+) -> tuple[Training, Callable[[floats.Floats], floats.Floats]]:
+    """A new training, and the pull-back of its state's floats to those of the hyperparameters."""
+
+    def start(leaves: floats.Floats) -> tuple[floats.Floats, Training]:
+        training = begin(problem, key, merge(leaves), task)
+        return floats.parts(training.state)[0], training
+
+    _, pull, training = jax.vjp(start, leaves, has_aux=True)
+    return training, lambda cotangents: pull(cotangents)[0]
+
+
 def estimate_unrolled(
+    problem: Problem,
     hparams: HParams,
-    start: Callable[[HParams], State],
-    train: Callable[[HParams, State], State],
-    loss: Callable[[HParams, State], chex.Array],
+    start: Callable[[HParams], Training],
     steps: int,
-) -> Estimate:
-    """The gradient of ``loss(h, train(h, start(h)))``, and how it grew through ``train``.
+    checkpoint: Checkpoint,
+) -> tuple[Estimate, Training]:
+    """The gradient of the loss ``steps`` updates after ``start(h)``, and how it grew on the way.
 
     Zeros that are added to the state before and after training have the state's gradient there,
     which reverse mode computes anyway.
+
+    Returns:
+        The estimate, and the training that it ends with.
     """
+    train = advance(problem, steps, checkpoint)
     leaves, merge = floats.split(hparams)
     zeros = [
         jnp.zeros(leaf.shape, leaf.dtype)
-        for leaf in jax.tree.leaves(jax.eval_shape(start, hparams))
+        for leaf in jax.tree.leaves(jax.eval_shape(start, hparams).state)
         if floats.is_float(leaf)
     ]
 
     def run(
         leaves: floats.Floats, before: floats.Floats, after: floats.Floats
-    ) -> tuple[chex.Array, State]:
+    ) -> tuple[chex.Array, Training]:
         hparams = merge(leaves)
-        state = _add(train(hparams, _add(start(hparams), before)), after)
-        return loss(hparams, state), state
+        training = _shifted(train(hparams, _shifted(start(hparams), before)), after)
+        return judge(problem, hparams, training), training
 
     everything = jax.value_and_grad(run, argnums=(0, 1, 2), has_aux=True)
-    (value, state), (grads, first, last) = everything(leaves, zeros, zeros)
+    (value, training), (grads, first, last) = everything(leaves, zeros, zeros)
     grad = floats.gradient_tree(hparams, grads)
-    info = {"state": state, **gradient_info(value, grad)}
+    info = {"state": training.state, **gradient_info(value, grad)}
     before, after = log_norm(last), log_norm(first)
     growth = jnp.where(before == after, 0.0, after - before)  # 0 for 0 / 0
-    return Estimate(value, grad, info | explosion_info(growth, steps, info["finite"]))
+    info |= explosion_info(growth, steps, info["finite"])
+    return Estimate(value, grad, info), training
 
 
 def explosion_info(growth: chex.Array, steps: int, finite: chex.Array) -> dict[str, PyTree]:
@@ -74,6 +98,7 @@ def log_norm(leaves: floats.Floats) -> chex.Array:
     return jnp.log(norm) + jnp.log(scale)
 
 
-def _add(state: State, shifts: floats.Floats) -> State:
-    leaves, merge = floats.parts(state)
-    return merge([leaf + shift for leaf, shift in zip(leaves, shifts, strict=True)])
+def _shifted(training: Training, shifts: floats.Floats) -> Training:
+    leaves, merge = floats.parts(training.state)
+    state = merge([leaf + shift for leaf, shift in zip(leaves, shifts, strict=True)])
+    return training._replace(state=state)

@@ -20,6 +20,7 @@ def zero_steps(
     represent: Callable[[HParams, Examples], State],
     predict: Callable[[State, chex.Array], chex.Array],
     judge: Callable[[State, Examples], chex.Array] | None = None,
+    shuffle: bool = False,
 ) -> Problem:
     """A Problem whose ``init`` learns all there is to learn and whose ``step`` does nothing.
 
@@ -30,6 +31,7 @@ def zero_steps(
         predict: ``(state, x) -> outputs``.
         judge: ``(state, query) -> f[]``, the outer loss where it is not the family's criterion
             of the predictions.
+        shuffle: whether the support set is seen in a random order.
 
     Raises:
         ValueError: if a criterion is needed and the family has none.
@@ -37,8 +39,11 @@ def zero_steps(
     judge = _criterion_of(family, predict) if judge is None else judge
 
     def init(key: Key, hparams: HParams, task: Episode) -> State:
-        del key
-        return represent(hparams, task.support)
+        support = task.support
+        if shuffle:
+            order = jax.random.permutation(key, len(support.x))
+            support = jax.tree.map(lambda leaf: leaf[order], support)
+        return represent(hparams, support)
 
     def step(key: Key, hparams: HParams, task: Episode, state: State) -> State:
         del key, hparams, task

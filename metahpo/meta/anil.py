@@ -53,5 +53,5 @@ def anil(
         del key, task
         return params
 
-    problem = train_part(family, start, learning_rate, adapts, gradient)
-    return problem._replace(initial=partial(initial_params, family=family))
+    initial = partial(initial_params, family=family)
+    return train_part(family, start, learning_rate, adapts, gradient, initial)

@@ -89,7 +89,12 @@ def cavia(
         x = family.sample(task_key).support.x
         return conditioned.init(init_key, x, no_context(x))
 
-    problem = train_part(
-        family._replace(loss=loss), start, learning_rate, lambda path: path == "context", gradient
+    return train_part(
+        family._replace(loss=loss),
+        start,
+        learning_rate,
+        lambda path: path == "context",
+        gradient,
+        initial,
+        predict,
     )
-    return problem._replace(predict=predict, initial=initial)

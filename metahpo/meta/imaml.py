@@ -62,10 +62,13 @@ def imaml(
 
         return family._replace(init=lambda key, task: theta, loss=loss)
 
-    problem = training(
-        family, lambda theta: optax.sgd(learning_rate), configure=near, gradient=gradient
+    return training(
+        family,
+        lambda theta: optax.sgd(learning_rate),
+        configure=near,
+        gradient=gradient,
+        initial=partial(initial_params, family=family),
     )
-    return problem._replace(initial=partial(initial_params, family=family))
 
 
 def proximal_loss(

@@ -48,10 +48,13 @@ def maml(
 
         return family._replace(init=init)
 
-    problem = training(
-        family, lambda params: optax.sgd(learning_rate), configure=start_from, gradient=gradient
+    return training(
+        family,
+        lambda params: optax.sgd(learning_rate),
+        configure=start_from,
+        gradient=gradient,
+        initial=partial(initial_params, family=family),
     )
-    return problem._replace(initial=partial(initial_params, family=family))
 
 
 def initial_params(key: Key, family: TaskFamily) -> Params:

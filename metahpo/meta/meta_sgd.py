@@ -62,13 +62,13 @@ def meta_sgd(
         params = initial_params(key, family)
         return {"params": params, "rates": initial_rates(params, initial_rate)}
 
-    problem = training(
+    return training(
         family,
         lambda hparams: _scale_by(hparams["rates"]),
         configure=start_from,
         gradient=gradient,
+        initial=initial,
     )
-    return problem._replace(initial=initial)
 
 
 def initial_rates(params: Params, value: chex.Numeric) -> Params:

@@ -1,16 +1,17 @@
 """Training of a part of the parameters on a task, while the rest is shared by all tasks."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import chex
-import jax
 import optax
 
 from metahpo.base import HParams, Key, Params, Problem, Task, TaskFamily
 from metahpo.meta.gradients import Gradient
 from metahpo.meta.leaves import Chooses, Leaves, choose, replace
 from metahpo.problems.training import TrainState, training
+
+Predict: TypeAlias = Callable[[Any, chex.Array], chex.Array]
 
 
 class PartState(NamedTuple):
@@ -35,12 +36,15 @@ def train_part(
     start: Callable[[Key, HParams, Task], Params],
     learning_rate: chex.Numeric | optax.Schedule,
     adapts: Chooses,
-    gradient: Gradient = jax.grad,
+    gradient: Gradient,
+    initial: Callable[[Key], HParams],
+    predict: Predict | None = None,
 ) -> Problem:
     """Gradient descent on the leaves that ``adapts`` names, from ``start(key, hparams, task)``.
 
     Only their gradients are computed, and only they change; the outer loss, the query loss,
-    depends on the hyperparameters through all of ``start``.
+    depends on the hyperparameters through all of ``start``.  Predictions are by default those of
+    the family's network.
     """
 
     def of_leaves(start: Params) -> TaskFamily:
@@ -65,10 +69,11 @@ def train_part(
         del hparams
         return inner.loss(key, state.start, task, state.adapted)
 
-    return inner._replace(init=init, step=step, loss=loss, predict=predictor(family))
+    predict = predictor(family) if predict is None else predict
+    return Problem(family.sample, init, step, loss, family.describe, predict, initial)
 
 
-def predictor(family: TaskFamily) -> Callable[[PartState, chex.Array], chex.Array] | None:
+def predictor(family: TaskFamily) -> Predict | None:
     """``predict`` from a state with ``params``, if the family has a network."""
     network = family.network
     if network is None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from metahpo.base import Key, Params, Problem, TaskFamily
 from metahpo.meta import amortised
 from metahpo.meta.layers import Dense, attention, dense, init_dense
-from metahpo.problems.few_shot import Episode, Examples
+from metahpo.problems.few_shot import Examples
 
 
 class Gated(TypedDict):
@@ -136,17 +136,7 @@ def snail(
             h = _append(layer, dilation, h, support)
         return dense(state.params["head"], h)
 
-    problem = amortised.zero_steps(family, initial, represent, predict)
-    return _shuffled(problem) if shuffle else problem
-
-
-def _shuffled(problem: Problem) -> Problem:
-    def init(key: Key, hparams: SnailParams, task: Episode) -> SnailState:
-        order = jax.random.permutation(key, len(task.support.x))
-        support = jax.tree.map(lambda leaf: leaf[order], task.support)
-        return problem.init(key, hparams, task._replace(support=support))
-
-    return problem._replace(init=init)
+    return amortised.zero_steps(family, initial, represent, predict, shuffle=shuffle)
 
 
 def _labelled(embeddings: chex.Array, y: chex.Array, known: float = 1) -> chex.Array:

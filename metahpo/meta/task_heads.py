@@ -69,5 +69,4 @@ def task_heads(
         trunk = choose(params, lambda path: not head(path))
         return {"trunk": trunk} if fresh else {"trunk": trunk, "head": choose(params, head)}
 
-    problem = train_part(family, start, learning_rate, head, gradient)
-    return problem._replace(initial=initial)
+    return train_part(family, start, learning_rate, head, gradient, initial)

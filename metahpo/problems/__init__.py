@@ -19,6 +19,7 @@ from metahpo.problems.few_shot import (
     few_shot,
     squared_error,
 )
+from metahpo.problems.joint import joint
 from metahpo.problems.masked_mlp import MaskedMLP
 from metahpo.problems.mixed_integer import (
     MixedIntegerInstance,
@@ -67,6 +68,7 @@ __all__ = [
     "episodes",
     "few_shot",
     "function",
+    "joint",
     "mixed_integer",
     "mixed_integer_instance",
     "mixed_integer_space",

@@ -39,6 +39,7 @@ def averaged(
 
     Returns:
         A Problem that works with every strategy and every estimator that the given one works with.
+        It has no ``predict`` where its state is that of several trainings.
 
     Raises:
         ValueError: if ``repeats < 1``, or ``over`` or ``statistic`` is unknown.
@@ -58,11 +59,11 @@ def averaged(
     checks.one_of("statistic", statistic, _STATISTICS)
     central, state_axis = _STATISTICS[statistic], 0 if over == "trainings" else None
 
-    def init(key: Key, hparams: HParams, task: Task) -> State:
+    def init_all(key: Key, hparams: HParams, task: Task) -> State:
         keys = jax.random.split(key, repeats)
         return jax.vmap(problem.init, (0, None, None))(keys, hparams, task)
 
-    def step(key: Key, hparams: HParams, task: Task, state: State) -> State:
+    def step_all(key: Key, hparams: HParams, task: Task, state: State) -> State:
         keys = jax.random.split(key, repeats)
         return jax.vmap(problem.step, (0, None, None, 0))(keys, hparams, task, state)
 
@@ -72,8 +73,10 @@ def averaged(
         return central(one(keys, hparams, task, state))
 
     if over == "losses":
-        return problem._replace(loss=loss)
-    return problem._replace(init=init, step=step, loss=loss)
+        init, step, predict = problem.init, problem.step, problem.predict
+    else:  # the states of several trainings make no one prediction
+        init, step, predict = init_all, step_all, None
+    return Problem(problem.sample, init, step, loss, problem.describe, predict, problem.initial)
 
 
 def _median(losses: chex.Array) -> chex.Array:

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metahpo.base import HParams, Key, Problem, State
+from metahpo.base import HParams, Key, Problem
 from metahpo.problems.bbob.instances import BBOBInstance, bbob_instance
 from metahpo.problems.bbob.problem import PUBLISHED, bbob
 from metahpo.problems.bbob.transformations import EDGE
-from metahpo.problems.synthetic import function as synthetic
+from metahpo.problems.synthetic import without_training
 from metahpo.space import Choice, Float, Int
 
 ARITIES = (2, 4, 8, 16)  # of four fifths of the coordinates; the last fifth are floats
@@ -79,16 +79,16 @@ def mixed_integer(function: int, dimension: int, unordered: Collection[int] = UN
         index = jax.random.randint(key, (), 0, len(PUBLISHED))
         return jax.tree.map(lambda x: x[index], stacked)
 
-    def loss(key: Key, hparams: HParams, task: MixedIntegerInstance, state: State) -> chex.Array:
+    def loss(key: Key, hparams: HParams, task: MixedIntegerInstance) -> chex.Array:
         names = sorted(space)
         parts = [
             jnp.take_along_axis(jnp.asarray(values), hparams[name][:, None], axis=1)[:, 0]
             for name, values in zip(names, task.values, strict=False)
         ]
         parts.append(hparams[names[-1]])
-        return continuous.loss(key, {"x": jnp.concatenate(parts)}, task.bbob, state)
+        return continuous.loss(key, {"x": jnp.concatenate(parts)}, task.bbob, ())
 
-    return synthetic(lambda hparams: jnp.zeros(()))._replace(sample=sample, loss=loss)
+    return without_training(sample, loss)
 
 
 def mixed_integer_space(

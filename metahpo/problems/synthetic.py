@@ -27,6 +27,18 @@ def function(fn: Callable[[HParams], chex.Array]) -> Problem:
     def sample(key: Key) -> Task:
         del key
 
+    def loss(key: Key, hparams: HParams, task: Task) -> chex.Array:
+        del key, task
+        return jnp.asarray(fn(hparams))
+
+    return without_training(sample, loss)
+
+
+def without_training(
+    sample: Callable[[Key], Task], loss: Callable[[Key, HParams, Task], chex.Array]
+) -> Problem:
+    """A Problem with an empty state, whose outer loss ``(key, hparams, task) -> f[]`` is all."""
+
     def init(key: Key, hparams: HParams, task: Task) -> State:
         del key, hparams, task
         return ()
@@ -35,12 +47,12 @@ def function(fn: Callable[[HParams], chex.Array]) -> Problem:
         del key, hparams, task
         return state
 
-    def loss(key: Key, hparams: HParams, task: Task, state: State) -> chex.Array:
-        del key, task, state
-        return jnp.asarray(fn(hparams))
+    def judge(key: Key, hparams: HParams, task: Task, state: State) -> chex.Array:
+        del state
+        return loss(key, hparams, task)
 
     def describe(task: Task) -> chex.Array:
         del task
         return jnp.zeros(0)
 
-    return Problem(sample, init, step, loss, describe)
+    return Problem(sample, init, step, judge, describe)

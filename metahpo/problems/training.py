@@ -8,7 +8,7 @@ import jax
 import optax
 
 from metahpo.base import HParams, Key, Network, Params, Problem, Task, TaskFamily
-from metahpo.problems.safe_sqrt import with_safe_sqrt
+from metahpo.safe_sqrt import with_safe_sqrt
 
 
 class TrainState(NamedTuple):
@@ -24,6 +24,7 @@ def training(
     configure: Callable[[HParams], TaskFamily] | None = None,
     minibatch: Callable[[Key, Task], Task] | None = None,
     gradient: Callable[..., Callable[[Params], Params]] = jax.grad,
+    initial: Callable[[Key], HParams] | None = None,
 ) -> Problem:
     """Training of a family's model on the support set, judged on the query set.
 
@@ -37,6 +38,7 @@ def training(
             default.
         gradient: ``(loss) -> (params) -> gradient`` of the support loss; ``mh.mixed_gradient``
             saves memory in hypergradients of deep networks.
+        initial: ``(key) -> hparams``, where learning the hyperparameters starts.
 
     Returns:
         A Problem whose state is a ``TrainState`` and whose outer loss is the query loss.  The
@@ -72,7 +74,7 @@ def training(
         return model(hparams).loss(state.params, task, "query")
 
     predict = None if family.network is None else _predictor(family.network)
-    return Problem(family.sample, init, step, loss, family.describe, predict)
+    return Problem(family.sample, init, step, loss, family.describe, predict, initial)
 
 
 def _predictor(network: Network) -> Callable[[TrainState, chex.Array], chex.Array]:

@@ -24,8 +24,9 @@ def policy_problem(
         greedy: whether to take the most probable action instead of sampling one.
 
     Returns:
-        A Problem whose state is a ``TuningState`` (so ``state.training`` is the inner training
-        state and ``state.unit`` its hyperparameters) and whose outer loss is the validation loss.
+        A Problem whose state is a ``TuningState`` (so ``state.training.state`` is the inner
+        training state and ``state.unit`` its hyperparameters) and whose outer loss is the
+        validation loss.
 
     Example:
         >>> import metahpo as mh
@@ -57,4 +58,13 @@ def policy_problem(
         del key, hparams, task
         return state.loss
 
-    return Problem(problem.sample, init, step, loss, problem.describe)
+    inner = problem.predict
+    return Problem(
+        problem.sample,
+        init,
+        step,
+        loss,
+        problem.describe,
+        predict=None if inner is None else lambda state, x: inner(state.training.state, x),
+        initial=policy.init,
+    )

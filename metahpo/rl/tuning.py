@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from metahpo import checks, inner
 from metahpo import space as spaces
-from metahpo.base import HParams, Key, Problem, State, Task
+from metahpo.base import HParams, Key, Problem, Task
 from metahpo.rl.environment import Environment
 from metahpo.space import Space
 
@@ -25,8 +25,7 @@ class TuningState(NamedTuple):
     """The state of a ``tuning_environment``.
 
     Attributes:
-        training: the problem's training state.
-        keys: the training's ``inner.Keys``.
+        training: the problem's training, an ``inner.Training``, on the task of ``reset``.
         unit: ``f[D]``, the current hyperparameters in the unit cube.
         time: ``i32[]``, segments done.
         initial: ``f[]``, the validation loss before training.
@@ -36,8 +35,7 @@ class TuningState(NamedTuple):
         descriptor: ``f[F]``, the task's, standardised; it may cost more than a segment.
     """
 
-    training: State
-    keys: inner.Keys
+    training: inner.Training
     unit: chex.Array
     time: chex.Array
     initial: chex.Array
@@ -117,31 +115,30 @@ def tuning_environment(
         lambda key: problem.describe(problem.sample(key)), jax.random.key(0)
     )
 
-    def validate(keys: inner.Keys, unit: chex.Array, task: Task, training: State) -> chex.Array:
-        return inner.scalar_loss(problem, keys.loss, spaces.decode(space, unit), task, training)
+    def validate(unit: chex.Array, training: inner.Training) -> chex.Array:
+        return inner.judge(problem, spaces.decode(space, unit), training)
 
     def reset(key: Key, task: Task) -> TuningState:
-        keys = inner.keys(key)
-        training = problem.init(keys.init, spaces.decode(space, start), task)
-        loss = validate(keys, start, task, training)
+        training = inner.begin(problem, key, spaces.decode(space, start), task)
+        loss = validate(start, training)
         zero = jnp.zeros((), jnp.int32)
         described = jnp.clip((problem.describe(task) - mean) / scale, -3.0, 3.0)
-        return TuningState(training, keys, start, zero, loss, loss, loss, zero, described)
+        return TuningState(training, start, zero, loss, loss, loss, zero, described)
 
     def step(
         key: Key, task: Task, state: TuningState, action: chex.Array
     ) -> tuple[TuningState, chex.Array]:
-        del key  # the training's own keys were fixed by reset
+        del key, task  # the training keeps those that it began with
         by = jnp.asarray(moves, dtype=state.unit.dtype)[action]
         unit = jnp.clip(state.unit.at[where].add(by), 0.0, 1.0)
         hparams = spaces.decode(space, unit)
-        fresh = problem.init(state.keys.init, hparams, task)
-        training = jax.tree.map(
-            lambda new, old: jnp.where(state.time == 0, new, old), fresh, state.training
+        training = state.training
+        fresh = problem.init(training.keys.init, hparams, training.task)
+        first = jax.tree.map(
+            lambda new, old: jnp.where(state.time == 0, new, old), fresh, training.state
         )
-        done = state.time * segment_steps
-        training = segment(state.keys.steps, hparams, task, training, done)
-        loss = validate(state.keys, unit, task, training)
+        training = segment(hparams, training._replace(state=first))
+        loss = validate(unit, training)
         state = state._replace(
             training=training,
             unit=unit,

@@ -1,6 +1,8 @@
 """The loops that drive problems, strategies and estimators."""
 
 from metahpo._deprecation import renamed
+from metahpo.run.as_problem import MetaTraining, as_problem
+from metahpo.run.ask_tell import AskTell, Candidate, WaitingError
 from metahpo.run.footprint import Footprint, footprint
 from metahpo.run.host import drive
 from metahpo.run.loop import Loop, scan
@@ -26,6 +28,8 @@ from metahpo.run.search import search, search_loop
 __getattr__ = renamed(__name__, {"Memory": "Footprint", "memory": "footprint"})
 
 __all__ = [
+    "AskTell",
+    "Candidate",
     "EvaluationError",
     "Failure",
     "Footprint",
@@ -34,9 +38,12 @@ __all__ = [
     "MetaHistory",
     "MetaResult",
     "MetaState",
+    "MetaTraining",
     "MinimizeResult",
     "SearchHistory",
     "SearchResult",
+    "WaitingError",
+    "as_problem",
     "drive",
     "evaluate",
     "footprint",

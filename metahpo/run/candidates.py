@@ -1,7 +1,7 @@
 """Candidates evaluated by a Python function, one after the other, and what becomes of failures."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,6 @@ import numpy as np
 
 from metahpo import space as spaces
 from metahpo.base import HParams, PyTree
-
-
-class Outcome(NamedTuple):
-    """A member's loss, and what went wrong (``None`` where nothing did)."""
-
-    loss: float
-    message: str | None
-    error: Exception | None
 
 
 def decoder(space: spaces.Space) -> Callable[[Any], list[HParams]]:
@@ -31,27 +23,36 @@ def decoder(space: spaces.Space) -> Callable[[Any], list[HParams]]:
     return candidates
 
 
-def call(fn: Callable[[HParams], float], hparams: HParams) -> Outcome:
-    """One evaluation; an exception of ``fn`` is data."""
-    try:
-        return Outcome(_scalar(fn(hparams)), None, None)
-    except Exception as error:
-        message = str(error) if isinstance(error, _NoScalarError) else repr(error)
-        return Outcome(float("inf"), message, error)
-
-
-class _NoScalarError(ValueError):
+class NoScalarError(ValueError):
     """The function returned something else than a real scalar."""
 
 
-def _scalar(value: Any) -> float:
+def called(fn: Callable[[HParams], float], hparams: HParams) -> float | Exception:
+    """A candidate's loss; an exception of ``fn`` is data."""
+    try:
+        return scalar(fn(hparams))
+    except Exception as error:
+        return error
+
+
+def message(error: BaseException) -> str:
+    """What went wrong, in words."""
+    return str(error) if isinstance(error, NoScalarError) else repr(error)
+
+
+def scalar(value: Any) -> float:
+    """A loss as a float.
+
+    Raises:
+        NoScalarError: unless it is a real scalar.
+    """
     shown = f"it must return a real scalar, got {value!r} ({type(value).__name__})"
     try:
         number = np.asarray(value)
     except ValueError as error:  # a ragged list, for example
-        raise _NoScalarError(shown) from error
+        raise NoScalarError(shown) from error
     # The name of a bfloat16 stands only in jax's table of types.
     real = number.dtype.kind in "biu" or jnp.issubdtype(number.dtype, jnp.floating)
     if number.shape != () or not real:
-        raise _NoScalarError(shown)
+        raise NoScalarError(shown)
     return float(number)

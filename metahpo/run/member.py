@@ -19,6 +19,7 @@ from metahpo.base import (
     State,
     Task,
 )
+from metahpo.inner import Training
 from metahpo.lanes import highest
 
 Metrics = Callable[[Key, HParams, Task, State], PyTree]
@@ -28,20 +29,23 @@ class Trained(NamedTuple):
     """A member after a round; its failures are data.
 
     Attributes:
-        state: the training state.
+        training: an ``inner.Training`` without its task, which all members share; with an estimator
+            the final state alone.
         memory: the estimator's, ``()`` without one.
         loss: the outer loss; ``inf`` where it was not finite, and for an idle member.
         grad: on the unit cube, zeros where the loss or the gradient was not finite; ``None``
             without an estimator.
         metrics: what was asked for besides; zeros for an idle member.
+        steps: ``i32[]``, the updates behind the loss; 0 for an idle member.
         nonfinite: whether the loss or the gradient was not finite.
     """
 
-    state: State
+    training: Any
     memory: PyTree
     loss: chex.Array
     grad: chex.Array | None
     metrics: PyTree
+    steps: chex.Array
     nonfinite: chex.Array
 
 
@@ -53,7 +57,8 @@ class Job(NamedTuple):
         unit: ``f[D]``, its point of the unit cube.
         memory: the estimator's, ``()`` without one.
         fresh: whether it trains from scratch.
-        source: ``i32[]``, the member whose training state it goes on from otherwise.
+        source: ``i32[]``, the member whose training it goes on from otherwise.
+        itself: whether that is its own, with its keys; a copy of another goes on with new ones.
         budget: ``i32[]``, its inner steps; 0 for an idle member, which keeps its source's state.
     """
 
@@ -62,10 +67,11 @@ class Job(NamedTuple):
     memory: PyTree
     fresh: chex.Array
     source: chex.Array
+    itself: chex.Array
     budget: chex.Array
 
 
-Train = Callable[[Task, State, Job], Trained]
+Train = Callable[[Task, Training | None, Job], Trained]
 
 
 def trainer(
@@ -75,7 +81,7 @@ def trainer(
     metrics: Metrics | None = None,
     cut: bool = True,
 ) -> Train:
-    """Trains a member from scratch or from its source's state, for at most ``steps`` updates.
+    """Trains a member from scratch or on from its source, for at most ``steps`` updates.
 
     Args:
         problem: the training process.
@@ -86,55 +92,72 @@ def trainer(
             budget of all members.
 
     Returns:
-        ``(task, source state, job) -> Trained``; the source state is ``None`` where all members
-        always train from scratch.
+        ``(task, source, job) -> Trained``; the source is a training without its task, or ``None``
+        where all members always train from scratch.
     """
+    go_on = _updates(problem, steps, cut)
 
-    def train(task: Task, source_state: State, job: Job) -> Trained:
-        keys = inner.keys(job.key)
+    def train(task: Task, source: Training | None, job: Job) -> Trained:
         hparams = spaces.decode(space, job.unit)
-        state = problem.init(keys.init, hparams, task)
-        if source_state is not None:
-            state = select(job.fresh, state, source_state)
-        if jax.tree.leaves(state):  # without a state an update has nothing to change
-            state = _updates(problem, steps, cut)(keys.steps, hparams, task, state, job.budget)
-        loss = inner.scalar_loss(problem, keys.loss, hparams, task, state)
-        extra = None if metrics is None else metrics(keys.loss, hparams, task, state)
-        return _sound(Trained(state, (), loss, None, extra, jnp.zeros((), bool)), job)
+        training = inner.begin(problem, job.key, hparams, task)
+        if source is not None:
+            keys = select(job.itself, source.keys, training.keys)
+            source = source._replace(keys=keys, task=task)
+            kept = select(job.fresh, training._replace(task=()), source._replace(task=()))
+            training = kept._replace(task=task)
+        training = go_on(hparams, training, job.budget)
+        loss = inner.judge(problem, hparams, training)
+        extra = None
+        if metrics is not None:
+            extra = metrics(training.keys.loss, hparams, task, training.state)
+        bad, steps = jnp.zeros((), bool), training.steps
+        training = training._replace(task=())
+        return _sound(Trained(training, (), loss, None, extra, steps, bad), job)
 
     return train
 
 
-def _updates(problem: Problem, steps: int, cut: bool) -> Callable[..., State]:
-    """``(key, hparams, task, state, budget) -> state``, after ``budget <= steps`` updates."""
+def _updates(
+    problem: Problem, steps: int, cut: bool
+) -> Callable[[HParams, Training, chex.Array], Training]:
+    """``(hparams, training, budget) -> training``, after ``budget <= steps`` more updates."""
 
-    def run(key: Key, hparams: HParams, task: Task, state: State, budget: chex.Array) -> State:
-        keys = inner.step_keys(key, steps)
+    def run(hparams: HParams, training: Training, budget: chex.Array) -> Training:
+        made = training._replace(steps=training.steps + budget)
+        if not jax.tree.leaves(training.state):  # an update has nothing to change
+            return made
+        keys = inner.step_keys(training.keys.steps, steps, training.steps)
+
+        def step(key: Key, state: State) -> State:
+            return problem.step(key, hparams, training.task, state)
+
+        once = inner.fenced(step, highest(training.steps)) if steps == 1 else step
 
         def update(t: chex.Array, key: Key, state: State) -> State:
-            new = problem.step(key, hparams, task, state)
-            return select(t < budget, new, state)
+            return select(t < budget, once(key, state), state)
 
         if not cut or steps == 1:
             xs = (jnp.arange(steps), keys)
-            return jax.lax.scan(lambda state, x: (update(*x, state), None), state, xs)[0]
+            state, _ = jax.lax.scan(lambda s, x: (update(*x, s), None), training.state, xs)
+            return made._replace(state=state)
         longest = highest(budget)
-        return jax.lax.while_loop(
+        _, state = jax.lax.while_loop(
             lambda x: x[0] < longest,
             lambda x: (x[0] + 1, update(x[0], keys[x[0]], x[1])),
-            (jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, state)),
-        )[1]
+            (jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, training.state)),
+        )
+        return made._replace(state=state)
 
     return run
 
 
 def trainer_with_gradient(
-    estimator: Estimator, space: spaces.Space, metrics: Metrics | None
+    estimator: Estimator, space: spaces.Space, steps: int, metrics: Metrics | None
 ) -> Train:
     """Estimates a member's loss and gradient; of the budget it counts whether it is 0."""
 
-    def train(task: Task, source_state: State, job: Job) -> Trained:
-        del source_state
+    def train(task: Task, source: Training | None, job: Job) -> Trained:
+        del source
         hparams = spaces.decode(space, job.unit)
         estimate, memory = estimator.estimate(job.key, hparams, task, job.memory)
         memory = select(job.budget > 0, memory, job.memory)
@@ -143,8 +166,10 @@ def trainer_with_gradient(
         extra = None
         if metrics is not None:
             extra = metrics(inner.keys(job.key).loss, hparams, task, state)
-        bad = jnp.zeros((), bool)
-        return _sound(Trained(state, memory, estimate.loss, grad, extra, bad), job)
+        bad, made = jnp.zeros((), bool), jnp.int32(steps)
+        nothing: Any = ()  # the estimator keeps what it takes to go on
+        last = Training(nothing, (), state, nothing)
+        return _sound(Trained(last, memory, estimate.loss, grad, extra, made, bad), job)
 
     return train
 
@@ -168,7 +193,13 @@ def _sound(trained: Trained, job: Job) -> Trained:
         good &= jnp.isfinite(grad).all()
         grad = jnp.where(good & active, grad, 0.0)
     metrics = jax.tree.map(lambda x: jnp.where(active, x, jnp.zeros_like(x)), trained.metrics)
-    return trained._replace(loss=loss, grad=grad, metrics=metrics, nonfinite=~good & active)
+    return trained._replace(
+        loss=loss,
+        grad=grad,
+        metrics=metrics,
+        steps=jnp.where(active, trained.steps, 0),
+        nonfinite=~good & active,
+    )
 
 
 def select(condition: chex.Array, new: Any, old: Any) -> Any:

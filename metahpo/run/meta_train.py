@@ -9,10 +9,12 @@ import optax
 from jax.sharding import Mesh
 
 from metahpo import checks, floats, inner
+from metahpo._deprecation import warn
 from metahpo.base import Estimator, HParams, Key, Problem, PyTree
 from metahpo.run.loop import Loop, scan
 from metahpo.run.sharding import batched, everywhere
 from metahpo.run.task_mean import task_mean
+from metahpo.safe_sqrt import with_safe_sqrt
 
 # A block of tasks larger than a core's cache would be fetched again in every round.
 _MOST_AHEAD, _BYTES_AHEAD = 64, 2**18
@@ -24,8 +26,8 @@ class MetaHistory(NamedTuple):
     Attributes:
         loss: ``f[rounds]``, the mean outer loss over the round's tasks.
         grad_norm: ``f[rounds]``, the norm of the mean hypergradient.
-        skipped: ``bool[rounds]``, whether the update was left out because the mean gradient was
-            not finite.
+        skipped: ``bool[rounds]``, whether the update was left out because the mean loss or the
+            mean gradient was not finite.
     """
 
     loss: chex.Array
@@ -42,20 +44,30 @@ class MetaState(NamedTuple):
     memory: PyTree
 
 
-class MetaResult(NamedTuple):
+class _MetaResult(NamedTuple):
+    hparams: HParams
+    history: MetaHistory
+    state: MetaState
+    skipped: chex.Array
+
+
+class MetaResult(_MetaResult):
     """The outcome of a meta-training.
 
     Attributes:
         hparams: the learned hyperparameters.
         history: a ``MetaHistory``.
         state: a ``MetaState``, to go on from.
-        info: ``skipped`` ``i32[]``, the number of updates left out.
+        skipped: ``i32[]``, the number of updates left out.
     """
 
-    hparams: HParams
-    history: MetaHistory
-    state: MetaState
-    info: dict[str, PyTree]
+    __slots__ = ()
+
+    @property
+    def info(self) -> dict[str, PyTree]:
+        """The old spelling of ``skipped``."""
+        warn('result.info["skipped"] of meta_train is now result.skipped')
+        return {"skipped": self.skipped}
 
 
 def meta_train(
@@ -170,8 +182,9 @@ def meta_loop(
         (loss, grads), memory = average(carry.hparams, of_tasks, carry.memory)
         values, merge = floats.split(carry.hparams)
         norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(norm)
-        updates, opt_state = optimizer.update(grads, carry.opt_state, values)
+        finite = jnp.isfinite(norm) & jnp.isfinite(loss)
+        update = with_safe_sqrt(optimizer.update)
+        updates, opt_state = update(grads, carry.opt_state, values)
         updated = (merge(optax.apply_updates(values, updates)), opt_state)
         learned, opt_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
@@ -182,8 +195,8 @@ def meta_loop(
         return MetaState(carry.round + 1, learned, opt_state, memory), record
 
     def finish(carry: MetaState, history: MetaHistory) -> MetaResult:
-        info = {"skipped": history.skipped.sum(dtype=jnp.int32)}
-        return MetaResult(carry.hparams, history, carry, info)
+        skipped = history.skipped.sum(dtype=jnp.int32)
+        return MetaResult(carry.hparams, history, carry, skipped)
 
     if ahead == 1:
         return Loop(init, step, finish, rounds, keys_of)

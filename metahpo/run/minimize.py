@@ -2,17 +2,18 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
-
-import jax
 
 from metahpo import checks
 from metahpo import space as spaces
 from metahpo.base import HParams, Key, Strategy
 from metahpo.run import checkpoint
-from metahpo.run.minimization import Minimization
+from metahpo.run.ask_tell import AskTell
+from metahpo.run.candidates import called
+from metahpo.run.host import check_first
 from metahpo.run.progress import reporter
-from metahpo.run.records import InterruptedRun, MinimizeResult
+from metahpo.run.records import EvaluationError, InterruptedRun, MinimizeResult
 from metahpo.stopping import Stopping
 
 
@@ -77,37 +78,47 @@ def minimize(
         >>> result.best_loss, result.best_hparams
         (0.0, {'kind': 'round', 'x': 0})
     """
-    _check_arguments(space, strategy, rounds, on_error)
-    key = jax.random.key(seed) if key is None else key
+    checks.one_of("on_error", on_error, ("raise", "inf"))
+    tuner = AskTell(space, strategy, key=key, seed=seed, rounds=rounds, stop=stop)
     folder = None if directory is None else checkpoint.prepare(directory, resume)
-    run = Minimization(fn, space, strategy, stop, rounds, key, on_error)
     if folder is not None:
-        dims = "; ".join(f"{name}: {dim}" for name, dim in spaces.dimensions(space).items())
-        run.keep_in(
-            folder, checkpoint.fingerprint(key, rounds, run.state, f"{dims} {about}".strip())
-        )
-    with reporter(progress, "minimize", rounds, run.done) as report:
-        while not run.over:
+        tuner.restore(folder, about)
+    with reporter(progress, "minimize", rounds, tuner.rounds) as report:
+        while not tuner.over:
             try:
-                run.evaluate()
+                candidate = tuner.ask()
+                loss = called(fn, candidate.hparams)
+                if isinstance(loss, Exception) and on_error == "raise":
+                    failure = tuner.failure(candidate.number, loss)
+                    raise EvaluationError(failure, tuner.result()) from loss
             except BaseException as error:
-                run.save()
+                _save(tuner, folder, about)
                 if isinstance(error, KeyboardInterrupt):
-                    raise InterruptedRun(run.result()) from error
+                    raise InterruptedRun(tuner.result()) from error
                 raise
-            run.tell()
-            run.save()
-            report(run.done, float(run.state.history.loss.min()), run.over)
-    return run.result()
+            done = tuner.rounds
+            tuner.tell(candidate.number, loss)
+            if tuner.rounds > done:
+                _check_first(tuner)
+                _save(tuner, folder, about)
+                report(tuner.rounds, tuner.lowest, tuner.over)
+    return tuner.result()
 
 
-def _check_arguments(space: spaces.Space, strategy: Strategy, rounds: int, on_error: str) -> None:
-    checks.counts(rounds=rounds)
-    spaces.size(space)  # refuses what is not a space
-    if on_error not in ("raise", "inf"):
-        raise ValueError(f"on_error must be 'raise' or 'inf', got {on_error!r}")
-    if strategy.needs_grad:
-        raise ValueError(
-            "a strategy with needs_grad=True cannot minimise a plain callable, which has no "
-            "gradient: make a problem of it with metahpo.problems.function and use search"
-        )
+def _save(tuner: AskTell, folder: Path | None, about: str) -> None:
+    if folder is not None and tuner.evaluations:
+        tuner.save(folder, about)
+
+
+def _check_first(tuner: AskTell) -> None:
+    """Ends a run in whose first round nothing was finite."""
+    if tuner.rounds > 1 or not tuner.evaluations:
+        return
+    result = tuner.result()
+    try:
+        check_first(result.history)
+    except ValueError as error:
+        if not result.failures:
+            raise
+        failure = result.failures[0]
+        raise ValueError(f"{error}; at {failure.hparams}: {failure.message}") from error

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from metahpo.base import PyTree, State, Task
+from metahpo.inner import Training
 from metahpo.lanes import highest
 from metahpo.run.member import Job, Train, Trained, blank, select
 from metahpo.run.sharding import automatic, padded
@@ -21,7 +22,7 @@ class Best(NamedTuple):
     state: State
 
 
-Evaluate = Callable[[Task, State, Job], tuple[Trained, Best]]
+Evaluate = Callable[[Task, Training, Job], tuple[Trained, Best]]
 
 
 def evaluator(train: Train, keep: bool, chunk: int | None, mesh: Mesh | None) -> Evaluate:
@@ -29,20 +30,20 @@ def evaluator(train: Train, keep: bool, chunk: int | None, mesh: Mesh | None) ->
 
     Args:
         train: from ``run.member``.
-        keep: whether the training states of all members are needed in the next round.  If not,
-            only that of the best is kept, so memory need not hold more than a chunk of them.
+        keep: whether the trainings of all members are needed in the next round.  If not, only the
+            state of the best is kept, so memory need not hold more than a chunk of them.
         chunk: members that are trained side by side on one device; all by default.  A chunk whose
             members are all idle is skipped.
         mesh: devices to spread the members over.
 
     Returns:
-        ``(task, states, jobs) -> (members, best)`` with leading axes ``[P]``; ``states`` are the
-        training states after the round before, and ``members.state`` those after this one (``()``
-        where they are not kept).  All but the states are on every device.
+        ``(task, trainings, jobs) -> (members, best)`` with leading axes ``[P]``; ``trainings`` are
+        those after the round before, and ``members.training`` those after this one (``()`` where
+        they are not kept).  All but the trainings are on every device.
     """
 
-    def here(task: Task, states: State, jobs: Job) -> tuple[Trained, Best]:
-        return _in_chunks(train, keep, chunk, task, states, jobs)
+    def here(task: Task, trainings: Training, jobs: Job) -> tuple[Trained, Best]:
+        return _in_chunks(train, keep, chunk, task, trainings, jobs)
 
     if mesh is None:
         return here
@@ -50,39 +51,39 @@ def evaluator(train: Train, keep: bool, chunk: int | None, mesh: Mesh | None) ->
 
 
 def _side_by_side(
-    train: Train, keep: bool, task: Task, states: State, jobs: Job
+    train: Train, keep: bool, task: Task, trainings: Training, jobs: Job
 ) -> tuple[Trained, Best]:
     if keep:
-        sources = jax.tree.map(lambda x: x[jobs.source], states)
+        sources = jax.tree.map(lambda x: x[jobs.source], trainings)
         trained = jax.vmap(train, (None, 0, 0))(task, sources, jobs)
     else:
         trained = jax.vmap(train, (None, None, 0))(task, None, jobs)
     i = jnp.argmin(trained.loss)
-    best = Best(trained.loss[i], jax.tree.map(lambda x: x[i], trained.state))
-    return (trained if keep else trained._replace(state=())), best
+    best = Best(trained.loss[i], jax.tree.map(lambda x: x[i], trained.training.state))
+    return (trained if keep else trained._replace(training=())), best
 
 
 def _in_chunks(
-    train: Train, keep: bool, chunk: int | None, task: Task, states: State, jobs: Job
+    train: Train, keep: bool, chunk: int | None, task: Task, trainings: Training, jobs: Job
 ) -> tuple[Trained, Best]:
     size = jobs.budget.shape[0]
     if chunk is None or chunk >= size:
-        return _side_by_side(train, keep, task, states, jobs)
+        return _side_by_side(train, keep, task, trainings, jobs)
     pad = -size % chunk
     shape = ((size + pad) // chunk, chunk)
     chunks = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), _idle_padded(jobs, pad))
     some = jax.tree.map(lambda x: x[0], chunks)
-    shapes = jax.eval_shape(lambda *args: _side_by_side(train, keep, *args), task, states, some)
+    shapes = jax.eval_shape(lambda *args: _side_by_side(train, keep, *args), task, trainings, some)
 
     def busy(jobs: Job) -> tuple[Trained, Best]:
-        return _side_by_side(train, keep, task, states, jobs)
+        return _side_by_side(train, keep, task, trainings, jobs)
 
     def idle(jobs: Job) -> tuple[Trained, Best]:
         """What training idle members comes to, for nothing."""
         trained, best = blank(shapes, jobs.key[0])
-        kept = jax.tree.map(lambda x: x[jobs.source], states) if keep else ()
+        kept = jax.tree.map(lambda x: x[jobs.source], trainings) if keep else ()
         infinite = jnp.full_like(trained.loss, jnp.inf)
-        trained = trained._replace(state=kept, memory=jobs.memory, loss=infinite)
+        trained = trained._replace(training=kept, memory=jobs.memory, loss=infinite)
         return trained, best._replace(loss=jnp.full_like(best.loss, jnp.inf))
 
     def body(best: Best, jobs: Job) -> tuple[Best, Trained]:
@@ -101,27 +102,27 @@ def _on_mesh(here: Evaluate, keep: bool, mesh: Mesh) -> Evaluate:
     def everywhere(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda x: _gathered(x, mesh), tree)
 
-    def on_device(task: Task, states: State, jobs: Job) -> tuple[Trained, Best]:
+    def on_device(task: Task, trainings: Training, jobs: Job) -> tuple[Trained, Best]:
         # A member may go on from the state of a member on another device.
-        trained, best = here(task, everywhere(states), jobs)
-        state, memory = trained.state, trained.memory
-        rows = everywhere(trained._replace(state=(), memory=()))
+        trained, best = here(task, everywhere(trainings), jobs)
+        training, memory = trained.training, trained.memory
+        rows = everywhere(trained._replace(training=(), memory=()))
         bests = everywhere(jax.tree.map(lambda x: x[None], best))
         i = jnp.argmin(bests.loss)
         best = jax.tree.map(lambda x: x[i], bests)
-        return rows._replace(state=state, memory=memory), best
+        return rows._replace(training=training, memory=memory), best
 
-    def run(task: Task, states: State, jobs: Job) -> tuple[Trained, Best]:
+    def run(task: Task, trainings: Training, jobs: Job) -> tuple[Trained, Best]:
         size = jobs.budget.shape[0]
         pad = -size % mesh.size
-        rows = Trained(split, split, same, same, same, same)
+        rows = Trained(split, split, same, same, same, same, same)
         trained, best = jax.shard_map(
             on_device,
             mesh=automatic(mesh),
             in_specs=(same, split, split),
             out_specs=(rows, same),
             check_vma=False,
-        )(task, padded(states, pad), _idle_padded(jobs, pad))
+        )(task, padded(trainings, pad), _idle_padded(jobs, pad))
         return jax.tree.map(lambda x: x[:size] if pad else x, trained), best
 
     return run

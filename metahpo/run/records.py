@@ -6,7 +6,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from metahpo.base import HParams, PyTree
+from metahpo._deprecation import warn
+from metahpo.base import HParams, PyTree, State, StopReason
 
 
 class SearchHistory(NamedTuple):
@@ -32,23 +33,52 @@ class SearchHistory(NamedTuple):
     nonfinite: chex.Array
 
 
-class SearchResult(NamedTuple):
+class _SearchResult(NamedTuple):
+    best_loss: chex.Array
+    best_hparams: HParams
+    history: SearchHistory
+    best_unit: chex.Array
+    best_state: State
+    evaluations: chex.Array
+    nonfinite: chex.Array
+    rounds: chex.Array
+    stop_reason: chex.Array
+
+
+class SearchResult(_SearchResult):
     """The outcome of a search.
 
     Attributes:
         best_loss: ``f[]``, the lowest outer loss of any member in any round.
         best_hparams: the hyperparameters that reached it.
         history: a ``SearchHistory``.
-        info: ``best_unit`` ``f[D]``, ``best_state`` (the training state behind the best loss),
-            ``nonfinite`` ``i32[]`` (how many evaluations were not finite), ``evaluations``
-            ``i32[]``, ``rounds`` ``i32[]`` (how many were run) and ``stop_reason`` ``i32[]``, a
-            ``StopReason``; ``BUDGET`` when all rounds were run.
+        best_unit: ``f[D]``, the point of the unit cube that reached it.
+        best_state: the training state behind it.
+        evaluations: ``i32[]``.
+        nonfinite: ``i32[]``, how many of them were not finite.
+        rounds: ``i32[]``, how many were run.
+        stop_reason: ``i32[]``, a ``StopReason``; ``BUDGET`` when all rounds were run.
     """
 
-    best_loss: chex.Array
-    best_hparams: HParams
-    history: SearchHistory
-    info: dict[str, PyTree]
+    __slots__ = ()
+
+    @property
+    def info(self) -> dict[str, PyTree]:
+        """The old spelling of the fields behind ``history``."""
+        warn("result.info[...] of a search is now a field of the result")
+        return {name: value for name, value in self._asdict().items() if name in _OLD_INFO}
+
+
+_OLD_INFO = (
+    "best_unit",
+    "best_state",
+    "evaluations",
+    "failures",
+    "nonfinite",
+    "rounds",
+    "stop_reason",
+    "strategy",
+)
 
 
 def not_run(record: SearchHistory) -> SearchHistory:
@@ -75,7 +105,20 @@ class Failure(NamedTuple):
     message: str
 
 
-class MinimizeResult(NamedTuple):
+class _MinimizeResult(NamedTuple):
+    best_loss: float
+    best_hparams: HParams
+    history: SearchHistory
+    best_unit: chex.Array
+    evaluations: int
+    nonfinite: int
+    failures: list[Failure]
+    rounds: int
+    stop_reason: StopReason
+    strategy: PyTree
+
+
+class MinimizeResult(_MinimizeResult):
     """The outcome of a minimisation; plain Python values and numpy arrays.
 
     Attributes:
@@ -83,16 +126,23 @@ class MinimizeResult(NamedTuple):
         best_hparams: the hyperparameters that reached it, as the function got them.
         history: a ``SearchHistory`` of numpy arrays, leading axes ``[rounds, P]``; its
             ``metrics["failed"]`` is ``bool[rounds, P]``, which calls failed.
-        info: ``best_unit`` ``f[D]``, ``nonfinite`` (how many losses were not finite, failures
-            included), ``failed`` (how many calls failed), ``failures`` (a list of ``Failure``),
-            ``evaluations``, ``rounds`` (how many were finished), ``stop_reason`` (a ``StopReason``)
-            and ``strategy``, the strategy's last state.
+        best_unit: ``f[D]``, the point of the unit cube that reached the lowest loss.
+        evaluations: how many there were.
+        nonfinite: how many losses were not finite, failures included.
+        failures: a list of ``Failure``.
+        rounds: how many were finished.
+        stop_reason: a ``StopReason``.
+        strategy: the strategy's last state.
     """
 
-    best_loss: float
-    best_hparams: HParams
-    history: SearchHistory
-    info: dict[str, PyTree]
+    __slots__ = ()
+
+    @property
+    def info(self) -> dict[str, PyTree]:
+        """The old spelling of the fields behind ``history``."""
+        warn("result.info[...] of a minimisation is now a field of the result")
+        old = {name: value for name, value in self._asdict().items() if name in _OLD_INFO}
+        return old | {"failed": len(self.failures)}
 
 
 class EvaluationError(RuntimeError):
@@ -116,5 +166,5 @@ class InterruptedRun(KeyboardInterrupt):
     """
 
     def __init__(self, result: MinimizeResult) -> None:
-        super().__init__(f"after {result.info['evaluations']} evaluations")
+        super().__init__(f"after {result.evaluations} evaluations")
         self.result = result

@@ -5,15 +5,14 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
-from metahpo import checks, hypergrad
+from metahpo import checks, hypergrad, inner
 from metahpo import space as spaces
 from metahpo.base import (
-    FULL_BUDGET,
     Estimator,
     Evaluation,
+    HParams,
     Key,
     Problem,
     Proposal,
@@ -35,21 +34,13 @@ class _Carry(NamedTuple):
     round: chex.Array
     task: Task
     strategy: PyTree
-    states: State  # [P]: the members' training states after the round before; () if nobody asks
+    trainings: PyTree  # [P]: the members' trainings after the round before; () if nobody asks
     memory: PyTree  # [P]: the estimator's memory, () without one
     best_loss: chex.Array
     best_unit: chex.Array
     best_state: State
     stop: PyTree  # of the stopping rule, () without one
     reason: chex.Array  # i32[]
-
-
-class _Known(NamedTuple):
-    """What is known of a strategy's proposals before the run."""
-
-    unit: jax.ShapeDtypeStruct
-    scratch: bool  # all members always train from scratch
-    full: bool  # no budget is ever below the run's number of steps
 
 
 def search(
@@ -141,20 +132,18 @@ def search_loop(
     """The ``Loop`` behind ``search``, to be driven in chunks; the arguments are the same."""
     checks.counts(rounds=rounds, steps=steps, chunk=1 if chunk is None else chunk)
     spaces.size(space)  # refuses what is not a space
-    known = _known(strategy)
-    if strategy.needs_grad:
+    needs = strategy.needs
+    if needs.gradients:
         estimator = estimator or hypergrad.reverse(problem, steps)
-        train = trainer_with_gradient(estimator, space, metrics)
+        train = trainer_with_gradient(estimator, space, steps, metrics)
     else:
         estimator = None
-        train = trainer(problem, space, steps, metrics, cut=stop is not None or not known.full)
-    keep = not (strategy.needs_grad or known.scratch)
+        train = trainer(problem, space, steps, metrics, cut=stop is not None or needs.budgets)
+    keep = needs.trainings and not needs.gradients
     evaluate = evaluator(train, keep, chunk, mesh)
 
     def init(key: Key) -> _Carry:
-        return _first_carry(
-            key, problem, estimator, space, strategy, task, stop, evaluate, known, keep
-        )
+        return _first_carry(key, problem, estimator, space, strategy, task, stop, evaluate, keep)
 
     def keys(key: Key, t: chex.Array) -> Key:
         return jax.random.split(jax.random.fold_in(key, t), 3)
@@ -164,8 +153,8 @@ def search_loop(
         proposal, state = strategy.ask(ask_key, carry.strategy)
         proposal = jax.tree.map(jnp.asarray, proposal)
         jobs = _jobs(carry, train_key, proposal, steps, stop is not None)
-        trained, best = evaluate(carry.task, carry.states, jobs)
-        evaluation = Evaluation(trained.loss, trained.grad, ())
+        trained, best = evaluate(carry.task, carry.trainings, jobs)
+        evaluation = Evaluation(trained.loss, trained.grad, trained.steps)
         state = strategy.tell(tell_key, state, proposal, evaluation)
         record = SearchHistory(
             proposal.unit,
@@ -178,20 +167,22 @@ def search_loop(
         )
         carry = _keep_best(carry, proposal, trained.loss, best.state)
         carry = _told(carry, strategy, stop, state, proposal, evaluation)
-        carry, record = everywhere((carry._replace(states=(), memory=()), record), mesh)
-        return carry._replace(states=trained.state, memory=trained.memory), record
+        carry, record = everywhere((carry._replace(trainings=(), memory=()), record), mesh)
+        return carry._replace(trainings=trained.training, memory=trained.memory), record
 
     def finish(carry: _Carry, history: SearchHistory) -> SearchResult:
-        info = {
-            "best_unit": carry.best_unit,
-            "best_state": carry.best_state,
-            "nonfinite": history.nonfinite.sum(dtype=jnp.int32),
-            "evaluations": (history.budget > 0).sum(dtype=jnp.int32),
-            "rounds": carry.round,
-            "stop_reason": first(carry.reason, jnp.int32(StopReason.BUDGET)),
-        }
-        best = spaces.decode(space, carry.best_unit)
-        return everywhere(SearchResult(carry.best_loss, best, history, info), mesh)
+        result = SearchResult(
+            best_loss=carry.best_loss,
+            best_hparams=spaces.decode(space, carry.best_unit),
+            history=history,
+            best_unit=carry.best_unit,
+            best_state=carry.best_state,
+            evaluations=(history.budget > 0).sum(dtype=jnp.int32),
+            nonfinite=history.nonfinite.sum(dtype=jnp.int32),
+            rounds=carry.round,
+            stop_reason=first(carry.reason, jnp.int32(StopReason.BUDGET)),
+        )
+        return everywhere(result, mesh)
 
     if stop is None:
         return Loop(init, step, finish, rounds, keys)
@@ -200,32 +191,21 @@ def search_loop(
     )
 
 
-def _known(strategy: Strategy) -> _Known:
-    """What a strategy that proposes plain numpy arrays is known to do, and the shapes of it."""
-    static = []
-
-    def propose(key: Key) -> chex.Array:
-        unit, parent, budget = strategy.ask(key, strategy.init(key))[0]
-        static.append(isinstance(parent, np.ndarray) and bool((parent < 0).all()))
-        static.append(isinstance(budget, np.ndarray) and bool((budget == FULL_BUDGET).all()))
-        return unit
-
-    unit = jax.eval_shape(propose, jax.eval_shape(lambda: jax.random.key(0)))
-    return _Known(unit, *static)
-
-
 def _jobs(carry: _Carry, key: Key, proposal: Proposal, steps: int, may_stop: bool) -> Job:
     size = proposal.unit.shape[0]
     budget = jnp.clip(proposal.budget, 0, steps)
     if may_stop:  # a lane that has stopped asks for nothing
         budget = jnp.where(carry.reason > 0, 0, budget)
     scratch = (proposal.parent < 0) | (carry.round == 0)  # before round 0 nobody trained
+    members = jnp.arange(size)
+    source = jnp.where(scratch, members, proposal.parent)
     return Job(
         key=jax.random.split(key, size),
         unit=proposal.unit,
         memory=carry.memory,
         fresh=scratch & (budget > 0),
-        source=jnp.where(scratch, jnp.arange(size), proposal.parent),
+        source=source,
+        itself=source == members,
         budget=budget,
     )
 
@@ -261,33 +241,36 @@ def _first_carry(
     task: Task,
     stop: Stopping | None,
     evaluate: Evaluate,
-    known: _Known,
     keep: bool,
 ) -> _Carry:
     task_key, strategy_key, member_key = jax.random.split(key, 3)
     task = problem.sample(task_key) if task is None else task
-    unit = jnp.zeros(known.unit.shape, known.unit.dtype)
+    shape = jax.eval_shape(lambda key: strategy.ask(key, strategy.init(key))[0].unit, key)
+    unit = jnp.zeros(shape.shape, shape.dtype)
     size = unit.shape[0]
     hparams = jax.vmap(lambda u: spaces.decode(space, u))(unit)
     keys = jax.random.split(member_key, size)
-    states: State = ()
+    trainings: PyTree = ()
     memory: PyTree = ()
     if keep:
         # Zeros that nobody goes on from: only their shapes are needed, and compiling the
         # random numbers of an initialisation a second time is not cheap.
-        members = jax.eval_shape(jax.vmap(problem.init, (0, 0, None)), keys, hparams, task)
-        states = blank(members, member_key)
+        def started(key: Key, hparams: HParams) -> PyTree:
+            return inner.begin(problem, key, hparams, task)._replace(task=())
+
+        trainings = blank(jax.eval_shape(jax.vmap(started), keys, hparams), member_key)
     if estimator is not None:
         memory = jax.vmap(estimator.init, (0, 0, None))(keys, hparams, task)
     numbers = jnp.zeros(size, jnp.int32)
-    jobs = Job(keys, unit, memory, jnp.ones(size, bool), numbers, numbers)
-    trained, best = jax.eval_shape(evaluate, task, states, jobs)
+    flags = jnp.ones(size, bool)
+    jobs = Job(keys, unit, memory, flags, numbers, flags, numbers)
+    trained, best = jax.eval_shape(evaluate, task, trainings, jobs)
     zero = jnp.zeros((), jnp.int32)
     return _Carry(
         round=zero,
         task=task,
         strategy=strategy.init(strategy_key),
-        states=states,
+        trainings=trainings,
         memory=memory,
         best_loss=jnp.full((), jnp.inf, trained.loss.dtype),
         best_unit=unit[0],

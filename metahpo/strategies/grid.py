@@ -82,7 +82,7 @@ def grid(
         del key, proposal, evaluation
         return state
 
-    return Strategy(init, ask, tell)
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False))
 
 
 def grid_size(space: Space, points: int | Mapping[str, int] = DEFAULT_POINTS) -> int:

@@ -46,7 +46,7 @@ def hypergradient(
             rest is uniform.
 
     Returns:
-        A Strategy with ``needs_grad``.
+        A Strategy that needs gradients.
 
     Raises:
         ValueError: if ``population`` is not a whole number of at least 1, the space has no
@@ -96,7 +96,7 @@ def hypergradient(
             optimizer=jax.tree.map(lambda a, b: _where(good, a, b), memory, state.optimizer),
         )
 
-    return Strategy(init, ask, tell, needs_grad=True)
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(gradients=True))
 
 
 def default_optimizer() -> optax.GradientTransformation:

@@ -9,7 +9,7 @@ import numpy as np
 
 from metahpo import checks
 from metahpo import space as spaces
-from metahpo.base import FULL_BUDGET, Evaluation, Key, Proposal
+from metahpo.base import FULL_BUDGET, Evaluation, Key, Needs, Proposal, PyTree
 from metahpo.space import Space
 
 
@@ -85,16 +85,24 @@ def starting_points(
     return unit.at[:known].set(given)
 
 
-def proposal(unit: chex.Array, parent: chex.Array | None = None) -> Proposal:
-    """A proposal with the run's full budget; from scratch unless there are parents.
+SCRATCH = Needs(trainings=False, budgets=False)
+"""What strategies need whose members all train from scratch, for as long as the run says."""
 
-    What is always the same is a plain numpy array: it tells the run, before it is compiled, that
-    nobody will need the members' training states, or cut a training short.
-    """
+
+def proposal(unit: chex.Array, parent: chex.Array | None = None, note: PyTree = ()) -> Proposal:
+    """A proposal with the run's full budget; from scratch unless there are parents."""
     population = unit.shape[0]
     if parent is None:
-        parent = np.full(population, -1, np.int32)
-    return Proposal(unit, parent, np.full(population, FULL_BUDGET, np.int32))
+        parent = jnp.full(population, -1, jnp.int32)
+    return Proposal(unit, parent, jnp.full(population, FULL_BUDGET, jnp.int32), note)
+
+
+def told(proposal: Proposal, evaluation: Evaluation) -> chex.Array:
+    """``bool[P]``: whose losses are there: neither idle nor pending."""
+    active = proposal.budget > 0
+    # Whoever does not count steps has all losses.
+    counted = jax.tree.leaves(evaluation.steps)
+    return active & (counted[0] > 0) if counted else active
 
 
 def finite_loss(evaluation: Evaluation, like: chex.Array) -> chex.Array:

@@ -6,6 +6,7 @@ so that the distribution stays normal and an optimum on a bound is reached exact
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import chex
 import jax.numpy as jnp
@@ -15,6 +16,18 @@ from metahpo import space as spaces
 from metahpo.base import Key, StopReason
 from metahpo.space import Space
 from metahpo.strategies import margin, parts
+
+
+class Samples(NamedTuple):
+    """What a proposal notes of the samples behind its points.
+
+    Attributes:
+        z: ``f[P, D]``, standardised.
+        redrawn: ``bool[P, K]``, choices that the points got otherwise.
+    """
+
+    z: chex.Array
+    redrawn: chex.Array
 
 
 def start(

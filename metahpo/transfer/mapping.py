@@ -80,4 +80,13 @@ def mapping(problem: Problem, network: Mapping) -> Problem:
         del hparams
         return problem.loss(key, state.hparams, task, state.training)
 
-    return Problem(problem.sample, init, step, loss, problem.describe)
+    inner = problem.predict
+    return Problem(
+        problem.sample,
+        init,
+        step,
+        loss,
+        problem.describe,
+        predict=None if inner is None else lambda state, x: inner(state.training, x),
+        initial=network.init,
+    )

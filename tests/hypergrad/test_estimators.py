@@ -27,6 +27,9 @@ class Row(NamedTuple):
 
 
 ROWS = {
+    "clipped": Row(
+        lambda p, t: hypergrad.clipped(hypergrad.reverse(p, t), 1e200), forms.scalar_exact
+    ),
     "reverse": Row(hypergrad.reverse, forms.scalar_exact),
     "reverse_none": Row(lambda p, t: hypergrad.reverse(p, t, "none"), forms.scalar_exact),
     "reverse_sqrt": Row(lambda p, t: hypergrad.reverse(p, t, "sqrt"), forms.scalar_exact),

@@ -129,9 +129,9 @@ def test_the_series_is_the_sum_of_its_terms_and_grows_where_it_diverges():
 
 @pytest.mark.parametrize("name", ["cg", "gmres", "bicgstab", "normal_cg", "neumann"])
 def test_tolerance_and_iterations_bound_the_work(name):
-    loose = solve(name, symmetric(), rhs(), tolerance=0.1)
+    loose = solve(name, symmetric(), rhs(), tolerance=0.5)
     tight = solve(name, symmetric(), rhs())
-    assert loose.residual <= 0.1 and tight.residual < 1e-11
+    assert loose.residual <= 0.5 and tight.residual < 1e-11
     assert 0 < loose.iterations < tight.iterations
     bound = "terms" if name == "neumann" else "iterations"
     assert solve(name, symmetric(), rhs(), **{bound: 2}).iterations == 2

@@ -200,10 +200,10 @@ def outcomes(name):
         adapt, predict = mh.meta.learner(problem, row.steps)
         outer = mh.inner.outer_loss(problem, row.steps)
         first = jax.tree.map(lambda x: x[0], episodes)
-        flat, merge, _ = mh.hypergrad.floats.ravel(hparams)
+        flat, merge, _ = mh.floats.ravel(hparams)
         estimator = mh.hypergrad.reverse(problem, row.steps, "none")
         estimate, _ = estimator.estimate(key, hparams, first, ())
-        grad = mh.hypergrad.floats.ravel(estimate.grad)[0]
+        grad = mh.floats.ravel(estimate.grad)[0]
 
         def loss(x):
             return outer(key, merge(x), first)[0]
@@ -238,12 +238,12 @@ def outcomes(name):
 
 
 def one_direction_a_leaf(key, hparams):
-    leaves, merge = mh.hypergrad.floats.split(hparams)
+    leaves, merge = mh.floats.split(hparams)
     rows = []
     for i, leaf in enumerate(leaves):
         zeros = [jnp.zeros_like(other) for other in leaves]
         zeros[i] = jax.random.normal(jax.random.fold_in(key, i), leaf.shape, leaf.dtype)
-        rows.append(mh.hypergrad.floats.ravel(merge(zeros))[0])
+        rows.append(mh.floats.ravel(merge(zeros))[0])
     return jnp.stack(rows)
 
 
@@ -319,7 +319,7 @@ def meta_trained(name):
         losses, scores = jax.vmap(lambda h: jax.vmap(judge, (0, None))(keys, h))(both)
         return Trained(
             *losses.mean(axis=1),
-            result.info["skipped"],
+            result.skipped,
             scores[1].mean(),
             scores[1].std() / 200**0.5,
             start,

@@ -55,7 +55,7 @@ def gradient_of(learner, mode):
     problem = LEARNERS[learner](inner_gradient)
     task = problem.sample(jax.random.key(1))
     result = jit(lambda h: make(problem).estimate(KEY, h, task, ())[0].grad)(problem.initial(KEY))
-    return np.asarray(mh.hypergrad.floats.ravel(result)[0])
+    return np.asarray(mh.floats.ravel(result)[0])
 
 
 @functools.cache
@@ -88,7 +88,7 @@ def test_implicit_is_the_limit_of_a_long_proximal_training():
             for make in (implicit, mh.hypergrad.reverse(problem, 200, "none"))
         ]
     )(params)
-    first, second = (mh.hypergrad.floats.ravel(grad)[0] for grad in grads)
+    first, second = (mh.floats.ravel(grad)[0] for grad in grads)
     np.testing.assert_allclose(first, second, rtol=1e-9, atol=1e-12)
 
 
@@ -100,7 +100,7 @@ def test_the_order_of_tasks_their_chunks_and_a_loop_change_nothing():
         result = mh.meta_train(
             KEY, problem, estimator, params, optax.sgd(1.0), rounds=1, tasks=6, chunk=chunk
         )
-        return mh.hypergrad.floats.ravel(result.hparams)[0]
+        return mh.floats.ravel(result.hparams)[0]
 
     keys = jax.random.split(jax.random.key(2), 6)
 
@@ -109,7 +109,7 @@ def test_the_order_of_tasks_their_chunks_and_a_loop_change_nothing():
             return estimator.estimate(KEY, params, problem.sample(key), ())[0].grad
 
         grads = jax.lax.map(one, keys) if one_by_one else jax.vmap(one)(keys)
-        return mh.hypergrad.floats.ravel(jax.tree.map(lambda g: g.mean(axis=0), grads))[0]
+        return mh.floats.ravel(jax.tree.map(lambda g: g.mean(axis=0), grads))[0]
 
     whole, parts, mapped, looped, turned = jit(
         lambda: (

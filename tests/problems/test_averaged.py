@@ -103,7 +103,7 @@ def test_a_search_counts_members_of_which_a_repeat_failed():
     problem = averaged(failing(0.3), 3)
     result = mh.search(KEY, problem, SPACE, strategy, rounds=5, steps=1)
     # 1 - 0.7^3 = 0.657 of the members fail: 65.7 of 100, standard deviation 4.7.
-    assert 46 < int(result.info["nonfinite"]) < 85
+    assert 46 < int(result.nonfinite) < 85
     assert 1 <= result.best_loss < 2
 
 
@@ -124,7 +124,7 @@ def test_population_based_training_goes_on_from_all_repeats():
     problem = averaged(noisy(), 2)
     strategy = mh.strategies.pbt(SPACE, 4)
     result = mh.search(KEY, problem, SPACE, strategy, rounds=3, steps=2, task=jnp.array(1.0))
-    assert result.info["best_state"].shape == (2,)
+    assert result.best_state.shape == (2,)
     assert np.isfinite(result.history.loss).all()
 
 
@@ -134,7 +134,7 @@ def test_population_based_training_goes_on_from_all_repeats():
         ({"repeats": 0}, "repeats must be a whole number of at least 1, got 0"),
         ({"repeats": 1.5}, "repeats .* got 1.5"),
         ({"repeats": 2, "over": "tasks"}, "over must be 'trainings' or 'losses', got 'tasks'"),
-        ({"repeats": 2, "statistic": "min"}, r"one of \['mean', 'median'\], got 'min'"),
+        ({"repeats": 2, "statistic": "min"}, r"one of \('mean', 'median'\), got 'min'"),
     ],
 )
 def test_wrong_arguments_are_told(options, message):

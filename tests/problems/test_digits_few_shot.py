@@ -66,5 +66,5 @@ def test_rotations_multiply_the_classes():
         mh.problems.digits_few_shot(ways=5, shots=170)
     with pytest.raises(ValueError, match=r"different digits from 0 to 9, got \(1, 2, 2\)"):
         mh.problems.digits_few_shot(ways=3, shots=1, classes=(1, 2, 2))
-    with pytest.raises(ValueError, match=r"part must be one of \['test', 'train'\], got 'val'"):
+    with pytest.raises(ValueError, match=r"part must be one of \('train', 'test'\), got 'val'"):
         mh.problems.digits_few_shot(ways=3, shots=1, part="val")

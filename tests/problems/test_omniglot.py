@@ -148,7 +148,7 @@ def test_random_split_parts_all_characters_and_shares_alphabets():
     [
         ("vinyals", "val", r"the vinyals split has the parts \('train', .*, got 'val'"),
         ("random", "validation", r"the random split has the parts \('train', 'test'\)"),
-        ("lake", "train", r"split must be one of \['random', 'vinyals'\], got 'lake'"),
+        ("lake", "train", r"split must be one of \('vinyals', 'random'\), got 'lake'"),
     ],
 )
 def test_refuses_unknown_parts(split, part, message):

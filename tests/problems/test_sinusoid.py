@@ -114,7 +114,7 @@ def test_maml_learns_to_adapt_in_one_step():
             evaluate(test_key, test_problem, result.hparams, steps=steps, tasks=1000)
             for steps in (0, 1)
         ]
-        return jnp.stack(losses), result.info["skipped"]
+        return jnp.stack(losses), result.skipped
 
     (before, after), skipped = learn_and_judge(KEY)
     assert skipped == 0

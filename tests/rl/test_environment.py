@@ -29,18 +29,18 @@ def test_staying_after_the_first_move_is_one_straight_training(descent, space, f
         unit = mh.space.encode(space, START) + 0.1 * (jnp.array(first) - 1)
         train = jax.jit(mh.inner.unroll(descent, steps=12))
         expected = train(jax.random.key(0), mh.space.decode(space, unit), 0.7)
-        assert states[-1].training.dtype == jnp.result_type(float)
-        np.testing.assert_allclose(states[-1].training, expected, rtol=1e-12 if x64 else 1e-5)
+        assert states[-1].training.state.dtype == jnp.result_type(float)
+        np.testing.assert_allclose(states[-1].training.state, expected, rtol=1e-12 if x64 else 1e-5)
         np.testing.assert_allclose(states[-1].loss, 0.7 * expected**2, rtol=1e-12 if x64 else 1e-5)
 
 
 def test_later_moves_change_the_running_training(descent, space):
     environment = mh.rl.tuning_environment(descent, space, 4, segments=2, hparams=START)
     (first, second), _ = play(environment, [[STAY, STAY], [UP, STAY]])
-    keys = mh.inner.keys(jax.random.key(0))
     raised = {"rate": jnp.float32(0.1 * 10**0.4), "start": 2.0}  # a tenth of four decades
-    expected = mh.inner.advance(descent, 4)(keys.steps, raised, 1.0, first.training, 4)
-    np.testing.assert_allclose(second.training, expected, rtol=1e-5)
+    expected = mh.inner.advance(descent, 4)(raised, first.training)
+    np.testing.assert_allclose(second.training.state, expected.state, rtol=1e-5)
+    assert first.training.steps == 4 and second.training.steps == expected.steps == 8
 
 
 @pytest.mark.parametrize("log", [False, True])

@@ -42,7 +42,7 @@ def test_unrolled_tuner_is_the_environment_played_by_the_policy(
         np.testing.assert_allclose(played.unit, unit, atol=1e-6)
     np.testing.assert_allclose(state.loss, played.loss, rtol=1e-4)
     np.testing.assert_allclose(
-        tuner.loss(keys.loss, weights, 1.3, state), 1.3 * state.training**2, rtol=1e-5
+        tuner.loss(keys.loss, weights, 1.3, state), 1.3 * state.training.state**2, rtol=1e-5
     )
 
 

@@ -7,7 +7,7 @@ from copying_strategy import copying
 
 import metahpo as mh
 from metahpo.run import footprint, scan, search_loop
-from metahpo.run.footprint import Memory
+from metahpo.run.footprint import Footprint
 
 SPACE = {"lr": mh.Float(1e-3, 1.0, log=True)}
 WIDTH, EXAMPLES = 32, 64
@@ -75,7 +75,7 @@ def test_members_that_start_from_scratch_need_no_more_than_a_chunk():
 
 
 def test_the_largest_population_that_fits():
-    found = Memory(fixed=1000.0, per_member=10.0)
+    found = Footprint(fixed=1000.0, per_member=10.0)
     assert (found.total(5), found.largest(1055), found.largest(999)) == (1050, 5, 0)
 
 

@@ -110,7 +110,7 @@ def test_a_gradient_that_is_not_finite_skips_the_update_and_is_counted():
     result = train(problem, {"x": 0.0}, 20, optax.adam(0.1), tasks=1)
     skipped = np.asarray(result.history.skipped)
     assert 0 < skipped.sum() < 20
-    assert result.info["skipped"] == skipped.sum()
+    assert result.skipped == skipped.sum()
     assert result.state.opt_state[0].count == 20 - skipped.sum()
     assert np.isfinite(result.hparams["x"])
 

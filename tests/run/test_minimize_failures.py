@@ -23,8 +23,8 @@ def test_failures_may_count_as_infinite_and_are_kept_with_their_candidates():
 
     result = run(fn, on_error="inf")
     failed = result.history.metrics["failed"]
-    failures = result.info["failures"]
-    assert 0 < result.info["failed"] == np.isinf(result.history.loss).sum() == len(failures)
+    failures = result.failures
+    assert 0 < len(result.failures) == np.isinf(result.history.loss).sum() == len(failures)
     np.testing.assert_array_equal(failed, np.isinf(result.history.loss))
     np.testing.assert_array_equal(failed, result.history.nonfinite)
     assert [(f.round, f.member) for f in failures] == list(zip(*np.nonzero(failed), strict=True))
@@ -73,7 +73,7 @@ def test_nothing_is_lost_when_a_run_breaks_off_and_nobody_is_asked_twice(
         run(fn, directory=tmp_path)
     assert all(isinstance(caught.value, each) for each in kinds)
     partial = caught.value.result
-    assert partial.info["evaluations"] == 14 and partial.info["rounds"] == 3
+    assert partial.evaluations == 14 and partial.rounds == 3
     np.testing.assert_array_equal(partial.history.budget.ravel(), [1] * 14 + [0] * 6)
     np.testing.assert_array_equal(
         partial.history.loss.ravel()[:14], whole.history.loss.ravel()[:14]
@@ -97,7 +97,7 @@ def test_nothing_is_lost_when_a_run_breaks_off_and_nobody_is_asked_twice(
     assert fn.seen[:14] + again.seen[:2] + rest.seen == candidates(whole)
     assert as_bytes(resumed) == as_bytes(whole)
     assert resumed.best_hparams == whole.best_hparams
-    assert resumed.info["evaluations"] == 20
+    assert resumed.evaluations == 20
     finished = run(rest, directory=tmp_path, resume=True)
     assert len(rest.seen) == 4
     assert as_bytes(finished) == as_bytes(whole)
@@ -113,7 +113,7 @@ def test_an_interruption_without_a_folder_holds_the_result(whole):
         run(Stumbling(7, interrupt))
     partial = caught.value.result
     np.testing.assert_array_equal(partial.history.loss[0], whole.history.loss[0])
-    assert partial.info["stop_reason"] == StopReason.RUNNING
+    assert partial.stop_reason == StopReason.RUNNING
 
 
 def test_failures_survive_a_resume(tmp_path):
@@ -129,5 +129,5 @@ def test_failures_survive_a_resume(tmp_path):
     resumed = run(fn, directory=tmp_path, on_error="inf", resume=True)
     calls = [None] * 10
     straight = run(fn, on_error="inf")
-    assert straight.info["failures"] == resumed.info["failures"] != []
-    assert straight.info["failures"][0].round < 2 < straight.info["failures"][-1].round
+    assert straight.failures == resumed.failures != []
+    assert straight.failures[0].round < 2 < straight.failures[-1].round

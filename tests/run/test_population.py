@@ -66,10 +66,10 @@ def test_an_idle_slot_is_no_evaluation_and_keeps_its_state():
     np.testing.assert_allclose(
         16 * result.history.loss, [[2, 4, 6], [inf, inf, inf], [2 + 2, inf, 2 + 6]]
     )
-    assert (int(result.info["evaluations"]), int(result.info["nonfinite"])) == (5, 0)
+    assert (int(result.evaluations), int(result.nonfinite)) == (5, 0)
     np.testing.assert_array_equal(result.history.budget, budgets)
     assert not result.history.nonfinite.any()
-    assert int(result.info["rounds"]) == 3
+    assert int(result.rounds) == 3
 
 
 def test_an_idle_slot_whose_loss_would_not_be_finite_is_not_counted():
@@ -83,7 +83,7 @@ def test_an_idle_slot_whose_loss_would_not_be_finite_is_not_counted():
 
 def test_gradients_and_metrics_of_idle_slots_are_zero():
     problem = mh.problems.function(lambda h: h["x"] ** 2)
-    strategy = scripted([[-1, -1]], [[1, 0]])._replace(needs_grad=True)
+    strategy = scripted([[-1, -1]], [[1, 0]])._replace(needs=mh.Needs(gradients=True))
     found = run(strategy, problem, metrics=lambda key, h, task, state: h["x"])
     np.testing.assert_allclose(found.history.grad, [[[0.125], [0.0]]])
     np.testing.assert_allclose(found.history.metrics, [[1 / 16, 0]])
@@ -157,13 +157,13 @@ def test_a_program_of_many_lanes_trains_no_more_chunks_than_its_longest_lane():
             steps=1,
             stop=stopping.evaluations(number),
             chunk=2,
-        ).info
+        )
 
-    info = jax.jit(jax.vmap(one))(jax.random.split(KEY, 2), jnp.array([4, 12]))
+    found = jax.jit(jax.vmap(one))(jax.random.split(KEY, 2), jnp.array([4, 12]))
     jax.effects_barrier()
-    np.testing.assert_array_equal(info["rounds"], [1, 3])
-    np.testing.assert_array_equal(info["evaluations"], [4, 12])
-    assert set(info["stop_reason"].tolist()) == {StopReason.BUDGET}
+    np.testing.assert_array_equal(found.rounds, [1, 3])
+    np.testing.assert_array_equal(found.evaluations, [4, 12])
+    assert set(found.stop_reason.tolist()) == {StopReason.BUDGET}
     # Four members in three rounds (their points are the same in both lanes), and nothing after.
     assert sum(count for (what, _), count in seen.items() if what == "init") == 4 * 3
 
@@ -174,8 +174,8 @@ def test_what_is_constant_before_compilation_costs_no_states():
         for make in (mh.strategies.random, copying)
     ]
     carries = [jax.eval_shape(loop.init, KEY) for loop in loops]
-    assert [jax.tree.leaves(carry.states) for carry in carries][0] == []
-    assert carries[1].states.shape == (4,)
+    assert [jax.tree.leaves(carry.trainings) for carry in carries][0] == []
+    assert carries[1].trainings.state.shape == (4,)
 
 
 @pytest.mark.parametrize("chunk", [0, -1, 2.5])

@@ -7,12 +7,12 @@ import optax
 import pytest
 
 import metahpo as mh
-from metahpo.base import FULL_BUDGET, Evaluation, Problem, Proposal, Strategy
+from metahpo.base import FULL_BUDGET, Evaluation, Needs, Problem, Proposal, Strategy
 
 SPACE = {"x": mh.Float(0.0, 1.0)}
 
 
-def scripted(units, parents, budgets=None, needs_grad=False):
+def scripted(units, parents, budgets=None, needs=None):
     """A strategy that proposes given rounds, and keeps what it is told."""
     units, parents = jnp.asarray(units, jnp.float32), jnp.asarray(parents)
     budgets = jnp.full(parents.shape, FULL_BUDGET) if budgets is None else jnp.asarray(budgets)
@@ -24,7 +24,7 @@ def scripted(units, parents, budgets=None, needs_grad=False):
         assert isinstance(evaluation, Evaluation)
         return state + 1
 
-    return Strategy(lambda key: jnp.zeros((), jnp.int32), ask, tell, needs_grad)
+    return Strategy(lambda key: jnp.zeros((), jnp.int32), ask, tell, needs or Needs())
 
 
 def adding():
@@ -50,7 +50,7 @@ def test_members_train_from_scratch_for_the_given_steps():
     np.testing.assert_allclose(result.history.loss, [[1.0, 2.0]])
     assert result.best_loss == 1.0
     assert result.best_hparams["x"] == 0.25
-    assert result.info["best_state"] == 1.0
+    assert result.best_state == 1.0
 
 
 def test_children_go_on_from_the_state_of_their_parent():
@@ -86,14 +86,16 @@ def test_losses_that_are_not_finite_are_infinite_and_counted():
     result = run(scripted([[[0.25], [0.75], [0.1]]], [[-1] * 3]), problem=problem)
     np.testing.assert_array_equal(result.history.loss, [[np.inf, 0.75, np.inf]])
     np.testing.assert_array_equal(result.history.nonfinite, [[True, False, True]])
-    assert result.info["nonfinite"] == 2
+    assert result.nonfinite == 2
     assert result.best_loss == 0.75
 
 
 def test_gradients_that_are_not_finite_are_zero_and_counted():
     # The derivative of the square root at 0 is infinite, its value is not.
     problem = mh.problems.function(lambda h: jnp.sqrt(h["x"]))
-    result = run(scripted([[[0.0], [0.25]]], [[-1, -1]], needs_grad=True), problem=problem)
+    result = run(
+        scripted([[[0.0], [0.25]]], [[-1, -1]], needs=Needs(gradients=True)), problem=problem
+    )
     np.testing.assert_allclose(result.history.grad, [[[0.0], [1.0]]])
     np.testing.assert_array_equal(result.history.nonfinite, [[True, False]])
 
@@ -101,7 +103,7 @@ def test_gradients_that_are_not_finite_are_zero_and_counted():
 def test_gradients_are_those_of_the_unit_cube():
     space = {"x": mh.Float(1e-2, 1.0, log=True), "n": mh.Int(1, 3)}
     problem = mh.problems.function(lambda h: h["x"] ** 2 * h["n"])
-    strategy = scripted([[[0.5, 0.5]]], [[-1]], needs_grad=True)
+    strategy = scripted([[[0.5, 0.5]]], [[-1]], needs=Needs(gradients=True))
     result = mh.search(jax.random.key(0), problem, space, strategy, rounds=1, steps=1)
     # Coordinates in the order n, x; x = 0.1, n = 2: d/du x^2 n = 2 n x^2 log(100)
     np.testing.assert_allclose(result.history.grad, [[[0.0, 4 * 0.01 * np.log(100)]]], rtol=1e-5)
@@ -206,4 +208,4 @@ def test_a_training_state_may_hold_a_random_key():
     )
     result = run(scripted([[[0.1]], [[0.1]]], [[-1], [0]]), rounds=2, problem=problem)
     assert result.best_loss == result.history.loss.min()
-    np.testing.assert_allclose(jax.random.uniform(result.info["best_state"]), result.best_loss)
+    np.testing.assert_allclose(jax.random.uniform(result.best_state), result.best_loss)

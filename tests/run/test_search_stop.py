@@ -56,10 +56,10 @@ def test_the_history_is_that_of_the_fixed_run_until_the_stop(fixed, target, alon
         losses = np.asarray(fixed.history.loss[lane])
         reached = np.flatnonzero(losses.min(axis=1) <= target)
         rounds = reached[0] + 1 if len(reached) else ROUNDS
-        assert int(found.info["rounds"]) == rounds
-        assert int(found.info["evaluations"]) == rounds * POPULATION
+        assert int(found.rounds) == rounds
+        assert int(found.evaluations) == rounds * POPULATION
         reason = StopReason.TARGET if len(reached) else StopReason.BUDGET
-        assert int(found.info["stop_reason"]) == reason
+        assert int(found.stop_reason) == reason
         for field in ("unit", "loss", "parent", "budget", "nonfinite"):
             ours, theirs = (getattr(x, field) for x in (found.history, fixed.history))
             np.testing.assert_array_equal(ours[:rounds], theirs[lane][:rounds])
@@ -76,7 +76,7 @@ def same(one, other):
 
 def test_a_lane_that_stops_before_the_others_is_as_if_alone(target, alone):
     together = jax.jit(jax.vmap(lambda key: run(key, stopping.target(target))))(KEYS)
-    assert len(set(together.info["rounds"].tolist())) == 4
+    assert len(set(together.rounds.tolist())) == 4
     for lane, key in enumerate(KEYS):
         assert same(jax.tree.map(lambda x, i=lane: x[i], together), alone(key, target))
 
@@ -103,7 +103,7 @@ def test_changed_numbers_and_tasks_trace_nothing_again():
             strategy = mh.strategies.differential_evolution(SPACE, POPULATION)
             problem = training()._replace(loss=loss)
             options = {"rounds": 5, "steps": 2, "task": task, "stop": stop}
-            return mh.search(key, problem, SPACE, strategy, **options).info["rounds"]
+            return mh.search(key, problem, SPACE, strategy, **options).rounds
 
         return jax.vmap(jax.vmap(one, (0, None)), (None, 0))(keys, tasks)
 
@@ -141,8 +141,8 @@ def counting(stop_after=3, parents=False):
     ],
 )
 def test_a_strategys_own_reason_counts_when_stopping_is_asked_for(stop, rounds, reason):
-    found = run(jax.random.key(0), stop, lambda *_: counting()).info
-    assert (int(found["rounds"]), int(found["stop_reason"])) == (rounds, reason)
+    found = run(jax.random.key(0), stop, lambda *_: counting())
+    assert (int(found.rounds), int(found.stop_reason)) == (rounds, reason)
 
 
 def test_a_drive_stops_saves_and_resumes_to_the_same_result(tmp_path, target, alone):
@@ -151,9 +151,9 @@ def test_a_drive_stops_saves_and_resumes_to_the_same_result(tmp_path, target, al
     loop = mh.run.search_loop(
         training(), SPACE, strategy, rounds=ROUNDS, steps=2, stop=stopping.target(target)
     )
-    key = next(key for key in KEYS if 4 < int(alone(key, target).info["rounds"]) < ROUNDS)
+    key = next(key for key in KEYS if 4 < int(alone(key, target).rounds) < ROUNDS)
     expected = alone(key, target)
-    rounds = int(expected.info["rounds"])
+    rounds = int(expected.rounds)
     seen = []
 
     def drive(**options):

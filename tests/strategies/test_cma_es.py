@@ -263,7 +263,7 @@ def test_the_first_generation_contains_the_start_and_goes_on_from_its_mean():
     proposal, asked = strategy.ask(jax.random.key(1), state)
     np.testing.assert_array_equal(proposal.unit[:2], initial)
     limit = np.sqrt(SIZE) + 2 * SIZE / (SIZE + 2)  # however far away they lie
-    np.testing.assert_allclose(np.linalg.norm(asked.z[:2], axis=1), limit, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(proposal.note[:2], axis=1), limit, rtol=1e-5)
     loss = sphere(proposal.unit)
     told = strategy.tell(jax.random.key(2), asked, proposal, mh.Evaluation(loss, None, ()))
     again, _ = strategy.ask(jax.random.key(3), told)

@@ -48,7 +48,9 @@ def searched(make, seeds=SEEDS, rounds=6000, **options):
         return state, record
 
     with jax.enable_x64(True):
-        run = jax.jit(jax.vmap(run, (0, None)))
+        # Whether a run of luck ends well is decided by its last bits.
+        full = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+        run = jax.jit(jax.vmap(run, (0, None)), compiler_options=full)
         keys = jax.random.split(jax.random.key(0), seeds)
         run(keys, 0.1)
         result = jax.device_get(run(keys, 0.2))

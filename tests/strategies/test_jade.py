@@ -40,7 +40,7 @@ def test_means_follow_the_parameters_that_succeeded(mean):
     losses = jnp.array([0.5, 2.0, 2.5, 9.0, jnp.nan, 7.0])
     proposal, asked, new = run(jax.random.key(1), state, losses)
     won = np.array([True, False, True, True, False, False])  # a tie is no success
-    f, cr = np.asarray(asked.weight)[won], np.asarray(asked.rate)[won]
+    f, cr = np.asarray(proposal.note.weight)[won], np.asarray(proposal.note.rate)[won]
     centre = (f**2).sum() / f.sum() if mean == "lehmer" else f.mean()
     np.testing.assert_allclose(new.mean_weight, 0.8 * 0.5 + 0.2 * centre, rtol=1e-6)
     np.testing.assert_allclose(new.mean_rate, 0.8 * 0.5 + 0.2 * cr.mean(), rtol=1e-6)

@@ -88,7 +88,7 @@ def told(strategy, state, key, loss):
     @jit
     def run(key, state, loss):
         proposal, asked = strategy.ask(key, state)
-        return asked, strategy.tell(key, asked, proposal, mh.Evaluation(loss, None, ()))
+        return proposal.note, strategy.tell(key, asked, proposal, mh.Evaluation(loss, None, ()))
 
     return run(key, state, loss)
 
@@ -97,17 +97,17 @@ def test_memory_takes_weighted_lehmer_means_and_the_terminal_value_stays():
     strategy = l_shade(PLANE, 6, evaluations=10_000, memory_size=2)
     _, state = told(strategy, strategy.init(KEY), KEY, jnp.arange(1.0, 7.0))
     losses = jnp.array([0.5, 9.0, 1.0, 9.0, 9.0, 5.0])
-    asked, new = told(strategy, state, jax.random.key(1), losses)
+    used, new = told(strategy, state, jax.random.key(1), losses)
     won, gain = np.array([0, 2, 5]), np.array([0.5, 2.0, 1.0])
-    for values, learned in [(asked.weight, new.memory.weight), (asked.rate, new.memory.rate)]:
+    for values, learned in [(used.weight, new.memory.weight), (used.rate, new.memory.rate)]:
         v = np.asarray(values)[won]
         expected = (gain * v**2).sum() / (gain * v).sum()
         np.testing.assert_allclose(learned, [expected, 0.5], rtol=1e-6)
     assert new.memory.next == 1
 
     ended = new._replace(memory=new.memory._replace(rate=jnp.full(2, -1.0)))
-    asked, after = told(strategy, ended, jax.random.key(2), jnp.full(6, 0.1))
-    np.testing.assert_array_equal(asked.rate, 0.0)
+    used, after = told(strategy, ended, jax.random.key(2), jnp.full(6, 0.1))
+    np.testing.assert_array_equal(used.rate, 0.0)
     np.testing.assert_array_equal(after.memory.rate, -1.0)
     assert after.memory.weight[1] != 0.5
     one_left = new._replace(memory=new.memory._replace(rate=jnp.array([0.5, -1.0])))

@@ -142,12 +142,6 @@ def test_integers_and_choices_that_are_hit_leave_their_cells(name):
         assert (out[:, -1] != np.float32(0.4)).mean() > 0.99
 
 
-def test_reflect_folds_the_real_line():
-    x = jnp.array([0.3, -0.2, 1.25, 2.5, -3.75, 0.0, 1.0])
-    expected = [0.3, 0.2, 0.75, 0.5, 0.25, 0.0, 1.0]
-    np.testing.assert_allclose(mutation.reflect(x), expected, atol=1e-6)
-
-
 def test_numbers_may_be_traced():
     unit = jnp.full((100, 1), 0.5)
     for make, number in [

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from metahpo.strategies.motion.motion import Coefficients
 
 import metahpo as mh
 from metahpo import StopReason, draws
 from metahpo.strategies import pso
 from metahpo.strategies.swarm import motion
+from metahpo.strategies.swarm.motion import Coefficients
 
 # These programs compile for seconds and run for milliseconds.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -104,7 +104,7 @@ def test_pressure_may_be_traced():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: selection.tournament(0), "size of at least 1, got 0"),
+        (lambda: selection.tournament(0), "size must be a whole number of at least 1, got 0"),
         (lambda: selection.truncation(0.0), r"must be in \(0, 1\], got 0.0"),
         (lambda: selection.ranking(2.5), r"must be in \[1, 2\], got 2.5"),
         (

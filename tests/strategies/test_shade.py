@@ -39,7 +39,7 @@ def test_memory_takes_the_weighted_means_of_a_rounds_successes():
     losses = jnp.array([0.5, 2.0, 1.0, 9.0, jnp.nan, 7.0])
     proposal, asked, new = run(jax.random.key(1), state, losses)
     won, gain = np.array([0, 2, 3]), np.array([0.5, 2.0, 2.0])  # from infinity: the largest gain
-    f, cr = np.asarray(asked.weight)[won], np.asarray(asked.rate)[won]
+    f, cr = np.asarray(proposal.note.weight)[won], np.asarray(proposal.note.rate)[won]
     w = gain / gain.sum()
     np.testing.assert_allclose(
         new.memory.weight, [(w * f**2).sum() / (w * f).sum(), 0.5, 0.5], rtol=1e-6

@@ -37,7 +37,7 @@ def test_one_generation_is_the_papers():
         state = state._replace(mean=jnp.array(mean), factor=jnp.array(sigma * b))
         proposal, state = jax.jit(strategy.ask)(jax.random.key(1), state)
         loss = ((proposal.unit - optimum) ** 2).sum(1)
-        z = np.asarray(state.z)
+        z = np.asarray(proposal.note.z)
         evaluation = mh.Evaluation(loss, None, ())
         state = jax.jit(strategy.tell)(jax.random.key(2), state, proposal, evaluation)
     drawn = mean + sigma * z @ b.T

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metahpo.base import HParams, Key, Problem, State
+from metahpo.base import HParams, Key, Problem
 from metahpo.problems.bbob.functions import FUNCTIONS
 from metahpo.problems.bbob.instances import (
     BBOBInstance,
@@ -16,7 +16,7 @@ from metahpo.problems.bbob.instances import (
     check_function,
 )
 from metahpo.problems.bbob.transformations import EDGE
-from metahpo.problems.synthetic import function as synthetic
+from metahpo.problems.synthetic import without_training
 from metahpo.space import Float
 
 PUBLISHED = range(1, 16)  # the instances of most published results
@@ -76,11 +76,11 @@ def bbob(function: int, dimension: int) -> Problem:
         index = jax.random.randint(key, (), 0, len(PUBLISHED))
         return jax.tree.map(lambda x: x[index], stacked)
 
-    def loss(key: Key, hparams: HParams, task: BBOBInstance, state: State) -> chex.Array:
-        del key, state
+    def loss(key: Key, hparams: HParams, task: BBOBInstance) -> chex.Array:
+        del key
         return fn(_point(hparams, dimension), task)
 
-    return synthetic(lambda hparams: jnp.zeros(()))._replace(sample=sample, loss=loss)
+    return without_training(sample, loss)
 
 
 def bbob_space(dimension: int, bound: float = EDGE) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from metahpo import checks, draws
 from metahpo import space as spaces
-from metahpo.base import Evaluation, Key, Proposal, Strategy
+from metahpo.base import Evaluation, Key, Needs, Proposal, Strategy
 from metahpo.space import Choice, Space
 from metahpo.strategies import parts
 from metahpo.strategies.along_training.exploit_explore import explorer, selector
@@ -178,7 +178,7 @@ def pb2(
         unit = jnp.where(lost, anywhere, unit)
         return PB2State(unit, jnp.where(lost, -1, source), loss, round_, data, numbers, region)
 
-    return Strategy(init, ask, tell)
+    return Strategy(init, ask, tell, Needs(budgets=False))
 
 
 def _check_numbers(

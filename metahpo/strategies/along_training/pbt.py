@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from metahpo import space as spaces
-from metahpo.base import Evaluation, Key, Proposal, Strategy
+from metahpo.base import Evaluation, Key, Needs, Proposal, Strategy
 from metahpo.space import Space
 from metahpo.strategies import parts
 from metahpo.strategies.along_training.exploit_explore import adapted, explorer, selector
@@ -119,4 +119,4 @@ def pbt(
         unit = jnp.where(lost, parts.uniform(restart_key, space, population), unit)
         return PBTState(unit, jnp.where(lost, -1, source), scale)
 
-    return Strategy(init, ask, tell)
+    return Strategy(init, ask, tell, Needs(budgets=False))

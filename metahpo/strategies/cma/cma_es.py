@@ -21,7 +21,6 @@ class CMAState(NamedTuple):
 
     Attributes:
         normal: the distribution.
-        z: ``f[P, D]``, the standard normal numbers behind the last proposal.
         widened: ``f[D]``, by what the margin widens the samples; ``f[0]`` if all are floats.
         given: ``f[K, D]``, the points that the first generation contains.
         sigma0: ``f[]``, the first step size.
@@ -29,7 +28,6 @@ class CMAState(NamedTuple):
     """
 
     normal: Normal
-    z: chex.Array
     widened: chex.Array
     given: chex.Array
     sigma0: chex.Array
@@ -101,7 +99,6 @@ def cma_es(
         dtype = mean.dtype
         return CMAState(
             update.start(form, mean, sigma),
-            jnp.zeros((population, size), dtype),
             jnp.ones(0 if found is None else size, dtype),
             given,
             jnp.asarray(sigma, dtype),
@@ -109,19 +106,20 @@ def cma_es(
         )
 
     def ask(key: Key, state: CMAState) -> tuple[Proposal, CMAState]:
-        z = jax.random.normal(key, state.z.shape, state.z.dtype)
+        z = jax.random.normal(key, (population, size), state.normal.mean.dtype)
         first = state.normal.generation == 0
         unit, z = box.sampled(form, state.normal, z, state.widened, state.given, first)
-        return parts.proposal(unit), state._replace(z=z)
+        return parts.proposal(unit, note=z), state
 
     def tell(key: Key, state: CMAState, proposal: Proposal, evaluation: Evaluation) -> CMAState:
-        del key, proposal
-        loss = parts.finite_loss(evaluation, state.z)
+        del key
+        z = proposal.note
+        loss = parts.finite_loss(evaluation, z)
         ranks = update.ranks(loss)
         progress = stopping.noted(state.progress, state.normal.generation, loss, ranks, population)
-        places = box.standing(form, state.normal, state.z, state.widened, ranks, population)
+        places = box.standing(form, state.normal, z, state.widened, ranks, population)
         weights = jnp.asarray(constants.weights, loss.dtype)[places]
-        normal = update.updated(form, constants, state.normal, state.z, weights)
+        normal = update.updated(form, constants, state.normal, z, weights)
 
         def refactor(old: tuple) -> tuple:
             return update.refactored(form, *old[:2])
@@ -137,4 +135,4 @@ def cma_es(
     def stop(state: CMAState) -> chex.Array:
         return stopping.reason(form, state.normal, state.progress, state.sigma0, population)
 
-    return Strategy(init, ask, tell, stop=stop)
+    return Strategy(init, ask, tell, parts.SCRATCH, stop)

@@ -219,14 +219,14 @@ def _restarted(
         left = (run.schedule.population - 1) % population + 1
         busy = jnp.arange(population) < jnp.where(run.filled == 0, left, population)
         budget = jnp.where(busy, FULL_BUDGET, 0).astype(jnp.int32)
-        z_ring = state.z.at[state.round % rounds].set(z)
-        return parts.proposal(unit)._replace(budget=budget), state._replace(z=z_ring)
+        return parts.proposal(unit, note=z)._replace(budget=budget), state
 
     def tell(
         key: Key, state: RestartState, proposal: Proposal, evaluation: Evaluation
     ) -> RestartState:
         busy = proposal.budget > 0
         loss = jnp.where(busy, parts.finite_loss(evaluation, state.z), jnp.inf)
+        z_ring = state.z.at[state.round % rounds].set(proposal.note)
         loss_ring = state.loss.at[state.round % rounds].set(loss)
         schedule = state.run.schedule
         schedule = schedule._replace(used=schedule.used + busy.sum(dtype=jnp.int32))
@@ -235,12 +235,13 @@ def _restarted(
         complete = run.filled >= needed
         for fewer, rows, learn in zip([0, *sizes], sizes, learners, strict=False):
             due = complete & (needed > fewer) & (needed <= rows)
-            run = when(due, learn, run, state.z, loss_ring, state.round)
+            run = when(due, learn, run, z_ring, loss_ring, state.round)
         ended = run.reason != StopReason.RUNNING
         i = jnp.argmin(loss)
         better = loss[i] < state.best_loss
         return state._replace(
             run=when(ended, restart, run, key, state.sigma0),
+            z=z_ring,
             loss=loss_ring,
             round=state.round + 1,
             best_loss=jnp.where(better, loss[i], state.best_loss),
@@ -248,7 +249,7 @@ def _restarted(
             last_reason=jnp.where(ended, run.reason, state.last_reason),
         )
 
-    return Strategy(init, ask, tell)
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(budgets=True))
 
 
 def _begun(fixed: _Fixed, mean: chex.Array, schedule: Schedule) -> Run:

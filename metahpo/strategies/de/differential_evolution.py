@@ -137,11 +137,11 @@ def differential_evolution(
         del key
         loss = parts.finite_loss(evaluation, state.loss)
         # The first round's points are the population already.
-        accept = trials.not_worse(loss, state.loss)
+        accept = trials.not_worse(loss, state.loss) & parts.told(proposal, evaluation)
         unit = jnp.where(accept[:, None], proposal.unit, state.unit)
         return state._replace(unit=unit, loss=jnp.where(accept, loss, state.loss))
 
     def stop(state: DEState) -> chex.Array:
         return trials.collapsed(state.unit)
 
-    return Strategy(init, ask, tell, stop=stop)
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False), stop)

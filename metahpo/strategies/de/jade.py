@@ -21,11 +21,9 @@ class JADEState(NamedTuple):
     unit: chex.Array  # f[P, D]
     loss: chex.Array  # f[P], inf before the first round is told
     archive: trials.Archive
-    weight: chex.Array  # f[P], F of the trials that are out
-    rate: chex.Array  # f[P], CR of the trials that are out
     mean_weight: chex.Array  # f[], mu_F
     mean_rate: chex.Array  # f[], mu_CR
-    round: chex.Array  # i32[]: rounds told
+    round: chex.Array  # i32[]: proposals made
 
 
 def jade(
@@ -94,10 +92,9 @@ def jade(
     def init(key: Key) -> JADEState:
         unit = parts.starting_points(key, space, population, initial)
         half = jnp.full((), 0.5, unit.dtype)
-        each = jnp.full(population, 0.5, unit.dtype)
         loss = jnp.full(population, jnp.inf, unit.dtype)
         archive = trials.empty_archive(rows, unit)
-        return JADEState(unit, loss, archive, each, each, half, half, jnp.zeros((), jnp.int32))
+        return JADEState(unit, loss, archive, half, half, jnp.zeros((), jnp.int32))
 
     def ask(key: Key, state: JADEState) -> tuple[Proposal, JADEState]:
         key, redraw_key = redraw.keys(key, columns)
@@ -111,26 +108,26 @@ def jade(
         )
         trial = redraw.mutated(redraw_key, trial, columns)
         unit = jnp.where(state.round == 0, state.unit, trial)
-        return parts.proposal(unit), state._replace(weight=weight, rate=rate)
+        note = trials.Parameters(weight, rate, state.round == 0)
+        return parts.proposal(unit, note=note), state._replace(round=state.round + 1)
 
     def tell(key: Key, state: JADEState, proposal: Proposal, evaluation: Evaluation) -> JADEState:
         loss = parts.finite_loss(evaluation, state.loss)
-        better = loss < state.loss
-        success = better & (state.round > 0)
+        note, better = proposal.note, loss < state.loss
+        success = better & ~note.first
         draw = draws.uniform(key, (population,))
         learned = jnp.where(success.any(), learning_rate, 0.0).astype(loss.dtype)
-        weight = MEANS[weight_mean](state.weight, success)  # eqs. 11 and 12
-        rate = memory.mean(state.rate, success)
+        weight = MEANS[weight_mean](note.weight, success)  # eqs. 11 and 12
+        rate = memory.mean(note.rate, success)
         return state._replace(
             unit=jnp.where(better[:, None], proposal.unit, state.unit),
             loss=jnp.where(better, loss, state.loss),
             archive=trials.archived(draw, state.archive, state.unit, success),
             mean_weight=(1.0 - learned) * state.mean_weight + learned * weight,
             mean_rate=(1.0 - learned) * state.mean_rate + learned * rate,
-            round=state.round + 1,
         )
 
     def stop(state: JADEState) -> chex.Array:
         return trials.collapsed(state.unit, state.archive)
 
-    return Strategy(init, ask, tell, stop=stop)
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False), stop)

@@ -24,8 +24,6 @@ class LSHADEState(NamedTuple):
     loss: chex.Array  # f[P], inf for the dead, and before the first round is told
     archive: trials.Archive
     memory: memory.Memory
-    weight: chex.Array  # f[P], F of the trials that are out
-    rate: chex.Array  # f[P], CR of the trials that are out
     spent: chex.Array  # i32[]: evaluations told
 
 
@@ -101,11 +99,10 @@ def l_shade(
 
     def init(key: Key) -> LSHADEState:
         unit = parts.starting_points(key, space, population, initial)
-        half = jnp.full(population, 0.5, unit.dtype)
         loss = jnp.full(population, jnp.inf, unit.dtype)
         archive = trials.empty_archive(int(capacities[-1]), unit)
         first = memory.first_memory(memory_size, unit.dtype)
-        return LSHADEState(unit, loss, archive, first, half, half, jnp.zeros((), jnp.int32))
+        return LSHADEState(unit, loss, archive, first, jnp.zeros((), jnp.int32))
 
     def ask(key: Key, state: LSHADEState) -> tuple[Proposal, LSHADEState]:
         key, redraw_key = redraw.keys(key, columns)
@@ -122,8 +119,8 @@ def l_shade(
         trial = redraw.mutated(redraw_key, trial, columns)
         unit = jnp.where(move[:, None], trial, state.unit)
         budget = jnp.where(awake, FULL_BUDGET, 0).astype(jnp.int32)
-        proposal = parts.proposal(unit)._replace(budget=budget)
-        return proposal, state._replace(weight=weight, rate=rate)
+        note = trials.Parameters(weight, rate, state.spent == 0)
+        return parts.proposal(unit, note=note)._replace(budget=budget), state
 
     def tell(
         key: Key, state: LSHADEState, proposal: Proposal, evaluation: Evaluation
@@ -132,7 +129,7 @@ def l_shade(
         loss = jnp.where(awake, parts.finite_loss(evaluation, state.loss), jnp.inf)
         alive, spent = members(state.spent), state.spent + awake.sum(dtype=jnp.int32)
         accept = awake & trials.not_worse(loss, state.loss, alive)
-        success = (loss < state.loss) & (state.spent > 0)
+        success = (loss < state.loss) & ~proposal.note.first
         gain = memory.improvements(success, state.loss, loss)
         capacity = jnp.asarray(capacities, jnp.int32)
         draw = draws.uniform(key, (population,))
@@ -145,7 +142,7 @@ def l_shade(
             loss=jnp.where(jnp.arange(population) < left, loss, jnp.inf),
             # Rows are replaced at random, so the last ones are as good a choice as any.
             archive=archive._replace(size=jnp.minimum(archive.size, capacity[left])),
-            memory=learned(state, gain, success),
+            memory=learned(state.memory, proposal.note, gain, success),
             spent=spent,
         )
 
@@ -155,15 +152,17 @@ def l_shade(
         reason = trials.collapsed(unit, state.archive)
         return jnp.where(state.spent >= evaluations, StopReason.BUDGET, reason).astype(jnp.int32)
 
-    return Strategy(init, ask, tell, stop=stop)
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(budgets=True), stop)
 
 
-def learned(state: LSHADEState, gain: chex.Array, success: chex.Array) -> memory.Memory:
+def learned(
+    before: memory.Memory, note: trials.Parameters, gain: chex.Array, success: chex.Array
+) -> memory.Memory:
     """The memory after a round (algorithm 1 of the source); the terminal value is -1."""
-    weight = memory.lehmer_mean(state.weight, gain)
-    rate = memory.lehmer_mean(state.rate, gain)
-    ended = (state.memory.rate[state.memory.next] < 0) | ~(success & (state.rate > 0)).any()
-    return memory.remembered(state.memory, weight, jnp.where(ended, -1.0, rate), success)
+    weight = memory.lehmer_mean(note.weight, gain)
+    rate = memory.lehmer_mean(note.rate, gain)
+    ended = (before.rate[before.next] < 0) | ~(success & (note.rate > 0)).any()
+    return memory.remembered(before, weight, jnp.where(ended, -1.0, rate), success)
 
 
 def best_first(members: tuple[chex.Array, chex.Array]) -> tuple[chex.Array, chex.Array]:

@@ -20,9 +20,7 @@ class SHADEState(NamedTuple):
     loss: chex.Array  # f[P], inf before the first round is told
     archive: trials.Archive
     memory: memory.Memory
-    weight: chex.Array  # f[P], F of the trials that are out
-    rate: chex.Array  # f[P], CR of the trials that are out
-    round: chex.Array  # i32[]: rounds told
+    round: chex.Array  # i32[]: proposals made
 
 
 def shade(
@@ -83,11 +81,10 @@ def shade(
 
     def init(key: Key) -> SHADEState:
         unit = parts.starting_points(key, space, population, initial)
-        half = jnp.full(population, 0.5, unit.dtype)
         loss = jnp.full(population, jnp.inf, unit.dtype)
         archive = trials.empty_archive(rows, unit)
         first = memory.first_memory(memory_size, unit.dtype)
-        return SHADEState(unit, loss, archive, first, half, half, jnp.zeros((), jnp.int32))
+        return SHADEState(unit, loss, archive, first, jnp.zeros((), jnp.int32))
 
     def ask(key: Key, state: SHADEState) -> tuple[Proposal, SHADEState]:
         key, redraw_key = redraw.keys(key, columns)
@@ -101,25 +98,26 @@ def shade(
         )
         trial = redraw.mutated(redraw_key, trial, columns)
         unit = jnp.where(state.round == 0, state.unit, trial)
-        return parts.proposal(unit), state._replace(weight=weight, rate=rate)
+        note = trials.Parameters(weight, rate, state.round == 0)
+        return parts.proposal(unit, note=note), state._replace(round=state.round + 1)
 
     def tell(key: Key, state: SHADEState, proposal: Proposal, evaluation: Evaluation) -> SHADEState:
         loss = parts.finite_loss(evaluation, state.loss)
-        accept = trials.not_worse(loss, state.loss)
-        success = (loss < state.loss) & (state.round > 0)
+        accept = trials.not_worse(loss, state.loss) & parts.told(proposal, evaluation)
+        note = proposal.note
+        success = (loss < state.loss) & ~note.first
         gain = memory.improvements(success, state.loss, loss)
-        weight = memory.lehmer_mean(state.weight, gain)  # eqs. 8 and 9
-        rate = memory.mean(state.rate, gain)
+        weight = memory.lehmer_mean(note.weight, gain)  # eqs. 8 and 9
+        rate = memory.mean(note.rate, gain)
         draw = draws.uniform(key, (population,))
         return state._replace(
             unit=jnp.where(accept[:, None], proposal.unit, state.unit),
             loss=jnp.where(accept, loss, state.loss),
             archive=trials.archived(draw, state.archive, state.unit, success),
             memory=memory.remembered(state.memory, weight, rate, success),
-            round=state.round + 1,
         )
 
     def stop(state: SHADEState) -> chex.Array:
         return trials.collapsed(state.unit, state.archive)
 
-    return Strategy(init, ask, tell, stop=stop)
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False), stop)

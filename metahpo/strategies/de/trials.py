@@ -17,6 +17,20 @@ from metahpo.base import Key, StopReason
 SMALLEST_POPULATION = 4  # a target and three others
 
 
+class Parameters(NamedTuple):
+    """What a proposal notes of its trials.
+
+    Attributes:
+        weight: ``f[P]``, F.
+        rate: ``f[P]``, CR.
+        first: ``bool[]``, whether these are no trials but the first population.
+    """
+
+    weight: chex.Array
+    rate: chex.Array
+    first: chex.Array
+
+
 def once(*rows: chex.Array) -> chex.Array:
     """The rows, stacked and computed once.
 

@@ -14,20 +14,19 @@ from metahpo.base import Evaluation, Key, Proposal, PyTree, Strategy
 from metahpo.space import Space
 from metahpo.strategies import margin, parts, redraw, search_distribution
 from metahpo.strategies.nes.fitness_shaping import centred_ranks
+from metahpo.strategies.search_distribution import Samples
 
 SMALLEST_POPULATION = 2  # one antithetic pair
 
 
 class OpenESState(NamedTuple):
-    """The search distribution, the optimiser and the samples that wait for their losses."""
+    """The search distribution and the optimiser of its mean."""
 
     mean: chex.Array  # f[D]
     std: chex.Array  # f[D], sigma but for the margin of integers and choices
     optimizer: PyTree
-    z: chex.Array  # f[P, D], standardised samples
     given: chex.Array  # f[K, D], points to evaluate first
     first: chex.Array  # bool[]: whether nothing has been told yet
-    redrawn: chex.Array  # bool[P, K], choices that the samples got otherwise
 
 
 def open_es(
@@ -108,9 +107,7 @@ def open_es(
     def init(key: Key) -> OpenESState:
         mean, given = search_distribution.start(key, space, population, initial)
         std = jnp.full(size, sigma, mean.dtype)
-        z = jnp.zeros((population, size), mean.dtype)
-        redrawn = jnp.zeros((population, len(choices)), bool)
-        return OpenESState(mean, std, optimizer.init(mean), z, given, jnp.ones((), bool), redrawn)
+        return OpenESState(mean, std, optimizer.init(mean), given, jnp.ones((), bool))
 
     def ask(key: Key, state: OpenESState) -> tuple[Proposal, OpenESState]:
         first, given, mean, std = state.first, state.given, state.mean, state.std
@@ -122,27 +119,28 @@ def open_es(
             z = search_distribution.inject(first, given, mean, std, z)
         sample, redrawn = redraw.redraw(redraw_key, mean + std * z, choices, alpha)
         unit = search_distribution.evaluated(first, given, sample)
-        return parts.proposal(unit), state._replace(z=z, redrawn=redrawn)
+        return parts.proposal(unit, note=Samples(z, redrawn)), state
 
     def tell(
         key: Key, state: OpenESState, proposal: Proposal, evaluation: Evaluation
     ) -> OpenESState:
         del key
-        loss = parts.finite_loss(evaluation, state.z)
+        z, redrawn = proposal.note
+        loss = parts.finite_loss(evaluation, z)
         weight = centred_ranks(loss, proposal.budget > 0)
         # Algorithm 1: the ascent direction is sum(F_i z_i) / (n sigma).
-        gradient = -(weight @ state.z) / (population * state.std)
+        gradient = -(weight @ z) / (population * state.std)
         gradient += weight_decay * (state.mean - 0.5)
         updates, memory = optimizer.update(gradient, state.optimizer, state.mean)
         mean = optax.apply_updates(state.mean, updates)
         std = jnp.maximum(state.std * decay, jnp.minimum(state.std, smallest_sigma))
-        mean = redraw.follow(mean, proposal.unit, choices, state.redrawn, loss)
+        mean = redraw.follow(mean, proposal.unit, choices, redrawn, loss)
         mean, factor = search_distribution.contain(cells, mean, std, alpha)
         return state._replace(
             mean=mean, std=std * factor, optimizer=memory, first=jnp.zeros((), bool)
         )
 
-    return Strategy(init, ask, tell)
+    return Strategy(init, ask, tell, parts.SCRATCH)
 
 
 def _check_decays(decay: chex.Numeric, weight_decay: chex.Numeric) -> None:

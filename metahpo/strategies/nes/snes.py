@@ -13,19 +13,18 @@ from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Space
 from metahpo.strategies import margin, parts, redraw, search_distribution
 from metahpo.strategies.nes.fitness_shaping import nes_utilities
+from metahpo.strategies.search_distribution import Samples
 
 SMALLEST_POPULATION = 2  # a better and a worse sample
 
 
 class SNESState(NamedTuple):
-    """The search distribution and the samples that wait for their losses."""
+    """The search distribution."""
 
     mean: chex.Array  # f[D]
     std: chex.Array  # f[D]
-    z: chex.Array  # f[P, D], standardised samples
     given: chex.Array  # f[K, D], points to evaluate first
     first: chex.Array  # bool[]: whether nothing has been told yet
-    redrawn: chex.Array  # bool[P, K], choices that the samples got otherwise
 
 
 def snes(
@@ -88,30 +87,28 @@ def snes(
 
     def init(key: Key) -> SNESState:
         mean, given = search_distribution.start(key, space, population, initial)
-        std = jnp.full(size, sigma, mean.dtype)
-        z = jnp.zeros((population, size), mean.dtype)
-        redrawn = jnp.zeros((population, len(choices)), bool)
-        return SNESState(mean, std, z, given, jnp.ones((), bool), redrawn)
+        return SNESState(mean, jnp.full(size, sigma, mean.dtype), given, jnp.ones((), bool))
 
     def ask(key: Key, state: SNESState) -> tuple[Proposal, SNESState]:
         key, redraw_key = jax.random.split(key)
-        z = jax.random.normal(key, state.z.shape, state.z.dtype)
+        z = jax.random.normal(key, (population, size), state.mean.dtype)
         z = search_distribution.inject(state.first, state.given, state.mean, state.std, z)
         sample = state.mean + state.std * z
         sample, redrawn = redraw.redraw(redraw_key, sample, choices, alpha)
         unit = search_distribution.evaluated(state.first, state.given, sample)
-        return parts.proposal(unit), state._replace(z=z, redrawn=redrawn)
+        return parts.proposal(unit, note=Samples(z, redrawn)), state
 
     def tell(key: Key, state: SNESState, proposal: Proposal, evaluation: Evaluation) -> SNESState:
         del key
-        loss = parts.finite_loss(evaluation, state.z)
+        z, redrawn = proposal.note
+        loss = parts.finite_loss(evaluation, z)
         utility = nes_utilities(loss, proposal.budget > 0)
-        mean = state.mean + mean_rate * state.std * (utility @ state.z)
-        growth = 0.5 * sigma_rate * (utility @ (state.z**2 - 1.0))
+        mean = state.mean + mean_rate * state.std * (utility @ z)
+        growth = 0.5 * sigma_rate * (utility @ (z**2 - 1.0))
         std = state.std * jnp.exp(growth)
-        mean = redraw.follow(mean, proposal.unit, choices, state.redrawn, loss)
+        mean = redraw.follow(mean, proposal.unit, choices, redrawn, loss)
         mean, factor = search_distribution.contain(cells, mean, std, alpha)
         return state._replace(mean=mean, std=std * factor, first=jnp.zeros((), bool))
 
     stop = None if reason is None else lambda state: reason(state.std)
-    return Strategy(init, ask, tell, stop=stop)
+    return Strategy(init, ask, tell, parts.SCRATCH, stop)

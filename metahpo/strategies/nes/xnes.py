@@ -13,6 +13,7 @@ from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Space
 from metahpo.strategies import margin, parts, redraw, search_distribution
 from metahpo.strategies.nes.fitness_shaping import nes_utilities
+from metahpo.strategies.search_distribution import Samples
 
 SMALLEST_POPULATION = 2  # a better and a worse sample
 # A step of the covariance factor is no longer than this in the Frobenius norm, that is, no
@@ -22,14 +23,12 @@ HALVINGS = 3  # then LONGEST_STEP / 2**HALVINGS = 1/2, and 1/2**13 / 13! < 2e-14
 
 
 class XNESState(NamedTuple):
-    """The search distribution ``mean + factor @ z`` and the samples that wait for their losses."""
+    """The search distribution ``mean + factor @ z``."""
 
     mean: chex.Array  # f[D]
     factor: chex.Array  # f[D, D]; factor @ factor.T is the covariance
-    z: chex.Array  # f[P, D], standardised samples
     given: chex.Array  # f[K, D], points to evaluate first
     first: chex.Array  # bool[]: whether nothing has been told yet
-    redrawn: chex.Array  # bool[P, K], choices that the samples got otherwise
 
 
 def xnes(
@@ -96,34 +95,33 @@ def xnes(
     def init(key: Key) -> XNESState:
         mean, given = search_distribution.start(key, space, population, initial)
         factor = jnp.asarray(sigma, mean.dtype) * jnp.eye(size, dtype=mean.dtype)
-        z = jnp.zeros((population, size), mean.dtype)
-        redrawn = jnp.zeros((population, len(choices)), bool)
-        return XNESState(mean, factor, z, given, jnp.ones((), bool), redrawn)
+        return XNESState(mean, factor, given, jnp.ones((), bool))
 
     def ask(key: Key, state: XNESState) -> tuple[Proposal, XNESState]:
         key, redraw_key = jax.random.split(key)
-        z = jax.random.normal(key, state.z.shape, state.z.dtype)
+        z = jax.random.normal(key, (population, size), state.mean.dtype)
         std = jnp.diagonal(state.factor)  # only read in the first round, when there is no more
         z = search_distribution.inject(state.first, state.given, state.mean, std, z)
         sample = state.mean + z @ state.factor.T
         sample, redrawn = redraw.redraw(redraw_key, sample, choices, alpha)
         unit = search_distribution.evaluated(state.first, state.given, sample)
-        return parts.proposal(unit), state._replace(z=z, redrawn=redrawn)
+        return parts.proposal(unit, note=Samples(z, redrawn)), state
 
     def tell(key: Key, state: XNESState, proposal: Proposal, evaluation: Evaluation) -> XNESState:
         del key
-        loss = parts.finite_loss(evaluation, state.z)
+        z, redrawn = proposal.note
+        loss = parts.finite_loss(evaluation, z)
         utility = nes_utilities(loss, proposal.budget > 0)
         mean, factor = natural_step(
-            state.mean, state.factor, state.z, utility, (mean_rate, sigma_rate, shape_rate)
+            state.mean, state.factor, z, utility, (mean_rate, sigma_rate, shape_rate)
         )
-        mean = redraw.follow(mean, proposal.unit, choices, state.redrawn, loss)
+        mean = redraw.follow(mean, proposal.unit, choices, redrawn, loss)
         mean, scale = search_distribution.contain(cells, mean, deviations(factor), alpha)
         factor = scale[:, None] * factor
         return state._replace(mean=mean, factor=factor, first=jnp.zeros((), bool))
 
     stop = None if reason is None else lambda state: reason(deviations(state.factor))
-    return Strategy(init, ask, tell, stop=stop)
+    return Strategy(init, ask, tell, parts.SCRATCH, stop)
 
 
 def deviations(factor: chex.Array) -> chex.Array:

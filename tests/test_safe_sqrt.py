@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import metahpo as mh
-from metahpo.problems.safe_sqrt import with_safe_sqrt
+from metahpo.safe_sqrt import with_safe_sqrt
 
 training = importlib.import_module("metahpo.problems.training")
 # These programs compile for seconds and run for microseconds.

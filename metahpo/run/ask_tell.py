@@ -1,0 +1,390 @@
+"""Ask for candidates and tell their losses, from a loop, a scheduler or a study of one's own.
+
+``minimize`` is this object in a loop.  What a strategy proposes depends on the key and on what it
+was told alone, so a tuner is saved as the log of what was asked and told, and restored by going
+through it again.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metahpo import checks
+from metahpo import space as spaces
+from metahpo.base import (
+    FULL_BUDGET,
+    Evaluation,
+    HParams,
+    Key,
+    Proposal,
+    PyTree,
+    StopReason,
+    Strategy,
+)
+from metahpo.run import checkpoint
+from metahpo.run.candidates import decoder, message, scalar
+from metahpo.run.loop import loop_keys, strongly_typed
+from metahpo.run.records import Failure, MinimizeResult
+from metahpo.run.rounds import Round, history
+from metahpo.stopping import Stopping, first
+
+
+class Candidate(NamedTuple):
+    """Something to evaluate.
+
+    Attributes:
+        number: its place in the order of asking, from 0.
+        hparams: Python values in the structure of the space.
+        budget: the updates granted, ``None`` for a whole training.
+        parent: the number of the candidate whose training it goes on from, ``None`` from scratch.
+    """
+
+    number: int
+    hparams: HParams
+    budget: int | None
+    parent: int | None
+
+
+class WaitingError(RuntimeError):
+    """The strategy cannot propose more before it is told the losses of pending candidates."""
+
+
+class AskTell:
+    """A strategy to ask and to tell, one candidate at a time.
+
+    The strategy sees the keys of ``search``: told the same losses it proposes the same candidates.
+    Losses may come in any order.  Most strategies propose the next round only when they know all
+    losses of the last one; then ``ask`` raises a ``WaitingError`` while some are pending, and
+    ``ready`` says so beforehand.  Those with ``needs.order=False`` go on with what they know.
+
+    Args:
+        space: the search space.
+        strategy: proposes a population of candidates a round; needs no gradients.
+        key: the only source of randomness; ``jax.random.key(seed)`` without one.
+        seed: makes the key.
+        rounds: the most rounds; as many as are asked for without.
+        stop: ends the run, as in ``search``.
+        trainings: whether whoever evaluates can go on from the trainings of other candidates.
+
+    Attributes:
+        reason: a ``StopReason``, ``RUNNING`` while the strategy goes on.
+        lowest: the lowest loss that was told.
+
+    Raises:
+        ValueError: for a space that is not one, a strategy that needs gradients, no rounds.
+
+    Example:
+        >>> import metahpo as mh
+        >>> space = {"x": mh.Float(-1.0, 1.0)}
+        >>> tuner = AskTell(space, mh.strategies.random(space, population=4), rounds=2)
+        >>> while not tuner.over:
+        ...     candidate = tuner.ask()
+        ...     tuner.tell(candidate.number, candidate.hparams["x"] ** 2)
+        >>> tuner.result().history.loss.shape
+        (2, 4)
+    """
+
+    def __init__(
+        self,
+        space: spaces.Space,
+        strategy: Strategy,
+        *,
+        key: Key | None = None,
+        seed: int = 0,
+        rounds: int | None = None,
+        stop: Stopping | None = None,
+        trainings: bool = False,
+    ) -> None:
+        spaces.size(space)  # refuses what is not a space
+        if strategy.needs.gradients:
+            raise ValueError(
+                "a strategy that needs gradients (needs_grad=True) cannot be told losses alone: "
+                "make a problem of the function with metahpo.problems.function and use search"
+            )
+        if rounds is not None:
+            checks.counts(rounds=rounds)
+        self.space, self.strategy, self.limit = space, strategy, rounds
+        self.key = jax.random.key(seed) if key is None else key
+        init_key, self._round_key = loop_keys(self.key)
+        _, strategy_key, _ = jax.random.split(init_key, 3)  # the keys of ``search``
+        self._trainings, self._decode = trainings, decoder(space)
+        self._ask, self._told = _compiled(strategy, stop)
+        self._state = jax.jit(lambda key: jax.tree.map(strongly_typed, strategy.init(key)))(
+            strategy_key
+        )
+        self._rule = () if stop is None else jax.tree.map(strongly_typed, stop.init())
+        self._start = (self._state, self._rule)
+        self.reason = StopReason.RUNNING
+        self._rounds: list[Round] = []
+        self._open: list[Round] = []  # those with pending candidates
+        self._places: list[tuple[int, int]] = []  # round and slot of every candidate
+        self._queue: list[Candidate] = []  # not asked for yet, or once more
+        self._failures: dict[int, str] = {}
+        self._log: list[tuple[int, float, int]] = []  # as in ``_Log``
+        self._asked: set[int] = set()
+        self.lowest = float("inf")
+
+    @property
+    def rounds(self) -> int:
+        """Rounds whose losses are all known."""
+        return len(self._rounds) - len(self._open)
+
+    @property
+    def evaluations(self) -> int:
+        """Losses that were told."""
+        return len(self._log) - len(self._asked)
+
+    @property
+    def pending(self) -> list[int]:
+        """The numbers of candidates that were asked for and not told, in order."""
+        found = [n for r in self._open for n in r.numbers[r.pending].tolist()]
+        return sorted(n for n in found if n in self._asked)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.reason != StopReason.RUNNING or self.rounds == self.limit
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``ask`` has a candidate now."""
+        if self.over:
+            return False
+        if self._queue:
+            return True
+        wait = self.strategy.needs.order and bool(self._open)
+        return not wait and len(self._rounds) != self.limit
+
+    def ask(self) -> Candidate:
+        """The next candidate.
+
+        Raises:
+            WaitingError: if nothing can be proposed before pending candidates are told.
+            RuntimeError: if the run is over.
+            ValueError: if a candidate goes on from a training though ``trainings`` is false.
+        """
+        while not self._queue:  # a round may be idle as a whole
+            if self.over:
+                raise RuntimeError(f"the run is over after {self.rounds} rounds")
+            if not self.ready:
+                raise WaitingError(f"the losses of the candidates {self.pending} must come first")
+            self._propose()
+        candidate = self._queue.pop(0)
+        if candidate.number not in self._asked:
+            self._asked.add(candidate.number)
+            self._log.append((~candidate.number, 0.0, 0))
+        return candidate
+
+    def tell(self, number: int, loss: Any, *, steps: int = 1) -> None:
+        """Tells the loss of a candidate.
+
+        Args:
+            number: the candidate's.
+            loss: a real scalar, or the exception because of which there is none; an exception, and
+                what is not finite, is the worst loss.
+            steps: the updates behind it, at least 1.
+
+        Raises:
+            ValueError: for a candidate that was not asked for or has been told, a loss that is
+                not a real scalar, or no steps.
+        """
+        number, steps = checks.whole("number", number, at_least=0), checks.whole("steps", steps)
+        if number not in self._asked:
+            raise ValueError(f"candidate {number} was not asked for")
+        t, slot = self._places[number]
+        if not self._rounds[t].pending[slot]:
+            raise ValueError(f"candidate {number} has been told already")
+        if isinstance(loss, BaseException):
+            self._failures[number] = message(loss)
+            loss = float("inf")
+        self._tell(number, scalar(loss), steps)
+
+    def result(self) -> MinimizeResult:
+        """What is known so far; pending candidates have an infinite loss and the budget 0.
+
+        Raises:
+            ValueError: if nothing was asked for yet.
+        """
+        if not self._rounds:
+            raise ValueError("there is no result before the first candidate")
+        record = history(self._rounds, self.limit or len(self._rounds))
+        t, slot = np.unravel_index(np.argmin(record.loss), record.loss.shape)
+        reason = self.reason
+        if self.over and reason == StopReason.RUNNING:
+            reason = StopReason.BUDGET
+        return MinimizeResult(
+            best_loss=float(record.loss[t, slot]),
+            best_hparams=self._decode(record.unit[t])[slot],
+            history=record,
+            best_unit=record.unit[t, slot],
+            evaluations=int((record.budget > 0).sum()),
+            nonfinite=int(record.nonfinite.sum()),
+            failures=[self.failure(number) for number in sorted(self._failures)],
+            rounds=self.rounds,
+            stop_reason=reason,
+            strategy=self._state,
+        )
+
+    def failure(self, number: int, error: BaseException | None = None) -> Failure:
+        """A candidate and what went wrong with it, as it was told or as ``error`` says."""
+        t, slot = self._places[number]
+        what = self._failures[number] if error is None else message(error)
+        return Failure(t, slot, self._candidate(t, slot).hparams, what)
+
+    def save(self, directory: str | os.PathLike[str], about: str = "") -> None:
+        """Writes a checkpoint, of which the newest two stay; needs the extra ``checkpoint``.
+
+        Args:
+            directory: new, empty, or one that this tuner was saved in or restored from.
+            about: what else must be the same for it to fit, in words of your own.
+
+        Raises:
+            ValueError: if the folder is not writable or holds something else.
+        """
+        folder = checkpoint.prepare(directory, resume=True)
+        if not self._log:
+            return
+        numbers, losses, steps = zip(*self._log, strict=True)
+        places = [self._places[max(number, ~number)] for number in numbers]
+        log = _Log(
+            np.array(numbers, np.int64),
+            np.array(losses, np.float64),
+            np.array(steps, np.int32),
+            np.array([self._rounds[t].units[slot] for t, slot in places]),
+        )
+        part = sum(int((r.steps > 0).sum()) for r in self._open)
+        mark = self._mark(about)
+        checkpoint.save(folder, self.rounds, log, mark, part, list(self._failures.items()))
+
+    def restore(self, directory: str | os.PathLike[str], about: str = "") -> None:
+        """Goes on from the newest checkpoint in a folder, if there is one.
+
+        Candidates that were asked for and not told are asked for again, before all others.
+
+        Raises:
+            ValueError: if this tuner was asked before, or the checkpoint is damaged, of another
+                run, or does not lead to the same candidates again.
+        """
+        if self._log:
+            raise ValueError("a tuner that was asked for candidates cannot be restored")
+        folder = checkpoint.prepare(directory, resume=True)
+        like = _Log(np.zeros(1, np.int64), np.zeros(1), np.zeros(1, np.int32), np.zeros((1, 1)))
+        found = checkpoint.restore(folder, like, self._mark(about))
+        if found is None:
+            return
+        self._failures = dict(checkpoint.restore_notes(folder))
+        for number, loss, steps, unit in zip(*found[1], strict=True):
+            if number >= 0:
+                self._tell(int(number), float(loss), int(steps))
+            elif not self._asked_again(~int(number), unit):
+                raise ValueError(
+                    f"the checkpoint in {str(folder)!r} does not lead to the same candidate "
+                    f"{~number} again: the strategy, or the version of JAX, is another"
+                )
+        self._queue = [self._candidate(*self._places[n]) for n in self.pending] + self._queue
+
+    def _asked_again(self, number: int, unit: np.ndarray) -> bool:
+        """Asks for a candidate as the log says; whether it is the one that it was."""
+        candidate = self.ask()
+        t, slot = self._places[candidate.number]
+        return candidate.number == number and np.array_equal(self._rounds[t].units[slot], unit)
+
+    def _propose(self) -> None:
+        """Asks the strategy for another round."""
+        for r in self._open:  # none, where it waits for all losses
+            if r.new.any():
+                self._tell_strategy(r)
+        t = len(self._rounds)
+        proposal, self._state, tell_key = self._ask(self._round_key, np.int32(t), self._state)
+        if (parent := int(np.max(proposal.parent))) >= 0 and not self._trainings:
+            raise ValueError(
+                "every proposal must train from scratch (parent -1), because there is no training "
+                f"state to go on from; the strategy proposed parent {parent}"
+            )
+        holders = self._rounds[-1].holders if t else None
+        r = Round(proposal, tell_key, len(self._places), holders)
+        self._rounds.append(r)
+        slots = np.flatnonzero(r.numbers >= 0).tolist()
+        self._places += [(t, slot) for slot in slots]
+        hparams = self._decode(r.units)
+        self._queue += [self._candidate(t, slot, hparams) for slot in slots]
+        if slots:
+            self._open.append(r)
+        else:
+            self._tell_strategy(r)
+
+    def _tell(self, number: int, loss: float, steps: int) -> None:
+        t, slot = self._places[number]
+        r = self._rounds[t]
+        r.learn(slot, loss, steps, number in self._failures)
+        self._log.append((number, loss, steps))
+        self.lowest = min(self.lowest, loss) if np.isfinite(loss) else self.lowest
+        if not r.pending.any():
+            self._open.remove(r)
+            self._tell_strategy(r)
+
+    def _tell_strategy(self, r: Round) -> None:
+        """Tells what is new of a round."""
+        key, evaluation = r.news()
+        told = self._told(key, self._state, self._rule, r.proposal, evaluation)
+        self._state, self._rule, reason = told
+        if self.reason == StopReason.RUNNING:
+            self.reason = StopReason(int(reason))
+
+    def _candidate(self, t: int, slot: int, hparams: list[HParams] | None = None) -> Candidate:
+        r = self._rounds[t]
+        decoded = self._decode(r.units) if hparams is None else hparams
+        budget, source = int(r.budgets[slot]), int(r.sources[slot])
+        return Candidate(
+            int(r.numbers[slot]),
+            decoded[slot],
+            None if budget == FULL_BUDGET else budget,
+            None if source < 0 else source,
+        )
+
+    def _mark(self, about: str) -> checkpoint.Fingerprint:
+        dims = "; ".join(f"{name}: {dim}" for name, dim in spaces.dimensions(self.space).items())
+        return checkpoint.fingerprint(
+            self.key, self.limit or 0, self._start, f"{dims} {about}".strip()
+        )
+
+
+class _Log(NamedTuple):
+    """What was asked and told, in order; ``~number`` for a candidate that was asked for."""
+
+    number: np.ndarray
+    loss: np.ndarray
+    steps: np.ndarray
+    unit: np.ndarray
+
+
+def _compiled(strategy: Strategy, stop: Stopping | None) -> tuple[Callable, Callable]:
+    """The strategy's ``ask``, with the keys of a round of ``search``, and its ``tell``."""
+
+    @jax.jit
+    def ask(key: Key, t: jax.Array, state: PyTree) -> tuple[Proposal, PyTree, Key]:
+        ask_key, _, tell_key = jax.random.split(jax.random.fold_in(key, t), 3)
+        proposal, state = strategy.ask(ask_key, state)
+        return proposal, state, tell_key
+
+    @jax.jit
+    def tell(
+        key: Key, state: PyTree, rule: PyTree, proposal: Proposal, evaluation: Evaluation
+    ) -> tuple[PyTree, PyTree, chex.Array]:
+        state = strategy.tell(key, state, proposal, evaluation)
+        if stop is None:
+            return state, rule, first()
+        # To the rule, who is not told now is idle: it counts every evaluation once.
+        there = jnp.asarray(evaluation.steps) > 0
+        rule = stop.update(
+            rule, proposal._replace(budget=jnp.where(there, proposal.budget, 0)), evaluation
+        )
+        own = () if strategy.stop is None else (strategy.stop(state),)
+        return state, rule, first(stop.reason(rule), *own)
+
+    return ask, tell

@@ -1,0 +1,74 @@
+"""What all tests share: programs compiled fast rather than well, and what every file costs."""
+
+import os
+from collections import defaultdict
+
+import pytest
+
+# Most of a test is compilation.  A test of what only full optimisation has (times, memory, bits)
+# asks for it: jax.jit(..., compiler_options={"xla_backend_optimization_level": 3}).
+FAST = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST}".strip()
+
+CPU = "cpu seconds"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--cpu-limit", type=float, metavar="SECONDS", help="fail if a file takes more CPU seconds"
+    )
+
+
+def _cpu() -> float:
+    """CPU seconds of this process, its threads, and the processes that it waited for."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    item.stash[_START] = _cpu()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    now = _cpu()
+    # The properties travel from the workers of pytest-xdist to the process that sums them up.
+    report.user_properties = [(CPU, now - item.stash.get(_START, now))]
+    item.stash[_START] = now
+    return report
+
+
+_START = pytest.StashKey[float]()
+
+
+def _seconds(terminalreporter) -> dict[str, float]:
+    """CPU seconds by file."""
+    total: dict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == CPU:
+                    total[report.nodeid.split("::")[0]] += value
+    return total
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    total = _seconds(terminalreporter)
+    if len(total) < 2:
+        return
+    terminalreporter.section(f"CPU seconds by file, {sum(total.values()):.0f} in all")
+    for name, seconds in sorted(total.items(), key=lambda pair: -pair[1])[:15]:
+        terminalreporter.line(f"{seconds:7.1f}  {name}")
+    limit = config.getoption("--cpu-limit")
+    above = [name for name, seconds in total.items() if limit and seconds > limit]
+    if above:
+        terminalreporter.line(f"above {limit:g} CPU seconds: {', '.join(above)}", red=True)
+
+
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    limit = session.config.getoption("--cpu-limit")
+    if limit and reporter and any(s > limit for s in _seconds(reporter).values()):
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
