@@ -2,29 +2,23 @@
 
 The rounds are compiled once, with the bounds of a chunk as traced numbers: every chunk length runs
 the same program over the same rounds, so the history is the same to the byte, and a chunk that is
-cut short needs no compilation of its own.
+cut short needs no compilation of its own.  Nor does another run of the same loop.
 """
 
-import functools
 import math
 import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from metahpo import checks
 from metahpo.base import Key, PyTree
 from metahpo.run import checkpoint, processes
-from metahpo.run.loop import (
-    Loop,
-    advance,
-    empty_history,
-    loop_keys,
-    round_keys,
-    strongly_typed,
-)
+from metahpo.run.loop import Loop
+from metahpo.run.programs import Programs, compiled, programs
 from metahpo.run.progress import reporter
 
 OnChunk = Callable[[int, PyTree], None]
@@ -41,12 +35,18 @@ def drive(
     on_chunk: OnChunk | None = None,
     about: str = "",
     name: str = "run",
+    compilation_cache: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Runs a loop from the host, with the same result for any ``chunk``.
 
+    Every loop is compiled once, however often this is called for it and with whatever keys: make
+    the loop outside of your own loop.
+
     Args:
         loop: from ``search_loop`` or ``meta_loop``, or one of your own.
-        key: the only source of randomness, as in ``scan``.
+        key: the only source of randomness, as in ``scan``; or many, ``key[runs]``, for as many runs
+            side by side in one program, the result and the histories with a leading axis
+            ``[runs]``.  They go on until the last one is done, and one is done as it is alone.
         chunk: rounds between two returns to the host, that is, between checkpoints; by default a
             twentieth of the run.
         directory: a folder for checkpoints, one after each chunk, of which the newest two stay;
@@ -60,12 +60,16 @@ def drive(
         about: what else must be the same for a checkpoint to fit, in words of your own, such as
             the settings of a strategy.
         name: what the progress calls this run.
+        compilation_cache: a folder that keeps the compiled program for other processes; a program
+            that calls back into Python is not kept.  Without it JAX's own cache is used where it is
+            switched on.  The files are code: take them from nobody else.
 
     Returns:
         What ``loop.finish`` returns.
 
     Raises:
-        ValueError: if no loss of the first round is finite; for a chunk below 1; for a folder that
+        ValueError: if no loss of the first round is finite, in none of the runs; for keys of more
+            than one axis; for a chunk below 1; for a folder that
             is not writable, not empty (without ``resume``), of another run or damaged (with it).
         RuntimeError: if another process of the run has died.
 
@@ -88,28 +92,40 @@ def drive(
     """
     chunk = math.ceil(loop.rounds / 20) if chunk is None else chunk
     checks.counts(chunk=chunk, rounds=loop.rounds)
+    lanes = _many(key)
     files = None if directory is None else _Files(directory, resume)
-    keys, state = _start(loop, key)
-    done = 0
-    if files is not None:
-        done, state = files.opened(state, checkpoint.fingerprint(key, loop.rounds, state, about))
-    ended = done == loop.rounds or _ended(loop, state)
-    program = None if ended else _compiled(loop, keys, state)
+    program = programs(loop, lanes)
     shown = progress and processes.is_first()
-    with reporter(shown, name, loop.rounds, done) as report, processes.told_of_loss(directory):
-        while program and not ended:
+    with reporter(shown, name, loop.rounds) as report, processes.told_of_loss(directory):
+        with report.compiling(not program.compiled):
+            keys, state = _start(program, key)
+            run = _placing(compiled(program, keys, state, compilation_cache), keys)
+        done = 0
+        if files is not None:
+            mark = checkpoint.fingerprint(key, loop.rounds, state, about)
+            done, state = files.opened(state, mark)
+        ended = done == loop.rounds or _ended(program, state)
+        while not ended:
             stop = min((done // chunk + 1) * chunk, loop.rounds)
             if done == 0:  # a run that cannot work ends after one round, not after one chunk
-                done, state = program(state, 0, 1)
-                check_first(state[1])
-            done, state = program(state, done, stop)
-            ended = done == loop.rounds or _ended(loop, state)
+                done, state = run(state, 0, 1)
+                check_first(_rows(state[1], 1, lanes), lanes)
+            done, state = run(state, done, stop)
+            ended = done == loop.rounds or _ended(program, state)
             if files is not None:
                 files.save(done, state)
-            report(done, _lowest(state[1], done), ended)
+            report(done, _lowest(state[1], done, lanes), ended)
             if on_chunk is not None:
-                on_chunk(done, _rows(state[1], done))
-    return jax.jit(loop.finish)(*state)
+                on_chunk(done, _rows(state[1], done, lanes))
+    return program.finish(*state)
+
+
+def _many(key: Key) -> bool:
+    """Whether these are the keys of many runs."""
+    axes = jnp.ndim(key) - (not jnp.issubdtype(key.dtype, jax.dtypes.prng_key))
+    if axes not in (0, 1):
+        raise ValueError(f"key must be one key or key[runs], got the shape {jnp.shape(key)}")
+    return axes == 1
 
 
 class _Files:
@@ -139,54 +155,47 @@ class _Files:
             checkpoint.save(self.folder, done, state, self.mark)
 
 
-def _ended(loop: Loop, state: PyTree) -> bool:
-    return loop.done is not None and bool(loop.done(state[0]))
+def _ended(program: Programs, state: PyTree) -> bool:
+    return program.done is not None and bool(program.done(state[0]))
 
 
-def check_first(history: PyTree) -> None:
+def check_first(history: PyTree, lanes: bool = False) -> None:
     """Raises ``ValueError`` if the history has losses and none of the first round is finite."""
     losses = getattr(history, "loss", None)
-    if losses is not None and not np.isfinite(first := np.asarray(losses[0])).any():
+    if losses is None:
+        return
+    first = np.asarray(losses[:, 0] if lanes else losses[0])
+    if not np.isfinite(first).any():
         raise ValueError(
             "at least one loss of the first round must be finite, got "
             f"{np.array2string(first, threshold=8)} (inf stands for any loss that is not finite)"
         )
 
 
-def _rows(history: PyTree, done: int) -> PyTree:
+def _rows(history: PyTree, done: int, lanes: bool) -> PyTree:
     # Copies: the next chunk takes over the memory of the history.
-    return jax.tree.map(lambda rows: np.array(rows[:done]), history)
+    return jax.tree.map(lambda rows: np.array(rows[:, :done] if lanes else rows[:done]), history)
 
 
-def _lowest(history: PyTree, done: int) -> float:
+def _lowest(history: PyTree, done: int, lanes: bool) -> float:
     losses = getattr(history, "loss", None)
-    return math.nan if losses is None else float(np.min(np.asarray(losses)[:done]))
+    if losses is None:
+        return math.nan
+    losses = np.asarray(losses)
+    return float(np.min(losses[:, :done] if lanes else losses[:done]))
 
 
-def _start(loop: Loop, key: Key) -> tuple[PyTree, PyTree]:
+def _start(program: Programs, key: Key) -> tuple[PyTree, PyTree]:
     """The keys of the rounds, and ``(carry, history)`` before the first of them."""
-    init_key, round_key = loop_keys(key)
-
-    @jax.jit
-    def start(init_key: Key, round_key: Key) -> PyTree:
-        carry = jax.tree.map(strongly_typed, loop.init(init_key))
-        keys = round_keys(loop, round_key)
-        return keys, (carry, empty_history(loop, keys, carry))
-
     # Copies, because the program takes over the memory of its arguments and ``init`` may hand out
     # arrays that belong to the caller.
-    return jax.device_put(start(init_key, round_key), may_alias=False)
+    return jax.device_put(program.start(key), may_alias=False)
 
 
-def _compiled(loop: Loop, keys: PyTree, state: PyTree) -> Callable[[PyTree, int, int], Any]:
-    """``(state, start, stop) -> (done, state)``: rounds as in ``advance``, one program for all."""
-
-    @functools.partial(jax.jit, donate_argnums=1)
-    def rounds(keys: PyTree, state: PyTree, start: jax.Array, stop: jax.Array) -> PyTree:
-        return advance(loop, keys, state, start, stop)
-
-    zero = np.int32(0)
-    program = rounds.lower(keys, state, zero, zero).compile()
+def _placing(
+    program: jax.stages.Compiled, keys: PyTree
+) -> Callable[[PyTree, int, int], tuple[int, PyTree]]:
+    """``(state, start, stop) -> (done, state)``."""
     placements, _ = program.input_shardings
 
     def run(state: PyTree, start: int, stop: int) -> tuple[int, PyTree]:

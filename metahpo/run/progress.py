@@ -2,34 +2,46 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from metahpo._extras import require
 
-Report = Callable[..., None]  # (rounds done, a value, over=False)
 SECONDS_BETWEEN_LINES = 10.0
+
+
+class Report:
+    """Shows nothing; its subclasses show something."""
+
+    def __call__(self, rounds_done: int, number: float, over: bool = False) -> None:
+        """Shows the rounds done and a value; ``over``: the run ended before its last round."""
+
+    @contextmanager
+    def compiling(self, really: bool = True) -> Iterator[None]:
+        """What happens within is shown as the compilation of the run, if it really is one."""
+        yield
 
 
 @contextmanager
 def reporter(
     enabled: bool, name: str, rounds: int, done: int = 0, value: str = "lowest loss"
 ) -> Iterator[Report]:
-    """Gives a function ``(rounds done, value, over)`` that shows a run's progress.
+    """Gives a ``Report``: a function ``(rounds done, value, over=False)`` that shows progress.
 
-    ``value`` names the number that is shown beside, by default the lowest loss so far; ``over``,
-    false by default, says that a run has ended before its last round.
+    ``value`` names the number that is shown beside, by default the lowest loss so far.  The time
+    that is shown counts from here, compilation included.
 
     On a terminal this is a bar where ``rich`` is installed (the extra ``cli``); otherwise a plain
     line, at most one in ten seconds and one at the end, so that log files stay short.
     """
     if not enabled:
-        yield lambda rounds_done, number, over=False: None
+        yield Report()
     elif sys.stderr.isatty() and _has_rich():
         with _bar(name, rounds, done, value) as report:
             yield report
     else:
-        yield _lines(name, rounds, value)
+        yield _Lines(name, rounds, value)
 
 
 def _has_rich() -> bool:
@@ -53,26 +65,50 @@ def _bar(name: str, rounds: int, done: int, value: str) -> Iterator[Report]:
         progress.TimeElapsedColumn(),
     )
     with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=rounds, completed=done, value="")
-        yield lambda rounds_done, number, over=False: bar.update(
-            task, completed=rounds_done, value=f"{value} {number:.6g}"
-        )
+        yield _Bar(bar, bar.add_task(name, total=rounds, completed=done, value=""), value)
 
 
-def _lines(name: str, rounds: int, value: str) -> Report:
-    start = last = time.monotonic()
+class _Bar(Report):
+    def __init__(self, bar: Any, task: Any, value: str) -> None:
+        self.bar, self.task, self.value = bar, task, value
 
-    def report(rounds_done: int, number: float, over: bool = False) -> None:
-        nonlocal last
+    def __call__(self, rounds_done: int, number: float, over: bool = False) -> None:
+        value = f"{self.value} {number:.6g}"
+        self.bar.update(self.task, completed=rounds_done, value=value)
+
+    @contextmanager
+    def compiling(self, really: bool = True) -> Iterator[None]:
+        if really:
+            self.bar.update(self.task, value="compiling", refresh=True)
+        yield
+
+
+class _Lines(Report):
+    def __init__(self, name: str, rounds: int, value: str) -> None:
+        self.name, self.rounds, self.value = name, rounds, value
+        self.start = self.last = time.monotonic()
+        self.compiled = ""
+
+    def __call__(self, rounds_done: int, number: float, over: bool = False) -> None:
         now = time.monotonic()
-        over = over or rounds_done >= rounds
-        if not over and now - last < SECONDS_BETWEEN_LINES:
+        over = over or rounds_done >= self.rounds
+        if not over and now - self.last < SECONDS_BETWEEN_LINES:
             return
-        last = now
-        print(
-            f"{name}: {rounds_done}/{rounds} rounds, {value} {number:.6g}, {now - start:.1f} s",
-            file=sys.stderr,
-            flush=True,
+        self.last = now
+        self._line(
+            f"{rounds_done}/{self.rounds} rounds, {self.value} {number:.6g}, "
+            f"{now - self.start:.1f} s{self.compiled}"
         )
 
-    return report
+    @contextmanager
+    def compiling(self, really: bool = True) -> Iterator[None]:
+        if not really:
+            yield
+            return
+        self._line("compiling")
+        start = time.monotonic()
+        yield
+        self.compiled = f", {time.monotonic() - start:.1f} s of them compiling"
+
+    def _line(self, text: str) -> None:
+        print(f"{self.name}: {text}", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import metahpo as mh
 from metahpo import strategies
 from metahpo.run import Loop, drive, meta_loop, scan, search_loop
+from metahpo.run.programs import KEPT, _kept, programs
 
 ROOT = Path(__file__).parents[2]
 SPACE = {"x": mh.Float(-1.0, 1.0), "y": mh.Float(1e-3, 1.0, log=True)}
@@ -133,21 +135,139 @@ def test_another_key_gives_another_history():
 
 
 def test_more_chunks_trace_nothing_more():
-    traces = []
-
-    def traced(loop):
-        def step(key, carry):
-            traces.append(1)
-            return loop.step(key, carry)
-
-        return loop._replace(step=step)
-
     counts = []
     for chunk in (1, 3, 7):
-        traces.clear()
-        drive(traced(counter()), jax.random.key(0), chunk=chunk, progress=False)
+        loop, traces = traced(counter())
+        drive(loop, jax.random.key(0), chunk=chunk, progress=False)
         counts.append(len(traces))
     assert counts[0] == counts[1] == counts[2] > 0
+
+
+def traced(loop):
+    """The loop, and a list that grows whenever a round is traced."""
+    traces = []
+
+    def step(key, carry):
+        traces.append(1)
+        return loop.step(key, carry)
+
+    return loop._replace(step=step), traces
+
+
+def test_a_loop_is_compiled_once_for_all_seeds_and_chunks():
+    loop, traces = traced(search())
+    first = drive(loop, jax.random.key(0), progress=False)
+    (program,) = programs(loop, lanes=False).compiled.values()
+    count = len(traces)
+    other = drive(loop, jax.random.key(1), chunk=2, progress=False)
+    again = drive(loop, jax.random.key(0), progress=False)
+    assert len(traces) == count and list(programs(loop, lanes=False).compiled.values()) == [program]
+    assert as_bytes(first) == as_bytes(again) != as_bytes(other)
+    with jax.enable_x64(True):  # another program, and no wrong use of the first
+        assert drive(loop, jax.random.key(0), progress=False).history.unit.dtype == jnp.float64
+    assert drive(loop, jax.random.key(0), progress=False).history.unit.dtype == jnp.float32
+    assert len(programs(loop, lanes=False).compiled) == 2
+
+
+def test_programs_of_few_loops_are_kept():
+    for _ in range(KEPT + 3):
+        drive(counter(2), jax.random.key(0), progress=False)
+    assert _kept.cache_info().currsize <= KEPT
+
+
+@pytest.mark.parametrize("make", [evolution, noisy_meta, blocks_of_four])
+def test_many_keys_are_many_runs_side_by_side(make, tmp_path):
+    loop, keys = make(), jax.random.split(jax.random.key(3), 3)
+    whole = jax.jit(jax.vmap(lambda key: scan(loop, key)))(keys)
+    seen = []
+    runs = drive(
+        loop,
+        keys,
+        chunk=3,
+        progress=False,
+        on_chunk=lambda done, history: seen.append((done, jax.tree.leaves(history)[0].shape[:2])),
+    )
+    assert as_bytes(runs) == as_bytes(whole)
+    assert [rows for _, rows in seen] == [(3, done) for done, _ in seen]
+    alone = drive(loop, keys[1], progress=False)
+    for ours, theirs in zip(jax.tree.leaves(runs), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(ours[1], theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_runs_side_by_side_end_with_the_last_and_resume_as_one(tmp_path):
+    pytest.importorskip("orbax.checkpoint")
+    loop = search(stop=mh.stopping.target(0.3))
+    keys = jax.random.split(jax.random.key(0), 4)
+    expected = drive(loop, keys, chunk=1, progress=False)
+    assert len(set(np.asarray(expected.rounds).tolist())) > 1
+    for i, key in enumerate(keys):
+        assert int(drive(loop, key, progress=False).rounds) == int(expected.rounds[i])
+
+    def interrupt(done, history):
+        raise KeyboardInterrupt
+
+    options = {"chunk": 1, "directory": tmp_path, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        drive(loop, keys, on_chunk=interrupt, **options)
+    assert as_bytes(drive(loop, keys, resume=True, **options)) == as_bytes(expected)
+
+
+def test_one_run_of_many_with_a_finite_first_loss_is_enough():
+    def first_is_nan(h):
+        return jnp.where(h["x"] < 0, h["x"], jnp.nan)
+
+    problem, keys = mh.problems.function(first_is_nan), jax.random.split(jax.random.key(0), 8)
+    loop = search_loop(problem, SPACE, strategies.random(SPACE, 1), rounds=3, steps=1)
+    losses = drive(loop, keys, progress=False).history.loss
+    assert np.isinf(losses[:, 0]).any() and np.isfinite(losses[:, 0]).any()
+
+
+def test_keys_of_two_axes_are_refused():
+    with pytest.raises(ValueError, match=r"one key or key\[runs\], got the shape \(2, 3\)"):
+        drive(counter(), jax.random.split(jax.random.key(0), (2, 3)))
+
+
+CACHED = """
+import sys, time
+import jax
+from test_host import as_bytes, drive, evolution
+
+loop, compiled = evolution(), []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, seconds, **_: compiled.append(seconds) if "backend_compile" in name else None
+)
+result = drive(loop, jax.random.key(3), progress=False, compilation_cache=sys.argv[1])
+print(hash(tuple(as_bytes(result))), round(1e3 * sum(compiled)))
+"""
+
+
+def test_a_folder_keeps_the_program_for_other_processes(tmp_path):
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
+    env |= {"PYTHONHASHSEED": "0", "JAX_ENABLE_COMPILATION_CACHE": "false"}
+
+    def run():
+        command = [sys.executable, "-c", CACHED, str(tmp_path)]
+        out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+        result, milliseconds = out.split()
+        return result, int(milliseconds)
+
+    first, compiling = run()
+    (file,) = tmp_path.iterdir()
+    again, less = run()
+    assert first == again and less < compiling
+    file.write_bytes(b"damaged")
+    assert run()[0] == first and file.stat().st_size > 1000
+
+
+def test_a_program_that_calls_back_is_not_kept(tmp_path):
+    seen = []
+
+    def told(h):
+        jax.debug.callback(lambda x: seen.append(float(x)), h["x"])
+        return h["x"]
+
+    drive(search(told), jax.random.key(0), progress=False, compilation_cache=tmp_path)
+    assert len(seen) == 7 * 6 and list(tmp_path.iterdir()) == []
 
 
 def test_chunks_are_seen_with_the_rows_so_far_and_stay_as_they_were():
@@ -224,11 +344,17 @@ def test_chunk_must_be_positive(chunk):
 
 
 def test_progress_is_a_line_on_standard_error(capsys):
-    _, history = drive(counter(), jax.random.key(0), name="tune")
+    loop = counter()
+    _, history = drive(loop, jax.random.key(0), name="tune")
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"tune: 7/7 rounds, lowest loss {history.loss.min():.6g}, ")
-    assert err.count("\n") == 1
+    compiling, done = err.splitlines()
+    assert compiling == "tune: compiling"
+    told = re.fullmatch(r"tune: 7/7 rounds, lowest loss (\S+), (\S+) s, (\S+) s of .*", done)
+    assert told[1] == f"{history.loss.min():.6g}"
+    assert float(told[2]) >= float(told[3]) > 0  # what compiling took is part of the time
+    drive(loop, jax.random.key(0), name="tune")  # compiled by now
+    assert re.fullmatch(r"tune: 7/7 rounds, lowest loss \S+, \S+ s\n", capsys.readouterr().err)
 
 
 def test_progress_is_a_bar_on_a_terminal(monkeypatch):
