@@ -35,7 +35,6 @@ from metahpo.base import (
 from metahpo.mixed_mode import mixed_gradient
 from metahpo.reparametrised import reparametrised
 from metahpo.run import meta_train, minimize, search
-from metahpo.safe_sqrt import with_safe_sqrt
 from metahpo.space import Choice, Float, Int
 
 __version__ = "0.1.0"
@@ -78,5 +77,4 @@ __all__ = [
     "strategies",
     "surrogates",
     "transfer",
-    "with_safe_sqrt",
 ]

@@ -78,5 +78,6 @@ def hill_climbing(
         unit = jnp.where(lost, parts.uniform(key, space, population), unit)
         return HillClimbingState(unit, jnp.minimum(loss, state.loss))
 
-    # needs_grad=True asks the run for evaluation.grad, f[P, D] on the unit cube.
-    return Strategy(init, ask, tell)
+    # Every climber always trains from scratch.  Needs(gradients=True) would ask the run for
+    # evaluation.grad, f[P, D] on the unit cube.
+    return Strategy(init, ask, tell, parts.SCRATCH)

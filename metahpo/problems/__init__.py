@@ -41,6 +41,7 @@ from metahpo.problems.quadratics import (
 from metahpo.problems.sinusoid import sinusoid
 from metahpo.problems.synthetic import function
 from metahpo.problems.training import TrainState, training
+from metahpo.safe_sqrt import with_safe_sqrt
 
 __all__ = [
     "BBOBInstance",
@@ -81,4 +82,5 @@ __all__ = [
     "squared_error",
     "static_ratio",
     "training",
+    "with_safe_sqrt",
 ]
