@@ -11,6 +11,12 @@ EXTRA ?= $(or $(patsubst $(VENV)/.ready-%,%,$(wildcard $(VENV)/.ready-*)),cpu)
 READY := $(VENV)/.ready-$(EXTRA)
 RUN := $(VENV)/bin/python -m
 PYTEST_ARGS ?= -n 2 --dist worksteal
+# SLOW=1 adds the tests that take more than about ten seconds each; MARKS=versions leaves those that
+# depend on the versions of the dependencies.
+MARKS ?= $(if $(SLOW),,not slow)
+# Most of a test is compilation: what is compiled once is taken from here in every later run.
+TEST := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.jax_cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.2 \
+  $(RUN) pytest $(PYTEST_ARGS)
 
 # An interpreter asked for by name replaces an environment of another version.
 ifneq ($(origin PYTHON),file)
@@ -19,10 +25,10 @@ $(shell rm -f $(READY))
 endif
 endif
 
-.PHONY: help setup demo test lint format types docs api lock clean
+.PHONY: help setup demo test test-all lint format types docs api lock release clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 	@echo "Set up for an accelerator: make setup EXTRA=cuda12 (or cuda13, tpu)."
 	@echo "Choose the interpreter:    make setup PYTHON=python3.12"
 
@@ -40,8 +46,11 @@ $(READY): locks/$(EXTRA).txt pyproject.toml
 demo: $(READY)  ## Tune the digits tasks with every method, side by side
 	$(RUN) metahpo compare digits
 
-test: $(READY)  ## Run the tests
-	$(RUN) pytest $(PYTEST_ARGS)
+test: $(READY)  ## Run the tests that are not slow
+	$(TEST) -m "$(MARKS)"
+
+test-all:  ## Run all tests
+	$(MAKE) test SLOW=1
 
 lint: $(READY)  ## Check format and style
 	$(RUN) ruff format --check
@@ -55,17 +64,20 @@ types: $(READY)  ## Check the types
 	$(RUN) mypy
 
 docs: $(READY)  ## Check the documentation: links, examples, API page
-	$(RUN) pytest $(PYTEST_ARGS) tests/test_docs.py
+	$(TEST) tests/test_docs.py
 
 api: $(READY)  ## Write docs/api.md from the docstrings
 	$(VENV)/bin/python docs/make_api.py
 
 # One universal lock: every Python >= 3.11, each with the newest versions it can have. An accelerator's
 # lock is locks/cpu.txt and what comes on top, so the versions are the same on every machine.
+# locks/floors.txt has the oldest versions: make test EXTRA=floors VENV=.venv-floors PYTHON=python3.11
 UV ?= uv
-LOCK := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 \
-  --fork-strategy requires-python --generate-hashes --only-binary :all: --annotation-style line \
-  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml --extra dev
+COMPILE := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --only-binary :all: \
+  --annotation-style line --no-emit-index-url --no-emit-find-links \
+  --custom-compile-command "make lock" pyproject.toml --extra dev
+LOCK := $(COMPILE) --upgrade --universal --fork-strategy requires-python
+FLOORS := $(COMPILE) --upgrade --resolution lowest-direct
 
 lock:  ## Write locks/*.txt anew with the newest versions (needs uv)
 	$(LOCK) --output-file locks/cpu.txt
@@ -75,7 +87,11 @@ lock:  ## Write locks/*.txt anew with the newest versions (needs uv)
 	  sed -i.old -e '2a-r cpu.txt' -e '/^# The following packages were excluded/,$$d' locks/$$extra.txt && \
 	  rm locks/$$extra.txt.old || exit; \
 	done
+	$(FLOORS) --output-file locks/floors.txt
+
+release: $(READY)  ## Build, test the wheel and tag the version in pyproject.toml
+	.ci/release
 
 clean:  ## Remove the environment, the caches and what runs left behind
-	rm -rf $(VENV) build dist results .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist results .jax_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,12 +3,16 @@
 import os
 from collections import defaultdict
 
+import jax
 import pytest
+import xla
 
-# Most of a test is compilation.  A test of what only full optimisation has (times, memory, bits)
-# asks for it: jax.jit(..., compiler_options={"xla_backend_optimization_level": 3}).
-FAST = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST}".strip()
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *xla.FLAGS]).strip()
+
+if not hasattr(jax, "enable_x64"):  # before JAX 0.8
+    from jax.experimental import enable_x64
+
+    jax.enable_x64 = enable_x64
 
 CPU = "cpu seconds"
 

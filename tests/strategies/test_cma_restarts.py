@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xla
 
 import metahpo as mh
 from metahpo.base import FULL_BUDGET, StopReason
@@ -49,8 +50,7 @@ def searched(make, seeds=SEEDS, rounds=6000, **options):
 
     with jax.enable_x64(True):
         # Whether a run of luck ends well is decided by its last bits.
-        full = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
-        run = jax.jit(jax.vmap(run, (0, None)), compiler_options=full)
+        run = jax.jit(jax.vmap(run, (0, None)), compiler_options=xla.FULL)
         keys = jax.random.split(jax.random.key(0), seeds)
         run(keys, 0.1)
         result = jax.device_get(run(keys, 0.2))

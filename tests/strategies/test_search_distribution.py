@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xla
 
 import metahpo as mh
 from metahpo import strategies
@@ -51,7 +52,7 @@ def test_increasing_transforms_of_the_loss_give_the_identical_search(name):
     with jax.enable_x64(True):
         runs = jax.jit(
             lambda key: [evolve(make(name), f, 30, key)[1] for f in transforms],
-            compiler_options={"xla_cpu_use_fusion_emitters": True},  # the same bits for each
+            compiler_options=xla.FULL,  # the same bits for each
         )
         first, *others = runs(jax.random.key(0))
     for other in others:
