@@ -16,6 +16,7 @@ from metahpo import (
     space,
     stopping,
     strategies,
+    study,
     surrogates,
     transfer,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "space",
     "stopping",
     "strategies",
+    "study",
     "surrogates",
     "transfer",
 ]

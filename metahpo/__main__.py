@@ -30,8 +30,8 @@ def compare(
         resume: go on with the run in --out; finished methods are taken from there.
     """
     from metahpo import report
-    from metahpo.compare import catalogue, results
-    from metahpo.compare.comparison import run
+    from metahpo.compare import catalogue
+    from metahpo.study import as_findings, run, write
 
     require("matplotlib", "plot")  # say it now rather than after minutes of work
     what = catalogue.comparison(name, tasks, seeds, budget, seed)
@@ -40,13 +40,10 @@ def compare(
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     out = out or Path("results") / f"compare-{name}-{stamp}"
     outcomes = run(what, strategies or tuple(what.methods), out, resume)
-    results.write(what, outcomes, out)
+    found = as_findings(what, outcomes)
+    write(out, found)
     settings = ", ".join(f"{key} {value}" for key, value in what.settings.items())
-    report.print_table(
-        results.table_rows(what, outcomes),
-        formats=results.table_formats(what),
-        title=f"compare {name}: {settings}",
-    )
+    report.print_table(found.rows, formats=found.formats, title=f"compare {name}: {settings}")
     print(f"\nMeans and 95 % intervals. Results and plots are in {out}")
 
 

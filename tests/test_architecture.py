@@ -44,6 +44,7 @@ ARROWS = {
     "transfer": {"inner", "networks", "problems", "space"},
     "rl": {"diagnostics", "inner", "networks", "space"},
     "run": {"floats", "hypergrad", "inner", "lanes", "safe_sqrt", "space", "stopping"},
+    "study": {"report", "run"},
     "integrations": {"rl", "run", "space", "strategies"},
 }
 # Rooms of a part that has several floors: a family does not see its neighbours.

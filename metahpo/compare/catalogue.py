@@ -1,7 +1,7 @@
 """The comparisons by name, with their defaults."""
 
 from metahpo.compare import digits, digits_learned, quadratics
-from metahpo.compare.comparison import Comparison
+from metahpo.study.comparison import Comparison
 
 DIGITS = {
     "default": digits.default,

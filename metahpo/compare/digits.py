@@ -15,10 +15,10 @@ import optax
 
 from metahpo import hypergrad, inner, strategies
 from metahpo.base import HParams, Key, Problem, Strategy, Task, TaskFamily
-from metahpo.compare.trials import Trials, timed
 from metahpo.problems import TrainState, digits, digits_accuracy, digits_minibatch, training
 from metahpo.run import search
 from metahpo.space import Choice, Float, Int, encode
+from metahpo.study.trials import Trials, timed
 
 STEPS = 100
 MAX_WIDTH = 64

@@ -30,9 +30,9 @@ from metahpo.compare.digits import (
     run_search,
     test_accuracy,
 )
-from metahpo.compare.trials import Trials, timed
 from metahpo.problems import digits, digits_minibatch, training
 from metahpo.run import meta_train, search
+from metahpo.study.trials import Trials, timed
 
 SEGMENTS = 5
 META_TASKS = 64

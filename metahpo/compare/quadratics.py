@@ -18,7 +18,6 @@ import optax
 
 from metahpo import hypergrad, inner, learned_optimizers, rl, strategies
 from metahpo.base import Estimator, HParams, Key, Problem, PyTree, Strategy
-from metahpo.compare.trials import Trials, timed
 from metahpo.problems import (
     chebyshev_rates,
     chebyshev_ratio,
@@ -29,6 +28,7 @@ from metahpo.problems import (
 )
 from metahpo.run import meta_train, search
 from metahpo.space import Float, decode
+from metahpo.study.trials import Trials, timed
 
 KAPPA, STEPS = 100.0, 20
 POWER = 32.0

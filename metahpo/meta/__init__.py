@@ -4,7 +4,7 @@ from metahpo.meta.anil import anil
 from metahpo.meta.attentive_neural_process import attentive_neural_process
 from metahpo.meta.cavia import cavia
 from metahpo.meta.conditioning import Conditioned, concatenated, film
-from metahpo.meta.evaluate import Scores, evaluate
+from metahpo.meta.evaluate import Scores, adaptation_curve, evaluate
 from metahpo.meta.gradients import clipped_gradient, constant_gradient
 from metahpo.meta.imaml import imaml, proximal_loss
 from metahpo.meta.learner import Learner, learner
@@ -28,6 +28,7 @@ __all__ = [
     "Learner",
     "PartState",
     "Scores",
+    "adaptation_curve",
     "anil",
     "attentive_neural_process",
     "bounded_rate",

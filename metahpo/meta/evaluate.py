@@ -7,7 +7,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from metahpo.base import HParams, Key, PyTree
+from metahpo import inner
+from metahpo.base import HParams, Key, Problem, PyTree, State
 from metahpo.meta.learner import Learner
 from metahpo.problems.few_shot import Episode, Examples
 
@@ -75,8 +76,7 @@ def evaluate(
         >>> bool(scores["transductive"].mean > 2.0)  # nothing was learned yet
         True
     """
-    if episodes < 2 or chunk < 1:
-        raise ValueError(f"needs at least 2 episodes in chunks of 1, got {episodes=}, {chunk=}")
+    _check_counts(episodes, chunk)
     if not modes or not set(modes) <= set(MODES):
         raise ValueError(f"modes must be some of {MODES}, got {tuple(modes)}")
 
@@ -93,6 +93,64 @@ def evaluate(
     return {mode: _summary(values) for mode, values in scores.items()}
 
 
+def adaptation_curve(
+    key: Key,
+    problem: Problem,
+    hparams: HParams,
+    metric: Callable[[chex.Array, chex.Array], chex.Array],
+    *,
+    steps: int,
+    episodes: int = 10_000,
+    chunk: int = 100,
+) -> Scores:
+    """Scores after 0 ... ``steps`` updates of adaptation; pure, for ``jit`` and ``vmap``.
+
+    Args:
+        key: draws the episodes, the same ones as ``evaluate`` does.
+        problem: a meta-learner that has ``predict``.
+        hparams: what was meta-learned.
+        metric: ``(outputs, y) -> f[]``.
+        steps: number of updates, at least 0.
+        episodes: number of episodes, at least 2.
+        chunk: episodes computed at once.
+
+    Returns:
+        ``Scores`` of transductive predictions, each array with a last axis ``[steps + 1]``.
+
+    Raises:
+        ValueError: for a problem that cannot predict, fewer than 2 episodes or a ``chunk`` below 1.
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> problem = mh.meta.maml(mh.problems.sinusoid(shots=5), learning_rate=0.01)
+        >>> hparams = problem.initial(jax.random.key(0))
+        >>> mh.meta.adaptation_curve(
+        ...     jax.random.key(1), problem, hparams, mh.problems.squared_error,
+        ...     steps=3, episodes=20,
+        ... ).mean.shape
+        (4,)
+    """
+    _check_counts(episodes, chunk)
+    predict = problem.predict
+    if predict is None:
+        raise ValueError("an adaptation curve needs a problem that can predict")
+
+    def one(key: Key) -> chex.Array:
+        sample_key, adapt_key = jax.random.split(key)
+        support, query = problem.sample(sample_key)
+        blind = Episode(support, None)  # type: ignore[arg-type]  # nobody may look at it
+
+        def score(state: State) -> chex.Array:
+            return metric(predict(state, query.x), query.y)
+
+        start = problem.init(inner.keys(adapt_key).init, hparams, blind)
+        train = inner.unroll(problem, steps, record=score)
+        return jnp.append(score(start), train(adapt_key, hparams, blind)[1])
+
+    keys = jax.random.split(key, episodes)
+    return _summary(jax.lax.map(one, keys, batch_size=min(chunk, episodes)))
+
+
 def _one_by_one(learner: Learner, support: Examples) -> Callable[[PyTree, chex.Array], chex.Array]:
     def predict(adapted: PyTree, x: chex.Array) -> chex.Array:
         def one(alone: chex.Array) -> chex.Array:
@@ -103,6 +161,11 @@ def _one_by_one(learner: Learner, support: Examples) -> Callable[[PyTree, chex.A
     return predict
 
 
+def _check_counts(episodes: int, chunk: int) -> None:
+    if episodes < 2 or chunk < 1:
+        raise ValueError(f"needs at least 2 episodes in chunks of 1, got {episodes=}, {chunk=}")
+
+
 def _summary(values: chex.Array) -> Scores:
-    error = values.std(ddof=1) / jnp.sqrt(values.size)
-    return Scores(values.mean(), Z95 * error, values)
+    error = values.std(axis=0, ddof=1) / jnp.sqrt(len(values))
+    return Scores(values.mean(axis=0), Z95 * error, values)

@@ -39,6 +39,7 @@ from metahpo.problems.quadratics import (
     static_ratio,
 )
 from metahpo.problems.sinusoid import sinusoid
+from metahpo.problems.splits import Split, split
 from metahpo.problems.synthetic import function
 from metahpo.problems.training import TrainState, training
 from metahpo.safe_sqrt import with_safe_sqrt
@@ -52,6 +53,7 @@ __all__ = [
     "MixedIntegerInstance",
     "OmniglotImages",
     "Quadratic",
+    "Split",
     "TrainState",
     "accuracy",
     "averaged",
@@ -79,6 +81,7 @@ __all__ = [
     "schedule_problem",
     "schedule_space",
     "sinusoid",
+    "split",
     "squared_error",
     "static_ratio",
     "training",

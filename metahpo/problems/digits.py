@@ -61,15 +61,25 @@ class Pools(NamedTuple):
 
 
 @cache
-def load_pools() -> Pools:
-    """Loads the images and cuts them class by class, always in the same way.
+def load_images() -> tuple[np.ndarray, np.ndarray]:
+    """All images in their published order: standardised pixels ``f32[n, 64]``, labels ``i32[n]``.
 
     Raises:
         ImportError: without scikit-learn (extra ``data``).
     """
     data = require("sklearn.datasets", "data").load_digits()
     x = ((data.data - data.data.mean()) / data.data.std()).astype(np.float32)
-    y = data.target.astype(np.int32)
+    return x, data.target.astype(np.int32)
+
+
+@cache
+def load_pools() -> Pools:
+    """Cuts the images class by class, always in the same way.
+
+    Raises:
+        ImportError: without scikit-learn (extra ``data``).
+    """
+    x, y = load_images()
     order = np.random.default_rng(0).permutation(len(y))
     by_class = [order[y[order] == label] for label in range(CLASSES)]
     cuts = [0, TRAIN_PER_CLASS, TRAIN_PER_CLASS + VALIDATION_PER_CLASS, len(y)]

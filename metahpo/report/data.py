@@ -36,15 +36,18 @@ class Curve(NamedTuple):
     half_width: np.ndarray | None = None
 
 
-def best_so_far(loss: ArrayLike) -> np.ndarray:
+def best_so_far(loss: ArrayLike, evaluated: ArrayLike | None = None) -> np.ndarray:
     """The lowest loss after each evaluation.
 
     Args:
         loss: ``f[evaluations]``, or ``f[..., rounds, P]`` as in a search history, with any leading
             axes of seeds and tasks.  Values that are not finite count as infinite.
+        evaluated: ``bool[...]`` like ``loss``, false in idle slots, which are no evaluations; all
+            are by default.
 
     Returns:
-        ``f[evaluations]`` or ``f[..., rounds * P]``, in the order of the rounds and members.
+        ``f[evaluations]`` or ``f[..., rounds * P]``, in the order of the rounds and members.  Idle
+        slots are left out, and the end repeats the last value in their place.
 
     Raises:
         ValueError: for a single number.
@@ -58,7 +61,12 @@ def best_so_far(loss: ArrayLike) -> np.ndarray:
         raise ValueError(f"best_so_far needs losses of several evaluations, got {loss!r}")
     if losses.ndim > 1:
         losses = losses.reshape(*losses.shape[:-2], -1)
-    return np.minimum.accumulate(np.where(np.isfinite(losses), losses, np.inf), axis=-1)
+    losses = np.where(np.isfinite(losses), losses, np.inf)
+    if evaluated is not None:
+        idle = ~np.broadcast_to(evaluated, np.shape(loss)).reshape(losses.shape)
+        order = np.argsort(idle, axis=-1, stable=True)
+        losses = np.take_along_axis(np.where(idle, np.inf, losses), order, axis=-1)
+    return np.minimum.accumulate(losses, axis=-1)
 
 
 def regret(loss: ArrayLike, optimum: ArrayLike) -> np.ndarray:

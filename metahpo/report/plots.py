@@ -57,7 +57,7 @@ def draw_curves(
         ImportError: if matplotlib is not installed.
     """
     _check_any(data, "curve")
-    figure = _figure(7.5, 4.5)
+    figure = new_figure(7.5, 4.5)
     axes = figure.add_subplot()
     for (label, curve), style in zip(data.items(), _styles(len(data)), strict=True):
         _draw_curve(axes, label, curve, style, crowded=len(data) > 5)
@@ -79,7 +79,7 @@ def draw_curves(
         fontsize=9,
         handlelength=3,
     )
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_bars(
@@ -110,7 +110,7 @@ def draw_bars(
         ImportError: if matplotlib is not installed.
     """
     _check_any(data, "bar")
-    figure = _figure(7.5, 1.3 + 0.36 * len(data))
+    figure = new_figure(7.5, 1.3 + 0.36 * len(data))
     axes = figure.add_subplot()
     rows = np.arange(len(data))
     mean = np.array([float(value.mean) for value in data.values()])
@@ -145,7 +145,7 @@ def draw_bars(
     _finish(axes, xlabel, "", title)
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_training(
@@ -174,7 +174,7 @@ def draw_training(
         ImportError: if matplotlib is not installed.
     """
     _check_any(trace, "quantity")
-    figure = _figure(7.5, 0.6 + 2.4 * len(trace))
+    figure = new_figure(7.5, 0.6 + 2.4 * len(trace))
     panels = figure.subplots(len(trace), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, values), color in zip(panels, trace.items(), cycle(COLORS), strict=False):
         members = np.asarray(values, dtype=float)
@@ -192,7 +192,7 @@ def draw_training(
         _finish(
             axes, xlabel if axes is panels[-1] else "", name, title if axes is panels[0] else ""
         )
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _draw_curve(axes: Any, label: str, curve: Curve, style: dict[str, Any], crowded: bool) -> None:
@@ -270,15 +270,17 @@ def _check_any(data: Mapping[str, Any], what: str) -> None:
         raise ValueError(f"a picture needs at least one {what}, got none")
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, sizes in inches, of which ``pyplot`` knows nothing."""
     figure = require("matplotlib.figure", "plot").Figure((width, height), layout="constrained")
     require("matplotlib.backends.backend_agg", "plot").FigureCanvasAgg(figure)
     return figure
 
 
-def _save(figure: Any, path: PathLike) -> Path:
+def save_figure(figure: Any, path: PathLike, dpi: float = 150) -> Path:
+    """Writes a figure as PNG, whole or not at all."""
     picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=150, facecolor="white")
+    figure.savefig(picture, format="png", dpi=dpi, facecolor="white")
     with atomic_write(path) as file:
         file.write(picture.getvalue())
     return Path(path)

@@ -33,7 +33,7 @@ def bars():
 def figures(monkeypatch):
     """The figures that are saved, drawn, so that what they hold can be measured."""
     found = []
-    save = plots._save
+    save = plots.save_figure
 
     def keep(figure, path):
         saved = save(figure, path)
@@ -41,7 +41,7 @@ def figures(monkeypatch):
         found.append(figure)
         return saved
 
-    monkeypatch.setattr(plots, "_save", keep)
+    monkeypatch.setattr(plots, "save_figure", keep)
     return found
 
 

@@ -1,44 +1,44 @@
 """What a comparison found: a table, a JSON file and two pictures."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metahpo import report
-from metahpo.compare.comparison import Comparison, Outcome
+from metahpo.study.comparison import Comparison, Outcome
+from metahpo.study.findings import Findings
 
 Outcomes = Mapping[str, Outcome]
 
 
-def write(comparison: Comparison, outcomes: Outcomes, out: Path) -> None:
-    """Writes ``results.json``, ``table.md`` and the two plots."""
-    report.save_json(
-        out / "results.json",
-        {
+def as_findings(comparison: Comparison, outcomes: Outcomes) -> Findings:
+    """The table, what ``results.json`` holds and the two pictures."""
+    budgets = range(len(comparison.budgets))
+    methods = {
+        name: {
+            **_summary(outcome),
+            "loss_minus": {
+                other: [against(outcomes, name, other, i) for i in budgets] for other in outcomes
+            },
+        }
+        for name, outcome in outcomes.items()
+    }
+    return Findings(
+        table_rows(comparison, outcomes),
+        formats=table_formats(comparison),
+        results={
             "settings": {"comparison": comparison.name, **comparison.settings},
             "budgets": list(comparison.budgets),
-            "methods": {
-                name: {
-                    **_summary(outcome),
-                    "loss_minus": {
-                        other: [
-                            against(outcomes, name, other, i)
-                            for i in range(len(comparison.budgets))
-                        ]
-                        for other in outcomes
-                    },
-                }
-                for name, outcome in outcomes.items()
-            },
+            "methods": methods,
+        },
+        pictures={
+            "loss_against_budget.png": partial(_draw_losses, comparison, outcomes),
+            "score_by_method.png": partial(_draw_scores, comparison, outcomes),
         },
     )
-    rows = table_rows(comparison, outcomes)
-    text = report.table(rows, formats=table_formats(comparison), style="markdown")
-    (out / "table.md").write_text(text + "\n", encoding="utf-8")
-    _draw_losses(comparison, outcomes, out / "loss_against_budget.png")
-    _draw_scores(comparison, outcomes, out / "score_by_method.png")
 
 
 def _draw_losses(comparison: Comparison, outcomes: Outcomes, path: Path) -> None:

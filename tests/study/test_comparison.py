@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from metahpo import report
-from metahpo.compare.comparison import Comparison, run
-from metahpo.compare.results import against, over_tasks, table_rows, write
-from metahpo.compare.trials import Trials, reached
+from metahpo.study import Comparison, Trials, against, as_findings, reached, run, write
+from metahpo.study.results import over_tasks
 
 
 def trials(offset):
@@ -60,7 +59,8 @@ def test_intervals_are_over_tasks_because_seeds_of_one_task_are_not_independent(
 def test_results_table_and_plots_are_written(tmp_path):
     counted = Counted()
     outcomes = run(counted.comparison, ["first", "second"], tmp_path / "new", resume=False)
-    write(counted.comparison, outcomes, tmp_path / "new")
+    found = as_findings(counted.comparison, outcomes)
+    write(tmp_path / "new", found)
     assert against(outcomes, "second", "first").mean == pytest.approx(1.0)
     saved = json.loads((tmp_path / "new" / "results.json").read_text())
     # At budget 4 the loss is 1, plus 0.1 for the mean seed, plus 0 or 1 for the task.
@@ -70,7 +70,7 @@ def test_results_table_and_plots_are_written(tmp_path):
         assert (tmp_path / "new" / picture).read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "new" / "table.md").read_text()
     assert "second" in table
-    assert [row["@1"] for row in table_rows(counted.comparison, outcomes)] == [
+    assert [row["@1"] for row in found.rows] == [
         pytest.approx(4.6),
         pytest.approx(5.6),
     ]
@@ -105,7 +105,7 @@ def test_another_run_is_not_resumed(tmp_path):
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"x" * 9])
 def test_damaged_trials_are_refused_and_left_alone(tmp_path, damage):
     run(Counted().comparison, ["first"], tmp_path, resume=False)
-    path = tmp_path / "trials" / "first.npz"
+    path = tmp_path / "parts" / "first.npz"
     path.write_bytes(damage(path.read_bytes()))
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"first\.npz is damaged"):
