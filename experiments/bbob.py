@@ -20,13 +20,11 @@ interval.  Published are the run lengths to 1e-8 of the optimisers of the worksh
 runs, three on each of instances 1 to 5), kept in ``bbob_2009.json`` with their source; their
 budgets are larger.
 
-Finished functions are kept in the folder of the results, so that a run that was cut short goes on
-where it was.  About ten minutes on 2 cores.
+Finished functions are kept one by one.  About ten minutes on 2 cores.
 
-    python -m experiments.bbob [--out results/bbob] [--quick]
+    python -m experiments.bbob [--quick] [--resume]
 """
 
-import argparse
 import math
 import time
 from collections.abc import Callable
@@ -38,8 +36,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import metahpo as mh
+from experiments import bbob_pictures as pictures
 from metahpo.problems.bbob.functions import FUNCTIONS
-from metahpo.report import BBOB_TARGETS, RunLengths
+from metahpo.report import RunLengths
+from metahpo.study import Findings, Work, command
 
 PUBLISHED = Path(__file__).with_name("bbob_2009.json")
 NUMBERS, INSTANCES, TARGET = range(1, 25), range(1, 16), 1e-8
@@ -104,34 +104,17 @@ class Size(NamedTuple):
         return self.instances * (self.repeats if (name, dimension) == (OURS, MAIN) else 1)
 
 
-FULL = Size()
-QUICK = Size(
-    budget=1000,
-    elsewhere=1000,
-    dimensions=(2, 5),
-    methods=(OURS, "DE"),
-    numbers=(1, 6, 10),
-    instances=(1, 2, 3),
-    repeats=1,
-)
-
-
-class Record(NamedTuple):
-    """The runs of one strategy in one dimension, by number of the function."""
-
-    runs: dict[int, RunLengths]
-    seconds: float  # that they took, without compiling
+QUICK = Size(1000, 1000, (2, 5), (OURS, "DE"), numbers=(1, 6, 10), instances=(1, 2, 3), repeats=1)
 
 
 def stacked(number: int, dimension: int, instances) -> mh.problems.BBOBInstance:
     """Instances of a function, of the same shapes for all functions: filled up with zeros."""
-    square, peaks = np.zeros((dimension, dimension)), np.zeros((101, dimension))
-    shapes = mh.problems.BBOBInstance(square[0], square, square, peaks, peaks, np.zeros(101))
+    d, peaks = dimension, 101
+    shapes = mh.problems.BBOBInstance((d,), (d, d), (d, d), (peaks, d), (peaks, d), (peaks,))
 
-    def padded(leaf, zeros):  # a peak of height zero stands nowhere above the others
-        if leaf is None:
-            return zeros
-        return np.pad(leaf, [(0, b - a) for a, b in zip(leaf.shape, zeros.shape, strict=True)])
+    def padded(leaf, shape):  # a peak of height zero stands nowhere above the others
+        leaf = np.zeros(shape) if leaf is None else leaf
+        return np.pad(leaf, [(0, b - a) for a, b in zip(leaf.shape, shape, strict=True)])
 
     each = [mh.problems.bbob_instance(number, dimension, i) for i in instances]
     filled = [mh.problems.BBOBInstance(*map(padded, one, shapes)) for one in each]
@@ -162,37 +145,27 @@ def program(method: Method, dimension: int, size: Size):
     return jax.jit(jax.vmap(run, in_axes=(0, None, 0)))
 
 
-def measure(name: str, dimension: int, size: Size, folder: Path) -> Record:
-    """Runs a strategy on all functions, but for those that the folder already holds."""
-    path = folder / f"{name}.{dimension}.npz"
-    instances = size.runs(name, dimension)
-    settings = np.array([size.evaluations(dimension), size.seed, *instances], float)
-    known = mh.report.load_npz(path) if path.exists() else {}
-    if not np.array_equal(known.get("settings"), settings):
-        known = {"settings": settings, "seconds": np.zeros(())}
-    run = None
-    for index, number in enumerate(size.numbers):
-        if f"hits.{number}" in known:
-            continue
+def measure(name: str, dimension: int, size: Size, work: Work):
+    """Runs a strategy on all functions: run lengths by number, seconds without compiling."""
+    instances, compiled = size.runs(name, dimension), []
+
+    def on_function(job):
+        number = job[-1]
         with jax.enable_x64(True):
             key = jax.random.fold_in(jax.random.key(size.seed), number)
-            keys = jax.random.split(key, len(instances))
+            keys, index = jax.random.split(key, len(instances)), size.numbers.index(number)
             arguments = keys, jnp.int32(index), stacked(number, dimension, instances)
-            if run is None:  # once for all functions
-                run = program(METHODS[name], dimension, size).lower(*arguments).compile()
+            if not compiled:  # once for all functions
+                run = program(METHODS[name], dimension, size)
+                compiled.append(run.lower(*arguments).compile())
             begin = time.perf_counter()
-            loss, evaluated = map(np.asarray, run(*arguments))
-        known["seconds"] = known["seconds"] + time.perf_counter() - begin
-        lengths = mh.report.run_lengths(loss, BBOB_TARGETS, evaluated)
-        known[f"hits.{number}"], known[f"total.{number}"] = lengths.hits, lengths.total
-        mh.report.save_npz(path, known)
-        solved = np.isfinite(lengths.hits[:, -1]).sum()
-        print(f"{name}, {dimension}-D, f{number}: {solved} of {len(loss)} solved", flush=True)
-    runs = {
-        number: RunLengths(BBOB_TARGETS, known[f"hits.{number}"], known[f"total.{number}"])
-        for number in size.numbers
-    }
-    return Record(runs, float(known["seconds"]))
+            loss, evaluated = map(np.asarray, compiled[0](*arguments))
+        seconds = time.perf_counter() - begin
+        return mh.report.run_lengths(loss, evaluated=evaluated)._asdict() | {"seconds": seconds}
+
+    parts = work.each([(name, dimension, number) for number in size.numbers], on_function)
+    seconds = sum(part.pop("seconds") for part in parts.values())
+    return {job[-1]: RunLengths(**part) for job, part in parts.items()}, seconds
 
 
 def published(name: str, dimension: int) -> dict[int, RunLengths]:
@@ -226,74 +199,47 @@ def tabulate(records, size: Size) -> list[dict]:
     theirs = published(OURS, MAIN)
     rows = []
     for number in size.numbers:
-        expected, low, high, successes = running_time(records[OURS, MAIN].runs[number])
-        known = running_time(theirs[number])
-        row = {
-            "f": number,
-            OURS: expected,
-            "low": low,
-            "high": high,
-            "solved": successes,
-            "published": known[0],
-            "ratio": expected / known[0] if math.isfinite(expected) else math.inf,
-        }
+        ours, known = running_time(records[OURS, MAIN][number]), running_time(theirs[number])[0]
+        row = {"f": number, **dict(zip((OURS, "low", "high", "solved"), ours, strict=True))}
+        ratio = ours[0] / known if math.isfinite(ours[0]) else math.inf
+        row |= {"published": known, "ratio": ratio}
         for name in size.methods[1:]:
-            row[name] = running_time(records[name, MAIN].runs[number])[0]
+            row[name] = running_time(records[name, MAIN][number])[0]
         rows.append(row)
     return rows
 
 
-def study(size: Size, folder: Path):
-    """Everything that the table and the pictures show: records by strategy and dimension."""
+def study(size: Size, work: Work) -> Findings:
+    """Every strategy in MAIN dimensions, and ours in the others."""
     jobs = [(name, MAIN) for name in size.methods]
     jobs += [(OURS, dimension) for dimension in size.dimensions if dimension != MAIN]
-    return {job: measure(*job, size, folder) for job in jobs}
-
-
-def draw(rows, records, size: Size, out: Path) -> None:
-    """All pictures; needs matplotlib."""
-    from experiments import bbob_pictures as pictures
-
-    runs = {name: records[name, MAIN].runs for name in size.methods}
-    pictures.draw_run_lengths(runs, MAIN, size.budget, out / "run_lengths.png")
+    found = {job: measure(*job, size, work) for job in jobs}
+    records = {job: runs for job, (runs, _) in found.items()}
+    rows = tabulate(records, size)
+    whole = dict.fromkeys([name for name in rows[0] if name not in ("f", "ratio")], ".3g")
+    runs = {name: records[name, MAIN] for name in size.methods}
     beside = [name for name in (OURS, "PSO", "GA") if name in size.methods]
     ours = {name: {f: final(each) for f, each in runs[name].items()} for name in beside}
-    theirs = {
+    known = {
         name: {f: each for f, each in published(name, MAIN).items() if f in size.numbers}
         for name in beside
     }
-    pictures.draw_published(rows, ours, theirs, out / "published.png")
-    mine, known = (
+    times, known_times = (
         {d: {f: running_time(each) for f, each in by(d).items()} for d in sorted(size.dimensions)}
-        for by in (lambda d: records[OURS, d].runs, lambda d: published(OURS, d))
+        for by in (lambda d: records[OURS, d], lambda d: published(OURS, d))
     )
-    pictures.draw_dimensions(OURS, mine, known, out / "dimensions.png")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/bbob"))
-    parser.add_argument("--quick", action="store_true", help="3 functions, 3 instances, 2 methods")
-    arguments = parser.parse_args()
-    size, out = QUICK if arguments.quick else FULL, arguments.out
-    records = study(size, out / "runs")
-    rows = tabulate(records, size)
-    whole = dict.fromkeys([name for name in rows[0] if name not in ("f", "ratio")], ".3g")
-    mh.report.print_table(rows, formats=whole | {"ratio": ".2f"})
-    seconds = {f"{name}, {d}-D": round(r.seconds, 1) for (name, d), r in records.items()}
-    others = {
-        f"{d}-D": {str(f): running_time(r.runs[f]) for f in size.numbers}
-        for (name, d), r in records.items()
-        if name == OURS
+    notes = {
+        "seconds": {f"{name}, {d}-D": round(each[1], 1) for (name, d), each in found.items()},
+        "published": mh.report.load_json(PUBLISHED)["source"],
+        OURS: {f"{d}-D": by_number for d, by_number in times.items()},
     }
-    source = mh.report.load_json(PUBLISHED)["source"]
-    notes = {"settings": size, "seconds": seconds, "published": source, OURS: others}
-    mh.report.save_json(out / "results.json", notes | {"rows": rows})
-    try:
-        draw(rows, records, size, out)
-    except ImportError:
-        print("no pictures: matplotlib is not installed (pip install 'metahpo[plot]')")
+    drawn = {
+        "run_lengths.png": lambda path: pictures.draw_run_lengths(runs, MAIN, size.budget, path),
+        "published.png": lambda path: pictures.draw_published(rows, ours, known, path),
+        "dimensions.png": lambda path: pictures.draw_dimensions(OURS, times, known_times, path),
+    }
+    return Findings(rows, formats=whole | {"ratio": ".2f"}, notes=notes, pictures=drawn)
 
 
 if __name__ == "__main__":
-    main()
+    command("experiments.bbob", __doc__, study, Size(), QUICK)

@@ -1,15 +1,14 @@
-"""The pictures of ``experiments.bbob``; they need matplotlib."""
+"""The pictures of ``experiments.bbob``."""
 
 import math
-from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 import metahpo as mh
 from metahpo.problems.bbob.functions import FUNCTIONS
 from metahpo.report import RunLengths
 from metahpo.report.plots import COLORS
+from metahpo.study import panels
 
 GROUPS = {
     "separable": range(1, 6),
@@ -39,81 +38,70 @@ def stairs(axes, hits, end: float, **style) -> None:
     axes.step(np.concatenate([[1], x, [end]]), [*share, share[-1]], where="post", **style)
 
 
-def tidy(axes) -> None:
-    axes.grid(color="0.91", linewidth=0.6)
+def grid(axes, **options) -> None:
+    axes.grid(color="0.91", linewidth=0.6, **options)
     axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
-def save(figure, path: Path) -> None:
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+def label_all(axes, x: str, y: str, columns: int) -> None:
+    """Labels and a legend for all panels of the last one's figure."""
+    axes.figure.supxlabel(x, fontsize=10)
+    axes.figure.supylabel(y, fontsize=10)
+    lines = axes.get_legend_handles_labels()
+    axes.figure.legend(*lines, ncols=columns, loc="outside upper center", fontsize=10)
 
 
 def draw_run_lengths(
-    runs: dict[str, dict[int, RunLengths]], dimension: int, budget: float, path: Path
+    runs: dict[str, dict[int, RunLengths]], dimension: int, budget: float, path
 ) -> None:
     """Distributions over runs and targets, one panel a group of functions, one for all.
 
-    Args:
-        runs: by strategy and by number of the function.
-        dimension: of the runs.
-        budget: evaluations per dimension, where the axis ends.
-        path: the PNG file.
+    Runs by strategy and number of the function; the axis ends at ``budget`` evaluations per
+    dimension.
     """
     numbers = list(next(iter(runs.values())))
     groups = {name: [f for f in part if f in numbers] for name, part in GROUPS.items()}
     groups |= {"all functions": numbers}
-    figure, panels = plt.subplots(
-        2, 3, figsize=(12, 6.8), sharex=True, sharey=True, layout="constrained"
-    )
-    for axes, (group, part) in zip(panels.flat, groups.items(), strict=True):
-        for name, style in style_of(runs).items():
-            if part:
-                hits = np.stack([runs[name][number].hits for number in part]) / dimension
-                stairs(axes, hits, budget, label=name, linewidth=1.6, **style)
-        span = GROUPS.get(group)
-        members = f" (f{span[0]} to f{span[-1]})" if span else ""
-        axes.set_title(group + members, fontsize=10, loc="left")
-        axes.set(xscale="log", xlim=(1, budget), ylim=(0, 1.01))
-        tidy(axes)
-    figure.supxlabel(f"evaluations / dimension, {dimension}-D", fontsize=10)
-    figure.supylabel("share of runs and targets reached", fontsize=10)
-    handles, labels = panels.flat[-1].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=8, loc="outside upper center", frameon=False, fontsize=10)
-    save(figure, path)
+    with panels(path, 2, 3, size=(12, 6.8), legends=False, sharex=True, sharey=True) as all_axes:
+        for axes, (group, part) in zip(all_axes.flat, groups.items(), strict=True):
+            for name, style in style_of(runs).items():
+                if part:
+                    hits = np.stack([runs[name][number].hits for number in part]) / dimension
+                    stairs(axes, hits, budget, label=name, linewidth=1.6, **style)
+            span = GROUPS.get(group)
+            members = f" (f{span[0]} to f{span[-1]})" if span else ""
+            axes.set_title(group + members, fontsize=10, loc="left")
+            axes.set(xscale="log", xlim=(1, budget), ylim=(0, 1.01))
+            grid(axes)
+        reached = "share of runs and targets reached"
+        label_all(axes, f"evaluations / dimension, {dimension}-D", reached, columns=8)
 
 
 def draw_published(
     rows: list[dict],
     ours: dict[str, dict[int, RunLengths]],
     published: dict[str, dict[int, RunLengths]],
-    path: Path,
+    path,
 ) -> None:
-    """Running times as ratios to the published ones, and both distributions of run lengths.
+    """Running times of the first strategy as ratios to the published ones; all run lengths.
 
-    Args:
-        rows: of the table, for the first strategy of ``ours``.
-        ours: runs to the last target, by strategy and number of the function.
-        published: the same of 2009.
-        path: the PNG file.
+    ``ours`` and ``published`` hold runs to the last target, by strategy and number of the function.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.8), layout="constrained")
-    draw_ratios(left, rows, next(iter(ours)))
-    for name, style in style_of(ours).items():
-        for label, runs, dash in (
-            (name, ours[name], "-"),
-            (f"{name}, published 2009", published[name], "--"),
-        ):
-            hits = np.concatenate([each.hits for each in runs.values()])
-            end = max(each.total.max() for each in runs.values())
-            width = 1.8 if dash == "-" else 1.2
-            stairs(right, hits, end, label=label, **style | {"linestyle": dash, "linewidth": width})
-    right.set(xscale="log", xlim=(50, None), ylim=(0, 1.01), xlabel="evaluations, 5-D")
-    right.set_ylabel("share of all runs that came within 1e-8")
-    right.legend(frameon=False, fontsize=8, loc="upper left")
-    tidy(right)
-    save(figure, path)
+    with panels(path, 1, 2, size=(13, 4.8)) as (left, right):
+        draw_ratios(left, rows, next(iter(ours)))
+        for name, style in style_of(ours).items():
+            for label, runs, dash, width in (
+                (name, ours[name], "-", 1.8),
+                (f"{name}, published 2009", published[name], "--", 1.2),
+            ):
+                hits = np.concatenate([each.hits for each in runs.values()])
+                end = max(each.total.max() for each in runs.values())
+                line = style | {"linestyle": dash, "linewidth": width}
+                stairs(right, hits, end, label=label, **line)
+        right.set(xscale="log", xlim=(50, None), ylim=(0, 1.01), xlabel="evaluations, 5-D")
+        right.set_ylabel("share of all runs that came within 1e-8")
+        right.legend(loc="upper left")
+        grid(right)
 
 
 def draw_ratios(axes, rows: list[dict], name: str) -> None:
@@ -137,47 +125,33 @@ def draw_ratios(axes, rows: list[dict], name: str) -> None:
     ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10]
     axes.set_yticks(ticks, ticks)
     axes.set_ylabel(f"running time to 1e-8, {name} / published")
-    tidy(axes)
-    axes.grid(False, axis="x")
+    grid(axes, axis="y")
 
 
-def draw_dimensions(
-    name: str,
-    ours: dict[int, dict[int, tuple]],
-    published: dict[int, dict[int, tuple]],
-    path: Path,
-) -> None:
+def draw_dimensions(name: str, ours, published, path) -> None:
     """Expected running times against the dimension, one panel a function.
 
-    Args:
-        name: of the strategy.
-        ours: by dimension and number of the function, a running time and its interval's ends.
-        published: the same of 2009.
-        path: the PNG file.
+    ``ours`` and ``published`` hold, by dimension and number of the function, a running time and
+    its interval's ends.
     """
-    figure, panels = plt.subplots(
-        4, 6, figsize=(12, 8), sharex=True, sharey=True, layout="constrained"
-    )
-    for number, axes in zip(NUMBERS, panels.flat, strict=True):
-        title = f"f{number} {FUNCTIONS[number - 1].__name__}".replace("_", " ")
-        axes.set_title(title, fontsize=9, loc="left")
-        for label, times, style in (
-            ("published 2009", published, {"color": "0.45", "linestyle": "--", "marker": "s"}),
-            (name, ours, {"color": COLORS[0], "linestyle": "-", "marker": "o"}),
-        ):
-            there = sorted(d for d in times if number in times[d])
-            if not there:
-                continue
-            expected, low, high = np.array([times[d][number][:3] for d in there]).T / there
-            axes.plot(there, expected, label=label, markersize=4, linewidth=1.3, **style)
-            if label == name:
-                axes.vlines(there, low, np.minimum(high, NEVER), color=COLORS[0], linewidth=1.6)
-        tidy(axes)
-    axes.set(xscale="log", yscale="log", ylim=(5, 3e6))
-    axes.set_xticks(sorted(ours), sorted(ours))
-    axes.minorticks_off()
-    figure.supxlabel("dimension", fontsize=10)
-    figure.supylabel("expected running time to 1e-8 / dimension", fontsize=10)
-    handles, labels = panels.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=2, loc="outside upper center", frameon=False, fontsize=10)
-    save(figure, path)
+    with panels(path, 4, 6, size=(12, 8), legends=False, sharex=True, sharey=True) as all_axes:
+        for number, axes in zip(NUMBERS, all_axes.flat, strict=True):
+            title = f"f{number} {FUNCTIONS[number - 1].__name__}".replace("_", " ")
+            axes.set_title(title, fontsize=9, loc="left")
+            for label, times, style in (
+                ("published 2009", published, {"color": "0.45", "linestyle": "--", "marker": "s"}),
+                (name, ours, {"color": COLORS[0], "linestyle": "-", "marker": "o"}),
+            ):
+                there = sorted(d for d in times if number in times[d])
+                if not there:
+                    continue
+                expected, low, high = np.array([times[d][number][:3] for d in there]).T / there
+                axes.plot(there, expected, label=label, markersize=4, linewidth=1.3, **style)
+                if label == name:
+                    axes.vlines(there, low, np.minimum(high, NEVER), color=COLORS[0], linewidth=1.6)
+            grid(axes)
+        axes.set(xscale="log", yscale="log", ylim=(5, 3e6))
+        axes.set_xticks(sorted(ours), sorted(ours))
+        axes.minorticks_off()
+        running_time = "expected running time to 1e-8 / dimension"
+        label_all(all_axes[0, 0], "dimension", running_time, columns=2)

@@ -12,16 +12,12 @@ rounds of Adam on a cosine from 1e-3 to 0.  MAML takes 5 steps of 0.1 and so doe
 are 10 of 0.05, Meta-SGD and MAML++ learn theirs from 0.1.  Nothing was tuned.
 
 Means and 95 % intervals are over the ten splits; differences from the class means in pixels are
-paired by split.  Finished learners are kept under ``parts``, so an interrupted study goes on from
-there.
+paired by split.
 
-    python -m experiments.digits_few_shot [--out results/digits_few_shot] [--quick]
+    python -m experiments.digits_few_shot [--quick] [--resume]
 """
 
-import argparse
-import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -31,7 +27,8 @@ import optax
 import metahpo as mh
 from metahpo.base import Key, Network
 from metahpo.problems.digits_few_shot import DenseClassifier
-from metahpo.run.progress import reporter
+from metahpo.report import interval
+from metahpo.study import Findings, Work, command, draw_intervals, paired, panels
 
 WAYS, SHOTS, TASKS = 3, (1, 5), 16
 TRAIN_QUERIES, QUERIES = 5, 15
@@ -47,7 +44,6 @@ class Size(NamedTuple):
     episodes: int = 2_000
 
 
-FULL = Size()
 QUICK = Size(splits=2, rounds=100, episodes=100)
 
 
@@ -126,91 +122,57 @@ def accuracies(method: Method, shots: int, size: Size) -> np.ndarray:
             estimator = method.estimator(train)
             result = mh.meta_train(train_key, train, estimator, hparams, adam, **options)
             hparams = result.hparams
-        learner = mh.meta.learner(test, method.steps)
-        scores = mh.meta.evaluate(
-            test_key, learner, hparams, test.sample, mh.problems.accuracy,
-            episodes=size.episodes, modes=("transductive",),
-        )  # fmt: skip
+        learner, right = mh.meta.learner(test, method.steps), mh.problems.accuracy
+        options = {"episodes": size.episodes, "modes": ("transductive",)}
+        scores = mh.meta.evaluate(test_key, learner, hparams, test.sample, right, **options)
         return scores["transductive"].mean
 
     run = jax.jit(lambda: jax.lax.map(one, np.arange(size.splits)))
     return 100 * np.asarray(run())
 
 
-Found = dict[tuple[str, int], np.ndarray]
+def study(size: Size, work: Work) -> Findings:
+    """Accuracies in % of each split, of every learner and number of shots."""
 
+    def compute(name):
+        return {"accuracies": accuracies(METHODS[name[0]], name[1], size)}
 
-def study(out: Path, size: Size = FULL, progress: bool = False) -> Found:
-    """Accuracies in % of each split, ``{(learner, shots): f[splits]}``."""
-    found: Found = {}
-    with reporter(
-        progress, "digits few-shot", len(METHODS) * len(SHOTS), value="accuracy %"
-    ) as report:
-        for name, shots in itertools.product(METHODS, SHOTS):
-            file = out / "parts" / f"{name}-{shots}-{'-'.join(map(str, size))}.npz"
-            if not file.exists():
-                values = accuracies(METHODS[name], shots, size)
-                mh.report.save_npz(file, {"accuracies": values})
-            found[name, shots] = mh.report.load_npz(file)["accuracies"]
-            report(len(found), found[name, shots].mean())
-    return found
-
-
-def tabulate(found: Found):
-    rows = []
-    for name in METHODS:
-        row = {"learner": name, "steps": METHODS[name].steps}
-        for shots in SHOTS:
-            values, base = found[name, shots], found[BASE, shots]
-            row[f"{shots}-shot %"] = mh.report.interval(values)
-            if name != BASE:
-                row[f"{shots}-shot, minus pixels"] = mh.report.interval(values - base)
-        rows.append(row)
-    return rows
-
-
-def plot(found: Found, path: Path) -> None:
-    """Each split's difference from the pixels, and their mean; needs matplotlib."""
-    import matplotlib.pyplot as plt
-
-    names = [name for name in METHODS if name != BASE]
-    figure, axes = plt.subplots(1, len(SHOTS), figsize=(11, 4.6), layout="constrained", sharey=True)
-    for axis, shots in zip(axes, SHOTS, strict=True):
-        base = found[BASE, shots]
-        for i, name in enumerate(names):
-            values = found[name, shots] - base
-            mean, half, *_ = mh.report.interval(values)
-            axis.plot(values, np.full(len(values), i + 0.2), ".", color="0.7", ms=4)
-            axis.errorbar(mean, i, xerr=half, fmt="o", color=f"C{i % 10}", ms=5, capsize=2)
-        axis.axvline(0, color="black", linewidth=0.8)
-        axis.set(
-            title=f"{WAYS}-way {shots}-shot; class means in pixels: {base.mean():.1f} %",
-            xlabel="accuracy minus that of the pixels, % points",
-        )
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].invert_yaxis()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/digits_few_shot"))
-    parser.add_argument("--quick", action="store_true", help="2 splits, 100 rounds")
-    arguments = parser.parse_args()
-    size, out = QUICK if arguments.quick else FULL, arguments.out
-    found = study(out, size, progress=True)
-    rows = tabulate(found)
-    mh.report.print_table(rows)
+    parts = work.each([(name, shots) for name in METHODS for shots in SHOTS], compute)
+    found = {name: part["accuracies"] for name, part in parts.items()}
     each = {f"{name}, {shots}-shot": values for (name, shots), values in found.items()}
-    results = {"settings": size._asdict(), "held out": SPLITS[: size.splits], "rows": rows}
-    mh.report.save_json(out / "results.json", results | {"accuracies %": each})
-    try:
-        plot(found, out / "digits_few_shot.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+    return Findings(
+        tabulate(found),
+        notes={"held out": SPLITS[: size.splits], "accuracies %": each},
+        pictures={"digits_few_shot.png": lambda path: plot(found, path)},
+    )
+
+
+def tabulate(found):
+    rows = {name: {"learner": name, "steps": METHODS[name].steps} for name in METHODS}
+    for shots in SHOTS:
+        accuracies = {name: found[name, shots] for name in METHODS}
+        cells = paired(accuracies, BASE, f"{shots}-shot %", f"{shots}-shot, minus pixels")
+        rows = {name: row | cells[name] for name, row in rows.items()}
+    return list(rows.values())
+
+
+def plot(found, path) -> None:
+    """Each split's difference from the pixels, and their mean."""
+    names = [name for name in METHODS if name != BASE]
+    colors = {name: f"C{i % 10}" for i, name in enumerate(names)}
+    with panels(path, 1, len(SHOTS), size=(11, 4.6), sharey=True) as axes:
+        for axis, shots in zip(axes, SHOTS, strict=True):
+            base = found[BASE, shots]
+            minus = {name: found[name, shots] - base for name in names}
+            for i, values in enumerate(minus.values()):
+                axis.plot(values, np.full(len(values), i + 0.2), ".", color="0.7", ms=4)
+            draw_intervals(axis, {name: interval(x) for name, x in minus.items()}, colors=colors)
+            axis.axvline(0, color="black", linewidth=0.8)
+            axis.set(
+                title=f"{WAYS}-way {shots}-shot; class means in pixels: {base.mean():.1f} %",
+                xlabel="accuracy minus that of the pixels, % points",
+            )
 
 
 if __name__ == "__main__":
-    main()
+    command("experiments.digits_few_shot", __doc__, study, Size(), QUICK)

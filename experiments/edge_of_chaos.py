@@ -16,21 +16,20 @@ gradient explodes (grew more than a thousandfold), and the implicit gradient ans
 and says in ``info["sees"]`` that it cannot see rates.  NRES equals ES here, as both draw the same
 noise and the windows add up to the whole.  In double precision; about two minutes on 2 cores.
 
-    python -m experiments.edge_of_chaos [--out results/edge_of_chaos] [--quick]
+    python -m experiments.edge_of_chaos [--quick] [--resume]
 """
 
-import argparse
-import time
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from sklearn.datasets import make_moons
 
 import metahpo as mh
-from metahpo.run.progress import reporter
+from metahpo.problems import Episode, Examples
+from metahpo.study import Findings, Work, command, panels
 
 STEPS, WINDOW, HIDDEN, SIGMA = 100, 10, 8, 0.1
 LOW, HIGH = -3.0, 4.0  # log rate
@@ -48,16 +47,7 @@ class Size(NamedTuple):
     grid: int = 100001
 
 
-FULL = Size()
 QUICK = Size(rates=29, pairs=20, grid=4001)
-
-
-class Task(NamedTuple):
-    """Points f[n, 2] and classes f[n] of both parts, and the weights to begin with."""
-
-    support: tuple
-    query: tuple
-    start: dict
 
 
 class Averaging(NamedTuple):
@@ -68,18 +58,22 @@ class Averaging(NamedTuple):
     count: jax.Array
 
 
-def data() -> Task:
-    from sklearn.datasets import make_moons
-
+def data(key=None) -> Episode:
+    """The one task: points f[n, 2] and classes f[n] of both parts."""
+    del key
     x, y = make_moons(120, noise=0.25, random_state=0)
     x, y = (x - x.mean(axis=0)) / x.std(axis=0), y.astype(float)
+    return Episode(Examples(x[:60], y[:60]), Examples(x[60:], y[60:]))
+
+
+def start():
+    """The weights to begin with."""
     first, second = jax.random.split(jax.random.key(1))
-    start = {
+    return {
         "w1": jax.random.normal(first, (2, HIDDEN)) / np.sqrt(2),
         "b1": jnp.zeros(HIDDEN),
         "w2": jax.random.normal(second, (HIDDEN,)) / np.sqrt(HIDDEN),
     }
-    return Task((x[:60], y[:60]), (x[60:], y[60:]), start)
 
 
 def scores(params, x):
@@ -107,11 +101,10 @@ def window_problem() -> mh.Problem:
         return jax.tree.map(lambda p, g: p - rate * g, params, grads)
 
     return mh.Problem(
-        sample=lambda key: data(),
-        init=lambda key, hparams, task: task.start,
+        sample=data,
+        init=lambda key, hparams, task: start(),
         step=step,
         loss=lambda key, hparams, task, params: brier(params, task),
-        describe=lambda task: jnp.zeros(0),
     )
 
 
@@ -126,7 +119,7 @@ def mean_problem() -> mh.Problem:
         return Averaging(params, total, count)
 
     return inner._replace(
-        init=lambda key, hparams, task: Averaging(task.start, jnp.zeros(()), jnp.int32(0)),
+        init=lambda key, hparams, task: Averaging(start(), jnp.zeros(()), jnp.int32(0)),
         step=step,
         loss=lambda key, hparams, task, state: state.total / WINDOWS,
     )
@@ -134,7 +127,7 @@ def mean_problem() -> mh.Problem:
 
 def estimators(pairs: int) -> dict[str, tuple[mh.Estimator, int]]:
     """By name, and over how many successive estimates an episode stretches."""
-    problem, h = mean_problem(), mh.hypergrad
+    problem, h, dense = mean_problem(), mh.hypergrad, {"solver": "dense"}
     return {
         "reverse": (h.reverse(problem, STEPS), 1),
         "truncated, 10 steps": (h.truncated(problem, STEPS, WINDOW), 1),
@@ -142,11 +135,11 @@ def estimators(pairs: int) -> dict[str, tuple[mh.Estimator, int]]:
         "pes": (h.pes(window_problem(), STEPS, WINDOW, pairs, SIGMA), WINDOWS),
         "nres": (h.nres(window_problem(), STEPS, WINDOW, pairs, SIGMA), WINDOWS),
         "mixture": (h.mixture(problem, STEPS, pairs, SIGMA), 1),
-        "implicit": (
-            h.implicit(window_problem(), STEPS, solver="dense", inner_loss=training_loss),
-            1,
-        ),
+        "implicit": (h.implicit(window_problem(), STEPS, inner_loss=training_loss, **dense), 1),
     }
+
+
+TOLD = ("explosion_exponent", "exploding", "sees", "converged")
 
 
 def estimate_at(estimator: mh.Estimator, count: int, log_rates):
@@ -159,19 +152,16 @@ def estimate_at(estimator: mh.Estimator, count: int, log_rates):
 
         def advance(memory, key):
             estimate, memory = estimator.estimate(key, hparams, task, memory)
-            info = {name: v for name, v in estimate.info.items() if name in TOLD}
-            return memory, (estimate.grad["log_rate"], info)
+            told = {name: estimate.info[name] for name in TOLD if name in estimate.info}
+            return memory, (estimate.grad["log_rate"], told)
 
         memory = estimator.init(init_key, hparams, task)
-        _, (grads, info) = jax.lax.scan(advance, memory, jax.random.split(estimate_key, count))
-        return jnp.mean(grads), jax.tree.map(lambda leaf: leaf[-1], info)
+        _, (grads, told) = jax.lax.scan(advance, memory, jax.random.split(estimate_key, count))
+        return {"grads": jnp.mean(grads)} | jax.tree.map(lambda leaf: leaf[-1], told)
 
     keys = jax.random.split(KEY, len(log_rates))
-    grads, info = jax.jit(lambda: jax.lax.map(lambda a: one(*a), (keys, log_rates)))()
-    return np.asarray(grads), info
-
-
-TOLD = ("explosion_exponent", "exploding", "sees", "converged")
+    found = jax.jit(lambda: jax.lax.map(lambda a: one(*a), (keys, log_rates)))()
+    return found | {"sees": found["sees"]["log_rate"]} if "sees" in found else found
 
 
 def curve(log_rates):
@@ -193,115 +183,78 @@ def smoothed(grid, losses, at):
     return weight @ losses, (weight * z / SIGMA) @ losses
 
 
-def study(size: Size = FULL, seed: int = 0, progress: bool = False):
-    """Everything that the table and the picture show."""
-    del seed  # nothing but the estimators' noise is random
-    begin = time.perf_counter()
-    with jax.enable_x64(True):
-        rows, arrays, notes = _study(size, progress)
-    return rows, arrays, notes, time.perf_counter() - begin
-
-
-def _study(size: Size, progress: bool):
-    grid = np.linspace(LOW - MARGIN, HIGH + MARGIN, size.grid)
-    losses = curve(grid)
+def study(size: Size, work: Work) -> Findings:
     log_rates = np.linspace(LOW, HIGH, size.rates)
+    grid = np.linspace(LOW - MARGIN, HIGH + MARGIN, size.grid)
+    with jax.enable_x64(True):
+        losses = curve(grid)
+        methods = estimators(size.pairs)
+        at = jnp.asarray(log_rates)
+        found = work.each(methods, lambda name: estimate_at(*methods[name], at))
     level, slope = smoothed(grid, losses, log_rates)
     halves = [smoothed(grid[i::2], losses[i::2], log_rates)[1] for i in range(2)]
-    methods = estimators(size.pairs)
-    grads, infos = {}, {}
-    with reporter(progress, "edge of chaos", len(methods)) as report:
-        for done, (name, (estimator, count)) in enumerate(methods.items(), 1):
-            grads[name], infos[name] = estimate_at(estimator, count, jnp.asarray(log_rates))
-            report(done, float(level.min()))
-    exploding = np.asarray(infos["reverse"]["exploding"])
-    rows = []
-    for name in methods:
-        row = {"estimator": name}
-        for where, (low, high) in REGIONS.items():
-            chosen = (log_rates >= low) & (log_rates < high)
-            error, truth = (grads[name] - slope)[chosen], slope[chosen]
-            row[f"error, {where}"] = float(np.sqrt(np.mean(error**2) / np.mean(truth**2)))
-            right = np.mean(np.sign(grads[name][chosen]) == np.sign(truth))
-            row[f"sign right %, {where}"] = 100 * float(right)
-        row["largest"] = float(np.max(np.abs(grads[name])))
-        rows.append(row)
+    grads = {name: each["grads"] for name, each in found.items()}
+    rows = [table_row(name, grads[name], slope, log_rates) for name in methods]
+    reverse, implicit = found["reverse"], found["implicit"]
     notes = {
-        "exploding_rates": int(exploding.sum()),
+        "exploding_rates": int(reverse["exploding"].sum()),
         "rates": size.rates,
-        "first_exploding_log_rate": float(log_rates[exploding][0]),
+        "first_exploding_log_rate": float(log_rates[reverse["exploding"]][0]),
         # Half the difference of two halves has the spread of their mean.
         "slope_error": float(np.sqrt(np.mean((halves[0] - halves[1]) ** 2)) / 2),
         "largest_smoothed_slope": float(np.max(np.abs(slope))),
-        "implicit_sees_the_rate": int(np.sum(infos["implicit"]["sees"]["log_rate"])),
-        "implicit_converged": int(np.sum(infos["implicit"]["converged"])),
+        "implicit_sees_the_rate": int(implicit["sees"].sum()),
+        "implicit_converged": int(implicit["converged"].sum()),
     }
-    arrays = {
-        "grid": grid,
-        "losses": losses,
-        "log_rates": log_rates,
-        "level": level,
-        "slope": slope,
-        "grads": grads,
-        "exponent": np.asarray(infos["reverse"]["explosion_exponent"]),
-        "exploding": exploding,
-    }
-    return rows, arrays, notes
-
-
-def plot(arrays, path: Path) -> None:
-    """The loss, the gradients and the explosion exponent over the rate; needs matplotlib."""
-    import matplotlib.pyplot as plt
-
-    figure, (top, middle, zoom, bottom) = plt.subplots(
-        4, 1, figsize=(9, 11), sharex=True, layout="constrained", height_ratios=(1, 1, 1, 0.7)
+    arrays = {"grid": grid, "losses": losses, "log_rates": log_rates, "level": level}
+    arrays |= {"slope": slope, "grads": grads, "exponent": reverse["explosion_exponent"]}
+    arrays["exploding"] = reverse["exploding"]
+    return Findings(
+        rows,
+        formats=dict.fromkeys([name for name in rows[0] if "%" in name], ".0f"),
+        settings={"sigma": SIGMA, "seconds": work.seconds},
+        notes=notes,
+        arrays=arrays,
+        pictures={"edge_of_chaos.png": lambda path: plot(arrays, path)},
     )
+
+
+def table_row(name: str, grads, slope, log_rates):
+    row = {"estimator": name}
+    for where, (low, high) in REGIONS.items():
+        chosen = (log_rates >= low) & (log_rates < high)
+        error, truth = (grads - slope)[chosen], slope[chosen]
+        row[f"error, {where}"] = float(np.sqrt(np.mean(error**2) / np.mean(truth**2)))
+        right = np.mean(np.sign(grads[chosen]) == np.sign(truth))
+        row[f"sign right %, {where}"] = 100 * float(right)
+    return row | {"largest": float(np.max(np.abs(grads)))}
+
+
+def plot(arrays, path) -> None:
+    """The loss, the gradients and the explosion exponent over the rate."""
     inside = (arrays["grid"] >= LOW) & (arrays["grid"] <= HIGH)
-    top.plot(arrays["grid"][inside], arrays["losses"][inside], color="0.7", linewidth=0.4)
-    top.plot(arrays["log_rates"], arrays["level"], color="black", label="smoothed, width 0.1")
-    top.set(ylabel="mean Brier score of the windows")
-    top.legend(frameon=False)
     colors = dict(zip(arrays["grads"], ("C3", "C1", "C0", "C2", "C4", "C5", "0.5"), strict=True))
-    for name, color in colors.items():
-        exact = name in ("reverse", "truncated, 10 steps")
-        axes, style = (middle, ".") if exact else (zoom, "--" if name == "nres" else "-")
-        axes.plot(arrays["log_rates"], arrays["grads"][name], style, color=color, label=name)
-    for axes in (middle, zoom):
-        axes.plot(arrays["log_rates"], arrays["slope"], "k", linewidth=2, label="smoothed")
-        axes.set(ylabel="d loss / d log rate")
-        axes.legend(frameon=False, ncols=2, fontsize=8, loc="upper left")
-    middle.set_yscale("symlog", linthresh=1.0)
-    middle.set_yticks([sign * 10.0**k for sign in (-1, 1) for k in (10, 20, 30)] + [0.0])
-    bottom.plot(arrays["log_rates"], arrays["exponent"], color="C3")
-    limit = np.log(1e3) / STEPS
-    bottom.axhline(limit, color="0.4", linestyle="--", linewidth=0.8, label="called exploding")
-    bottom.axhline(0, color="0.4", linewidth=0.8)
-    bottom.set(xlabel="log rate", ylabel="explosion exponent\nof reverse, a step")
-    bottom.legend(frameon=False)
-    for axes in (top, middle, zoom, bottom):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/edge_of_chaos"))
-    parser.add_argument("--quick", action="store_true", help="29 rates and 20 pairs")
-    arguments = parser.parse_args()
-    size = QUICK if arguments.quick else FULL
-    rows, arrays, notes, seconds = study(size, progress=True)
-    percent = dict.fromkeys([name for name in rows[0] if "%" in name], ".0f")
-    mh.report.print_table(rows, formats=percent)
-    out = arguments.out
-    settings = {**size._asdict(), "sigma": SIGMA, "seconds": round(seconds, 1)}
-    mh.report.save_json(out / "results.json", {"settings": settings, **notes, "rows": rows})
-    mh.report.save_npz(out / "arrays.npz", arrays)
-    try:
-        plot(arrays, out / "edge_of_chaos.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+    shape = {"sharex": True, "height_ratios": (1, 1, 1, 0.7)}
+    with panels(path, 4, size=(9, 11), **shape) as (top, middle, zoom, bottom):
+        top.plot(arrays["grid"][inside], arrays["losses"][inside], color="0.7", linewidth=0.4)
+        top.plot(arrays["log_rates"], arrays["level"], color="black", label="smoothed, width 0.1")
+        top.set(ylabel="mean Brier score of the windows")
+        for name, color in colors.items():
+            exact = name in ("reverse", "truncated, 10 steps")
+            axes, style = (middle, ".") if exact else (zoom, "--" if name == "nres" else "-")
+            axes.plot(arrays["log_rates"], arrays["grads"][name], style, color=color, label=name)
+        for axes in (middle, zoom):
+            axes.plot(arrays["log_rates"], arrays["slope"], "k", linewidth=2, label="smoothed")
+            axes.set(ylabel="d loss / d log rate")
+            axes.legend(ncols=2, loc="upper left")
+        middle.set_yscale("symlog", linthresh=1.0)
+        middle.set_yticks([sign * 10.0**k for sign in (-1, 1) for k in (10, 20, 30)] + [0.0])
+        bottom.plot(arrays["log_rates"], arrays["exponent"], color="C3")
+        limit = np.log(1e3) / STEPS
+        bottom.axhline(limit, color="0.4", linestyle="--", linewidth=0.8, label="called exploding")
+        bottom.axhline(0, color="0.4", linewidth=0.8)
+        bottom.set(xlabel="log rate", ylabel="explosion exponent\nof reverse, a step")
 
 
 if __name__ == "__main__":
-    main()
+    command("experiments.edge_of_chaos", __doc__, study, Size(), QUICK)

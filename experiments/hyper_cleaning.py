@@ -15,13 +15,9 @@ find the wrong labels, but looking at that model's contradictions finds more.  M
 intervals are over 20 draws of split, wrong labels and wrong classes; "of oracle" is paired.  The
 settings were chosen on other draws than these.  About a minute on 2 cores.
 
-    python -m experiments.hyper_cleaning [--out results/hyper_cleaning] [--quick]
+    python -m experiments.hyper_cleaning [--quick] [--resume]
 """
 
-import argparse
-import time
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -30,7 +26,10 @@ import numpy as np
 import optax
 
 import metahpo as mh
-from metahpo.run.progress import reporter
+from metahpo.problems import Examples, split
+from metahpo.problems.digits import load_images
+from metahpo.report import interval
+from metahpo.study import Findings, Work, command, draw_intervals, draw_runs, panels
 
 RATE, FINAL_STEPS, FINAL_RATE = 0.5, 1000, 0.3
 METHODS = (
@@ -40,7 +39,6 @@ METHODS = (
     "hypergradient",
     "oracle",
 )
-CHUNK = 10  # rounds compiled together; progress is told between them
 
 
 class Size(NamedTuple):
@@ -51,49 +49,32 @@ class Size(NamedTuple):
     rounds: int = 100
 
 
-FULL = Size()
 QUICK = Size(draws=3, steps=30, rounds=30)
-
-
-class Part(NamedTuple):
-    """Images f[n, 64] and labels i32[n]."""
-
-    x: jax.Array
-    y: jax.Array
 
 
 class Task(NamedTuple):
     """One draw; ``wrong`` bool[n] says which training labels are, for the evaluation alone."""
 
-    support: Part
-    query: Part
-    test: Part
+    support: Examples
+    query: Examples
+    test: Examples
     wrong: jax.Array
-
-
-@cache
-def images() -> Part:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    x = (data.data - data.data.mean()) / data.data.std()
-    return Part(x.astype(np.float32), data.target.astype(np.int32))
 
 
 def sample(key) -> Task:
     """Cuts the images 1 : 1 : 2 and makes half of the training labels wrong."""
     order_key, where_key, label_key = jax.random.split(key, 3)
-    data = images()
-    n = len(data.y) // 4
-    order = jax.random.permutation(order_key, len(data.y))
-    x, y = jnp.asarray(data.x)[order], jnp.asarray(data.y)[order]
+    x, y = map(jnp.asarray, load_images())
+    n = len(y) // 4
+    order = jax.random.permutation(order_key, len(y))
+    cut = split(x[order], y[order], n, n)
     wrong = jax.random.permutation(where_key, n) < n // 2
-    other = (y[:n] + jax.random.randint(label_key, (n,), 1, 10)) % 10
-    support = Part(x[:n], jnp.where(wrong, other, y[:n]))
-    return Task(support, Part(x[n : 2 * n], y[n : 2 * n]), Part(x[2 * n :], y[2 * n :]), wrong)
+    x, y = cut.support
+    other = (y + jax.random.randint(label_key, (n,), 1, 10)) % 10
+    return Task(Examples(x, jnp.where(wrong, other, y)), cut.query, cut.test, wrong)
 
 
-def losses(params, part: Part):
+def losses(params, part: Examples):
     scores = part.x @ params["w"] + params["b"]
     return optax.softmax_cross_entropy_with_integer_labels(scores, part.y)
 
@@ -112,7 +93,7 @@ def cleaning_problem() -> mh.Problem:
                 return jnp.mean(losses(params, task.query))
             return jnp.mean(jax.nn.sigmoid(hparams["logit"]) * losses(params, task.support))
 
-        return mh.TaskFamily(sample, zeros, loss, lambda task: jnp.zeros(0))
+        return mh.TaskFamily(sample, zeros, loss)
 
     return mh.problems.training(family(None), lambda hparams: optax.sgd(RATE), configure=family)
 
@@ -133,41 +114,35 @@ def agreement(found, wrong):
 
 
 def learn(tasks, size: Size, progress: bool = False):
-    """Adam on the weights of all draws at once; returns them and the loss and F1 of each round."""
+    """Adam on the weights of all draws at once: them, and losses and F1 f[rounds, draws]."""
     estimator = mh.hypergrad.reverse(cleaning_problem(), steps=size.steps)
     adam = optax.adam(0.1)
-    key = jax.random.key(0)  # nothing in the training is random
+    hparams = {"logit": jnp.zeros(tasks.wrong.shape)}
 
-    def round_(task, carry):
+    def update(key, task, carry):
         hparams, state = carry
         estimate, _ = estimator.estimate(key, hparams, task, ())
         updates, state = adam.update(estimate.grad, state)
-        f1 = agreement(found_wrong(hparams), task.wrong)[0]
-        return (optax.apply_updates(hparams, updates), state), (estimate.loss, f1)
+        told = {"loss": estimate.loss, "f1": agreement(found_wrong(hparams), task.wrong)[0]}
+        return (optax.apply_updates(hparams, updates), state), told
 
-    @jax.jit
-    def chunk(carry):
-        return jax.lax.scan(lambda c, _: jax.vmap(round_)(tasks, c), carry, length=CHUNK)
-
-    hparams = {"logit": jnp.zeros(tasks.wrong.shape)}
-    carry = (hparams, jax.vmap(adam.init)(hparams))
-    history = []
-    with reporter(progress, "hyper-cleaning", size.rounds) as report:
-        for done in range(0, size.rounds, CHUNK):
-            carry, record = chunk(carry)
-            history.append(record)
-            report(done + CHUNK, float(record[0][-1].mean()))
-    return carry[0], jax.tree.map(lambda *parts: jnp.concatenate(parts), *history)
+    loop = mh.run.Loop(
+        init=lambda key: (hparams, jax.vmap(adam.init)(hparams)),
+        step=lambda key, carry: jax.vmap(update, (None, 0, 0))(key, tasks, carry),
+        finish=lambda carry, history: (carry[0], history),
+        rounds=size.rounds,
+    )
+    key = jax.random.key(0)  # nothing in the training is random
+    return mh.run.drive(loop, key, progress=progress, name="hyper-cleaning")
 
 
 def fit(task, keep):
     """Trains on the kept training examples and the validation set; every example counts alike."""
-    x = jnp.concatenate([task.support.x, task.query.x])
-    y = jnp.concatenate([task.support.y, task.query.y])
-    weight = jnp.concatenate([keep, jnp.ones_like(task.query.y, bool)]).astype(x.dtype)
+    both = jax.tree.map(lambda *parts: jnp.concatenate(parts), task.support, task.query)
+    weight = jnp.concatenate([keep, jnp.ones_like(task.query.y, bool)]).astype(both.x.dtype)
 
     def loss(params):
-        return jnp.sum(weight * losses(params, Part(x, y))) / jnp.sum(weight)
+        return jnp.sum(weight * losses(params, both)) / jnp.sum(weight)
 
     def step(params, _):
         grads = jax.grad(loss)(params)
@@ -176,7 +151,7 @@ def fit(task, keep):
     return jax.lax.scan(step, zeros(None, task), length=FINAL_STEPS)[0]
 
 
-def predicted(params, part: Part):
+def predicted(params, part: Examples):
     return jnp.argmax(part.x @ params["w"] + params["b"], axis=1)
 
 
@@ -195,80 +170,50 @@ def judge(task, learned):
     return {name: score(found) for name, found in zip(METHODS, decisions, strict=True)}
 
 
-def study(size: Size = FULL, seed: int = 0, progress: bool = False):
-    """Everything that the table and the picture show."""
-    begin = time.perf_counter()
-    tasks = jax.vmap(sample)(jax.random.split(jax.random.key(seed), size.draws))
-    learned, (loss, f1) = learn(tasks, size, progress)
+def study(size: Size, work: Work) -> Findings:
+    tasks = jax.vmap(sample)(jax.random.split(jax.random.key(0), size.draws))
+    learned, history = learn(tasks, size, work.shown)
     scores = jax.tree.map(np.asarray, judge(tasks, found_wrong(learned)))
     rows = []
     for method in METHODS:
         found, precision, recall, accuracy = scores[method]
         row = {"training data": method}
         if method in ("not contradicted by it", "hypergradient"):
-            row["F1"] = mh.report.interval(found)
-            row["precision"] = mh.report.interval(precision)
-            row["recall"] = mh.report.interval(recall)
-        row["test accuracy %"] = mh.report.interval(100 * accuracy)
+            measures = {"F1": found, "precision": precision, "recall": recall}
+            row |= {name: interval(values) for name, values in measures.items()}
+        row["test accuracy %"] = interval(100 * accuracy)
         if method != "oracle":
-            row["% of oracle"] = mh.report.interval(100 * accuracy / scores["oracle"][3])
+            row["% of oracle"] = interval(100 * accuracy / scores["oracle"][3])
         rows.append(row)
-    arrays = {
-        "weight": jax.nn.sigmoid(learned["logit"]),
-        "wrong": tasks.wrong,
-        "loss": loss,
-        "f1": f1,
-    }
-    return rows, arrays, time.perf_counter() - begin
+    arrays = {"weight": jax.nn.sigmoid(learned["logit"]), "wrong": tasks.wrong, **history}
+    return Findings(
+        rows,
+        settings={"rate": RATE, "seconds": work.seconds},
+        arrays=arrays,
+        pictures={"hyper_cleaning.png": lambda path: plot(rows, arrays, path)},
+    )
 
 
-def plot(rows, arrays, path: Path) -> None:
-    """The weights of right and wrong labels, F1 over the rounds, accuracy; needs matplotlib."""
-    import matplotlib.pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+def plot(rows, arrays, path) -> None:
+    """The weights of right and wrong labels, F1 over the rounds, accuracy."""
     wrong, weight = np.asarray(arrays["wrong"]), np.asarray(arrays["weight"])
-    groups = [weight[~wrong], weight[wrong]]
-    left.hist(groups, 25, range=(0, 1), label=["label right", "label wrong"], color=["C0", "C1"])
-    left.axvline(0.5, color="0.3", linewidth=0.8, linestyle="--")
-    left.set(xlabel="learned weight", ylabel="training examples, all draws")
-    left.legend(frameon=False)
-    f1 = np.asarray(arrays["f1"])[1:]  # before the first step nothing is declared wrong
-    middle.plot(1 + np.arange(len(f1)), f1, color="C0", alpha=0.25, linewidth=1)
-    middle.plot(1 + np.arange(len(f1)), np.mean(f1, axis=1), color="C0", label="mean of the draws")
-    middle.axhline(0.92, color="0.3", linewidth=0.8, linestyle="--", label="0.92")
-    middle.set(xlabel="hypergradient step", ylabel="F1 of finding wrong labels", ylim=(0.85, 1))
-    middle.legend(frameon=False)
-    for i, row in enumerate(rows):
-        mean, half, _ = row["test accuracy %"]
-        color = "C0" if row["training data"] == "hypergradient" else "0.4"
-        right.errorbar(mean, i, xerr=half, fmt="o", color=color, capsize=3)
-        right.annotate(f"{mean:.1f}", (mean, i), (0, 7), textcoords="offset points", ha="center")
-    right.set_yticks(range(len(rows)), [row["training data"] for row in rows])
-    right.set(xlabel="test accuracy %", ylim=(len(rows) - 0.5, -0.7))
-    for axes in (left, middle, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/hyper_cleaning"))
-    parser.add_argument("--quick", action="store_true", help="3 draws and 30 rounds")
-    arguments = parser.parse_args()
-    size = QUICK if arguments.quick else FULL
-    rows, arrays, seconds = study(size, progress=True)
-    mh.report.print_table(rows)
-    out = arguments.out
-    settings = {**size._asdict(), "rate": RATE, "seconds": round(seconds, 1)}
-    mh.report.save_json(out / "results.json", {"settings": settings, "rows": rows})
-    mh.report.save_npz(out / "arrays.npz", arrays)
-    try:
-        plot(rows, arrays, out / "hyper_cleaning.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+    names = ["label right", "label wrong"]
+    with panels(path, 1, 3, size=(12, 3.6)) as (left, middle, right):
+        left.hist([weight[~wrong], weight[wrong]], 25, range=(0, 1), label=names)
+        left.axvline(0.5, color="0.3", linewidth=0.8, linestyle="--")
+        left.set(xlabel="learned weight", ylabel="training examples, all draws")
+        # Before the first step nothing is declared wrong.
+        draw_runs(middle, np.asarray(arrays["f1"])[1:].T, color="C0", label="mean of the draws")
+        middle.axhline(0.92, color="0.3", linewidth=0.8, linestyle="--", label="0.92")
+        middle.set(xlabel="hypergradient step", ylabel="F1 of finding wrong labels", ylim=(0.85, 1))
+        accuracies = {row["training data"]: row["test accuracy %"] for row in rows}
+        draw_intervals(right, accuracies, colors={"hypergradient": "C0"})
+        for i, (mean, *_) in enumerate(accuracies.values()):
+            right.annotate(
+                f"{mean:.1f}", (mean, i), (0, 7), textcoords="offset points", ha="center"
+            )
+        right.set(xlabel="test accuracy %")
 
 
 if __name__ == "__main__":
-    main()
+    command("experiments.hyper_cleaning", __doc__, study, Size(), QUICK)

@@ -15,12 +15,9 @@ by seed.  The learned rates beat the tuned constant and come within a few per ce
 cosine, whose three numbers are easier to find with this budget.  The settings were chosen with
 other seeds.  About two minutes on 2 cores.
 
-    python -m experiments.learned_schedule [--out results/learned_schedule] [--quick]
+    python -m experiments.learned_schedule [--quick] [--resume]
 """
 
-import argparse
-import time
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -29,15 +26,16 @@ import numpy as np
 import optax
 
 import metahpo as mh
+from metahpo.problems import Examples, Split
 from metahpo.problems.digits import load_pools
-from metahpo.run.progress import reporter
+from metahpo.report import interval
+from metahpo.study import Findings, Work, command, draw_intervals, paired, panels
 
 STEPS, BATCH, HIDDEN, START = 200, 16, 32, 0.03
 SMOOTHING = 5.0  # steps
 CLIP = 0.05  # about the norm of a gradient where training is not chaotic
 COST = 4  # a hypergradient in trainings
 OURS = "learned, 200 rates"
-CHUNK = 5
 
 
 class Size(NamedTuple):
@@ -53,37 +51,21 @@ class Size(NamedTuple):
         return COST * self.rounds * self.seeds
 
 
-FULL = Size()
 QUICK = Size(steps=50, rounds=20, seeds=2, fresh=16)
 
 
-class Part(NamedTuple):
-    """Images f[n, 64] and labels i32[n]."""
-
-    x: jax.Array
-    y: jax.Array
-
-
-class Task(NamedTuple):
+def data(key=None) -> Split:
     """The one data set; only initial weights and minibatches are random."""
-
-    support: Part
-    query: Part
-    test: Part
-
-
-def data(key=None) -> Task:
     del key
-    return Task(*(Part(jnp.asarray(x), jnp.asarray(y)) for x, y in load_pools()))
+    return Split(*(Examples(jnp.asarray(x), jnp.asarray(y)) for x, y in load_pools()))
 
 
 def scores(params, x):
     return jnp.tanh(x @ params["w1"] + params["b1"]) @ params["w2"] + params["b2"]
 
 
-def cross_entropy(params, part: Part):
-    losses = optax.softmax_cross_entropy_with_integer_labels(scores(params, part.x), part.y)
-    return jnp.mean(losses)
+def cross_entropy(params, part: Examples):
+    return mh.problems.cross_entropy(scores(params, part.x), part.y)
 
 
 def init(key, task):
@@ -96,9 +78,9 @@ def init(key, task):
     }
 
 
-def minibatch(key, task: Task) -> Task:
+def minibatch(key, task: Split) -> Split:
     rows = jax.random.randint(key, (BATCH,), 0, len(task.support.y))
-    return task._replace(support=Part(task.support.x[rows], task.support.y[rows]))
+    return task._replace(support=Examples(task.support.x[rows], task.support.y[rows]))
 
 
 def schedule_problem() -> mh.Problem:
@@ -107,7 +89,6 @@ def schedule_problem() -> mh.Problem:
         sample=data,
         init=init,
         loss=lambda params, task, split: cross_entropy(params, getattr(task, split)),
-        describe=lambda task: jnp.zeros(0),
     )
 
     def optimizer(hparams):
@@ -131,8 +112,8 @@ def judge(log_rates, keys, task):
     def one(key):
         hparams = {"log_rates": log_rates}
         params = mh.inner.unroll(schedule_problem(), len(log_rates))(key, hparams, task).params
-        right = jnp.argmax(scores(params, task.test.x), axis=1) == task.test.y
-        return jnp.stack([*(cross_entropy(params, part) for part in task), jnp.mean(right)])
+        right = mh.problems.accuracy(scores(params, task.test.x), task.test.y)
+        return jnp.stack([*(cross_entropy(params, part) for part in task), right])
 
     return jax.vmap(one, out_axes=1)(keys)
 
@@ -159,49 +140,16 @@ def smoothed(steps: int) -> optax.GradientTransformation:
     )
 
 
-def clipped(estimator: mh.Estimator) -> mh.Estimator:
-    """Shortens each training's gradient to CLIP, so that one chaotic training cannot drown all."""
-
-    def estimate(key, hparams, task, memory):
-        result, memory = estimator.estimate(key, hparams, task, memory)
-        scale = jnp.minimum(1.0, CLIP / result.info["grad_norm"])
-        return result._replace(grad=jax.tree.map(lambda g: scale * g, result.grad)), memory
-
-    return estimator._replace(estimate=estimate)
-
-
-def learn(key, task, size: Size, report):
-    """Adam on the log rates: them, and history of losses and gradient norms."""
+def learn(key, task, size: Size, progress: bool):
+    """Adam on the log rates: them, and the history of losses and gradient norms."""
     problem = schedule_problem()
-    estimator = clipped(mh.hypergrad.reverse(problem, size.steps))
-    optimizer = optax.chain(
-        smoothed(size.steps),
-        optax.adam(optax.cosine_decay_schedule(0.1, size.rounds)),
-    )
+    estimator = mh.hypergrad.clipped(mh.hypergrad.reverse(problem, size.steps), CLIP)
+    adam = optax.adam(optax.cosine_decay_schedule(0.1, size.rounds))
     start = {"log_rates": jnp.full(size.steps, jnp.log(START))}
-
-    @jax.jit
-    def chunk(state):
-        result = mh.meta_train(
-            key,
-            problem,
-            estimator,
-            start,
-            optimizer,
-            rounds=CHUNK,
-            tasks=size.seeds,
-            state=state,
-        )
-        return result.state, result.history
-
-    floats = [start["log_rates"]]
-    state = mh.run.MetaState(jnp.int32(0), start, optimizer.init(floats), ())
-    histories = []
-    for _ in range(0, size.rounds, CHUNK):
-        state, history = chunk(state)
-        histories.append(history)
-        report(float(history.loss.min()))
-    return state.hparams["log_rates"], jax.tree.map(lambda *h: jnp.concatenate(h), *histories)
+    adam = optax.chain(smoothed(size.steps), adam)
+    loop = mh.run.meta_loop(problem, estimator, start, adam, rounds=size.rounds, tasks=size.seeds)
+    result = mh.run.drive(loop, key, progress=progress, name="learned schedule")
+    return result.hparams["log_rates"], result.history
 
 
 def tune_cosine(key, task, size: Size):
@@ -227,97 +175,60 @@ def tune_constant(key, task, size: Size):
     return schedules[jnp.argmin(validation(schedules, jax.random.split(key, 32), task))]
 
 
-def study(size: Size = FULL, seed: int = 1, progress: bool = False):
-    """Everything that the table and the picture show."""
-    begin = time.perf_counter()
-    task = data()
-    keys = jax.random.split(jax.random.key(seed), 4)
-    chunks = len(range(0, size.rounds, CHUNK))
-    with reporter(progress, "learned schedule", chunks + 2) as show:
-        done = iter(range(1, chunks + 1))
-        learned, history = learn(keys[0], task, size, lambda loss: show(next(done), loss))
-        tuned, found = tune_cosine(keys[1], task, size)
-        show(chunks + 1, float(history.loss.min()))
-        constant = tune_constant(keys[2], task, size)
-        show(chunks + 2, float(history.loss.min()))
-    start = jnp.full(size.steps, jnp.log(START))
+def tabulate(judged, size: Size):
+    measures = zip(*judged.values(), strict=True)
+    train, valid, test, right = (dict(zip(judged, each, strict=True)) for each in measures)
+    valid = paired(valid, OURS, "validation loss", "minus learned")
+    test = paired(test, OURS, "test loss", "minus learned, test")
+    rows = []
+    for name in judged:
+        row = {"schedule": name, "cost in trainings": 0 if name == "start" else size.trainings}
+        row |= {"training loss": interval(train[name]), **valid[name], **test[name]}
+        rows.append(row | {"test accuracy %": interval(100 * right[name])})
+    return rows
+
+
+def study(size: Size, work: Work) -> Findings:
+    task, keys = data(), jax.random.split(jax.random.key(1), 4)
+    learned, history = learn(keys[0], task, size, work.shown)
+    tuned, cosine_found = tune_cosine(keys[1], task, size)
     schedules = {
-        "start": start,
-        "constant, tuned": constant,
+        "start": jnp.full(size.steps, jnp.log(START)),
+        "constant, tuned": tune_constant(keys[2], task, size),
         "cosine, tuned": tuned,
         OURS: learned,
     }
     fresh = jax.random.split(keys[3], size.fresh)
-    judged = {
-        name: np.asarray(jax.jit(judge)(log_rates, fresh, task))
-        for name, log_rates in schedules.items()
-    }
-    rows = []
-    for name, (train, valid, test, accuracy) in judged.items():
-        row = {
-            "schedule": name,
-            "cost in trainings": 0 if name == "start" else size.trainings,
-            "training loss": mh.report.interval(train),
-            "validation loss": mh.report.interval(valid),
-        }
-        if name != OURS:
-            row["minus learned"] = mh.report.interval(valid - judged[OURS][1])
-        row["test loss"] = mh.report.interval(test)
-        if name != OURS:
-            row["minus learned, test"] = mh.report.interval(test - judged[OURS][2])
-        row["test accuracy %"] = mh.report.interval(100 * accuracy)
-        rows.append(row)
+    judged = {name: np.asarray(jax.jit(judge)(x, fresh, task)) for name, x in schedules.items()}
+    rows = tabulate(judged, size)
     arrays = {"schedules": schedules, "judged": judged, "history": history}
-    return rows, arrays, {"cosine": found}, time.perf_counter() - begin
+    return Findings(
+        rows,
+        settings={"cost_in_trainings": size.trainings, "seconds": work.seconds},
+        notes={"cosine": cosine_found},
+        arrays=arrays,
+        pictures={"learned_schedule.png": lambda path: plot(rows, arrays, path)},
+    )
 
 
-def plot(rows, arrays, path: Path) -> None:
-    """The schedules, the learning curve and the paired differences; needs matplotlib."""
-    import matplotlib.pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+def plot(rows, arrays, path) -> None:
+    """The schedules, the learning curve and the paired differences."""
     colors = dict(zip(arrays["schedules"], ("0.7", "C2", "C1", "C0"), strict=True))
-    for name, log_rates in arrays["schedules"].items():
-        left.plot(np.exp(log_rates), color=colors[name], label=name, linewidth=1.5)
-    left.set(xlabel="step", ylabel="rate (momentum 0.9)", yscale="log")
-    left.legend(frameon=False, fontsize=8)
-    middle.plot(1 + np.arange(len(arrays["history"].loss)), arrays["history"].loss, color="C0")
-    middle.set(xlabel="hypergradient step", ylabel="validation loss, mean of its trainings")
-    for i, row in enumerate(rows[:-1]):
+    with panels(path, 1, 3, size=(13, 3.8)) as (left, middle, right):
+        for name, log_rates in arrays["schedules"].items():
+            left.plot(np.exp(log_rates), color=colors[name], label=name, linewidth=1.5)
+        left.set(xlabel="step", ylabel="rate (momentum 0.9)", yscale="log")
+        middle.plot(1 + np.arange(len(arrays["history"].loss)), arrays["history"].loss, color="C0")
+        middle.set(xlabel="hypergradient step", ylabel="validation loss, mean of its trainings")
         for shift, column, color, label in (
             (-0.1, "minus learned", "C0", "validation"),
             (0.1, "minus learned, test", "C3", "test"),
         ):
-            mean, half, _ = row[column]
-            label = label if i == 0 else None
-            right.errorbar(mean, i + shift, xerr=half, fmt="o", color=color, capsize=3, label=label)
-    right.axvline(0, color="0.4", linewidth=0.8)
-    right.set_yticks(range(len(rows) - 1), [row["schedule"] for row in rows[:-1]])
-    right.set(xlabel="loss minus that of the learned schedule", ylim=(len(rows) - 1.5, -0.5))
-    right.legend(frameon=False, fontsize=8)
-    for axes in (left, middle, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/learned_schedule"))
-    parser.add_argument("--quick", action="store_true", help="50 steps and 20 rounds of 2")
-    arguments = parser.parse_args()
-    size = QUICK if arguments.quick else FULL
-    rows, arrays, notes, seconds = study(size, progress=True)
-    mh.report.print_table(rows)
-    out = arguments.out
-    settings = {**size._asdict(), "cost_in_trainings": size.trainings, "seconds": round(seconds, 1)}
-    mh.report.save_json(out / "results.json", {"settings": settings, **notes, "rows": rows})
-    mh.report.save_npz(out / "arrays.npz", arrays)
-    try:
-        plot(rows, arrays, out / "learned_schedule.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+            minus = {row["schedule"]: row[column] for row in rows[:-1]}
+            draw_intervals(right, minus, shift=shift, color=color, label=label)
+        right.axvline(0, color="0.4", linewidth=0.8)
+        right.set(xlabel="loss minus that of the learned schedule")
 
 
 if __name__ == "__main__":
-    main()
+    command("experiments.learned_schedule", __doc__, study, Size(), QUICK)

@@ -13,22 +13,21 @@ stand beside the closed form -lambda g' H^-1 theta, solved densely by numpy afte
 fit by numpy alone, and what they find beside a grid of 201 values.  Means and 95 % intervals are
 over 10 random cuts, in double precision.  About 25 seconds on 2 cores.
 
-    python -m experiments.logistic_regression [--out results/logistic_regression] [--quick]
+    python -m experiments.logistic_regression [--quick] [--resume]
 """
 
-import argparse
-import time
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from sklearn.datasets import load_breast_cancer
 
 import metahpo as mh
-from metahpo.run.progress import reporter
+from metahpo.problems import Examples, Split, split
+from metahpo.report import interval
+from metahpo.study import Findings, Work, command, draw_runs, panels
 
 TRAIN, VALIDATION = 60, 254
 NEWTON_STEPS = 25
@@ -36,7 +35,6 @@ HALVINGS = 0.5 ** np.arange(8)  # of a Newton step, the best is taken
 STARTS = (-4.0, 1.0)  # log10 lambda
 RIGHT = ("reverse", "implicit")
 WRONG = ("fixed weights", "fixed weights, penalty in the loss")
-CHUNK = 25
 
 
 class Size(NamedTuple):
@@ -47,45 +45,23 @@ class Size(NamedTuple):
     grid: int = 201
 
 
-FULL = Size()
 QUICK = Size(cuts=3, rounds=50, grid=51)
 
 
-class Part(NamedTuple):
-    """Features f[n, 31], the last one constant, and labels f[n] of 0 and 1."""
+def sample(key) -> Split:
+    """A random cut; the training part's mean and spread standardise all parts.
 
-    x: jax.Array
-    y: jax.Array
-
-
-class Task(NamedTuple):
-    """One cut of the data."""
-
-    support: Part
-    query: Part
-    test: Part
-
-
-@cache
-def rows() -> Part:
-    from sklearn.datasets import load_breast_cancer
-
+    Features f[n, 31], the last one constant, and labels f[n] of 0 and 1.
+    """
     data = load_breast_cancer()
-    return Part(data.data, data.target.astype(float))
-
-
-def sample(key) -> Task:
-    """A random cut; the training part's mean and spread standardise all parts."""
-    data = rows()
-    order = jax.random.permutation(key, len(data.y))
-    x, y = jnp.asarray(data.x)[order], jnp.asarray(data.y)[order]
+    order = jax.random.permutation(key, len(data.target))
+    x, y = jnp.asarray(data.data)[order], jnp.asarray(data.target, float)[order]
     x = (x - x[:TRAIN].mean(axis=0)) / x[:TRAIN].std(axis=0)
     x = jnp.concatenate([x, jnp.ones((len(y), 1))], axis=1)
-    cuts = (slice(TRAIN), slice(TRAIN, TRAIN + VALIDATION), slice(TRAIN + VALIDATION, None))
-    return Task(*(Part(x[cut], y[cut]) for cut in cuts))
+    return split(x, y, TRAIN, VALIDATION)
 
 
-def data_loss(weights, part: Part):
+def data_loss(weights, part: Examples):
     return jnp.mean(optax.sigmoid_binary_cross_entropy(part.x @ weights, part.y))
 
 
@@ -117,7 +93,6 @@ def regression_problem() -> mh.Problem:
         init=lambda key, hparams, task: jnp.zeros(task.support.x.shape[1]),
         step=step,
         loss=lambda key, hparams, task, weights: data_loss(weights, task.query),
-        describe=lambda task: jnp.zeros(0),
     )
 
 
@@ -163,47 +138,48 @@ def closed_form(task, log10_l2: float) -> float:
     return float(-np.log(10) * l2 * slope @ np.linalg.solve(hessian, penalised @ weights))
 
 
-def descend(estimator: mh.Estimator, tasks, size: Size, report):
+def descend(estimator: mh.Estimator, tasks, size: Size, work: Work, name: str):
     """Adam from both starts on all cuts: path f[rounds + 1, cuts, 2] and first gradients."""
     adam = optax.adam(optax.cosine_decay_schedule(0.2, size.rounds))
-    key = jax.random.key(0)  # nothing in the training is random
+    start = {"log10_l2": jnp.tile(jnp.array(STARTS), (len(tasks.support.y), 1))}
 
-    def gradient(hparams, task):
+    def gradient(key, hparams, task):
         return estimator.estimate(key, hparams, task, ())[0].grad
 
-    over_starts = jax.vmap(jax.vmap(gradient, in_axes=(0, None)))
+    over_starts = jax.vmap(jax.vmap(gradient, in_axes=(None, 0, None)), in_axes=(None, 0, 0))
 
-    @jax.jit
-    def chunk(carry):
-        def round_(carry, _):
-            hparams, state = carry
-            updates, state = adam.update(over_starts(hparams, tasks), state)
-            hparams = optax.apply_updates(hparams, updates)
-            return (hparams, state), hparams["log10_l2"]
+    def step(key, carry):
+        hparams, state = carry
+        updates, state = adam.update(over_starts(key, hparams, tasks), state)
+        hparams = optax.apply_updates(hparams, updates)
+        return (hparams, state), hparams["log10_l2"]
 
-        return jax.lax.scan(round_, carry, length=CHUNK)
-
-    count = len(tasks.support.y)
-    hparams = {"log10_l2": jnp.tile(jnp.array(STARTS), (count, 1))}
-    first = jax.jit(over_starts)(hparams, tasks)["log10_l2"]
-    carry, path = (hparams, adam.init(hparams)), [hparams["log10_l2"][None]]
-    for _ in range(0, size.rounds, CHUNK):
-        carry, part = chunk(carry)
-        path.append(part)
-        report()
-    return np.concatenate(path), np.asarray(first)
+    loop = mh.run.Loop(
+        init=lambda key: (start, adam.init(start)),
+        step=step,
+        finish=lambda carry, path: path,
+        rounds=size.rounds,
+    )
+    key = jax.random.key(0)  # nothing in the training is random
+    first = jax.jit(over_starts)(key, start, tasks)["log10_l2"]
+    path = mh.run.drive(loop, key, progress=work.shown, name=name)
+    return np.concatenate([start["log10_l2"][None], path]), np.asarray(first)
 
 
-def study(size: Size = FULL, seed: int = 0, progress: bool = False):
-    """Everything that the table and the picture show."""
-    begin = time.perf_counter()
+def study(size: Size, work: Work) -> Findings:
     with jax.enable_x64(True):
-        rows_, arrays = _study(size, seed, progress)
-    return rows_, arrays, time.perf_counter() - begin
+        rows, arrays = measure(size, work)
+    return Findings(
+        rows,
+        formats={"error": ".0e"},
+        settings={"newton_steps": NEWTON_STEPS, "seconds": work.seconds},
+        arrays=arrays,
+        pictures={"logistic_regression.png": lambda path: plot(arrays, path)},
+    )
 
 
-def _study(size: Size, seed: int, progress: bool):
-    tasks = jax.vmap(sample)(jax.random.split(jax.random.key(seed), size.cuts))
+def measure(size: Size, work: Work):
+    tasks = jax.vmap(sample)(jax.random.split(jax.random.key(0), size.cuts))
     train = mh.inner.unroll(regression_problem(), NEWTON_STEPS)
 
     def both(log10_l2, task):
@@ -214,105 +190,58 @@ def _study(size: Size, seed: int, progress: bool):
     losses = jax.jit(jax.vmap(jax.vmap(both, in_axes=(0, None))))
     grid = np.linspace(-8.0, 2.0, size.grid)
     surface = np.stack(losses(jnp.tile(grid, (size.cuts, 1)), tasks))
-    best = surface[0].min(axis=1)
-    chosen = surface[0].argmin(axis=1)
-    truth = np.array(
-        [
-            [closed_form(jax.tree.map(lambda a, i=i: a[i], tasks), start) for start in STARTS]
-            for i in range(size.cuts)
-        ]
-    )
-    table, arrays = [], {"grid": grid, "surface": surface, "closed_form": truth}
-    methods = estimators()
-    chunks = len(methods) * len(range(0, size.rounds, CHUNK))
-    interval = mh.report.interval
-    with reporter(progress, "logistic regression", chunks) as report:
-        done = iter(range(1, chunks + 1))
-        for method, estimator in methods.items():
-            path, first = descend(estimator, tasks, size, lambda: report(next(done), best.mean()))
-            arrays[f"path.{method}"], arrays[f"first.{method}"] = path, first
-            found = np.stack(losses(jnp.asarray(path[-1]), tasks))  # f[2, cuts, starts]
-            for i, start in enumerate(STARTS):
-                table.append(
-                    {
-                        "gradient": method,
-                        "start": f"1e{start:+.0f}",
-                        "at the start": interval(first[:, i]),
-                        "error": float(np.max(np.abs(first - truth)[:, i] / np.abs(truth)[:, i])),
-                        "log10 l2 found": interval(path[-1][:, i]),
-                        "validation loss": interval(found[0][:, i]),
-                        "above the grid's": interval(found[0][:, i] - best),
-                        "test loss": interval(found[1][:, i]),
-                    }
-                )
-    picks = (np.arange(size.cuts), chosen)
-    table.append(
-        {
-            "gradient": f"grid of {size.grid}",
-            "log10 l2 found": interval(grid[chosen]),
-            "validation loss": interval(best),
-            "test loss": interval(surface[1][picks]),
-        }
-    )
-    return table, arrays
+    best, chosen = surface[0].min(axis=1), surface[0].argmin(axis=1)
+    each = [jax.tree.map(lambda a, i=i: a[i], tasks) for i in range(size.cuts)]
+    truth = np.array([[closed_form(task, start) for start in STARTS] for task in each])
+    rows, arrays = [], {"grid": grid, "surface": surface, "closed_form": truth}
+    for method, estimator in estimators().items():
+        path, first = descend(estimator, tasks, size, work, method)
+        arrays[f"path.{method}"], arrays[f"first.{method}"] = path, first
+        found = np.stack(losses(jnp.asarray(path[-1]), tasks))  # f[2, cuts, starts]
+        for i, start in enumerate(STARTS):
+            row = {"gradient": method, "start": f"1e{start:+.0f}"}
+            row["at the start"] = interval(first[:, i])
+            row["error"] = float(np.max(np.abs(first - truth)[:, i] / np.abs(truth)[:, i]))
+            row |= judged(path[-1][:, i], *found[:, :, i])
+            rows.append(row | {"above the grid's": interval(found[0][:, i] - best)})
+    of_grid = judged(grid[chosen], best, surface[1][np.arange(size.cuts), chosen])
+    return [*rows, {"gradient": f"grid of {size.grid}", **of_grid}], arrays
 
 
-def plot(arrays, path: Path) -> None:
-    """The truth on one cut with the descents' ends, and all descents; needs matplotlib."""
-    import matplotlib.pyplot as plt
+def judged(log10_l2, validation, test):
+    columns = {"log10 l2 found": log10_l2, "validation loss": validation, "test loss": test}
+    return {name: interval(values) for name, values in columns.items()}
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+
+def plot(arrays, path) -> None:
+    """The truth on one cut with the descents' ends, and all descents."""
     grid, surface = arrays["grid"], arrays["surface"][0, 0]
-    left.plot(grid, surface, color="0.3", label="validation loss of the fit")
-    colors = dict(zip((*RIGHT, *WRONG), ("C0", "C2", "C1", "C3"), strict=True))
-    styles = dict(zip((*RIGHT, *WRONG), ("o", "x", "s", "v"), strict=True))
-    for method, color in colors.items():
-        descent = arrays[f"path.{method}"]  # f[rounds + 1, cuts, starts]
-        ends = descent[-1, 0]
-        inside = np.clip(ends, grid[0], grid[-1])
-        left.plot(
-            inside,
-            np.interp(inside, grid, surface),
-            styles[method],
-            color=color,
-            markersize=9 if method == "reverse" else 7,
-            fillstyle="none",
-            markeredgewidth=2,
-            label=method,
-        )
-        dash = "--" if method == "implicit" else "-"
-        for i in range(len(STARTS)):
-            right.plot(descent[:, :, i], color=color, linestyle=dash, alpha=0.25, linewidth=0.8)
-            label = method if i == 0 else None
-            mean = descent[:, :, i].mean(axis=1)
-            right.plot(mean, color=color, linestyle=dash, linewidth=2, label=label)
-    left.set(xlabel="log10 lambda", ylabel="validation loss, first cut", yscale="log")
-    left.legend(frameon=False, fontsize=8, title="ends of the descents", title_fontsize=8)
-    right.set(xlabel="hypergradient step", ylabel="log10 lambda, all cuts")
-    right.legend(frameon=False, fontsize=8, loc="center right", bbox_to_anchor=(1, 0.8))
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/logistic_regression"))
-    parser.add_argument("--quick", action="store_true", help="3 cuts and 50 rounds")
-    arguments = parser.parse_args()
-    size = QUICK if arguments.quick else FULL
-    table, arrays, seconds = study(size, progress=True)
-    mh.report.print_table(table, formats={"error": ".0e"})
-    out = arguments.out
-    settings = {**size._asdict(), "newton_steps": NEWTON_STEPS, "seconds": round(seconds, 1)}
-    mh.report.save_json(out / "results.json", {"settings": settings, "rows": table})
-    mh.report.save_npz(out / "arrays.npz", arrays)
-    try:
-        plot(arrays, out / "logistic_regression.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+    styles = zip((*RIGHT, *WRONG), ("C0", "C2", "C1", "C3"), "oxsv", strict=True)
+    with panels(path, 1, 2, size=(10, 4)) as (left, right):
+        left.plot(grid, surface, color="0.3", label="validation loss of the fit")
+        for method, color, mark in styles:
+            descent = arrays[f"path.{method}"]  # f[rounds + 1, cuts, starts]
+            inside = np.clip(descent[-1, 0], grid[0], grid[-1])
+            left.plot(
+                inside,
+                np.interp(inside, grid, surface),
+                mark,
+                color=color,
+                markersize=9 if method == "reverse" else 7,
+                fillstyle="none",
+                markeredgewidth=2,
+                label=method,
+            )
+            style = {"color": color, "linestyle": "--" if method == "implicit" else "-"}
+            rounds = np.arange(len(descent))
+            for i in range(len(STARTS)):
+                label = method if i == 0 else None
+                draw_runs(right, descent[:, :, i].T, rounds, linewidth=2, label=label, **style)
+        left.set(xlabel="log10 lambda", ylabel="validation loss, first cut", yscale="log")
+        left.legend(title="ends of the descents")
+        right.set(xlabel="hypergradient step", ylabel="log10 lambda, all cuts")
+        right.legend(loc="center right", bbox_to_anchor=(1, 0.8))
 
 
 if __name__ == "__main__":
-    main()
+    command("experiments.logistic_regression", __doc__, study, Size(), QUICK)

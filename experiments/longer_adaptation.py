@@ -8,25 +8,21 @@ error of 10 is more than twice that of predicting zero, 4.25; "lasting" is the l
 steps up to which the error stays within 10 % of the best.
 
 Errors on 10,000 fresh tasks of 100 points, 5 shots; means and 95 % intervals over three whole
-trainings.  Trainings are kept under ``parts``, so an interrupted study goes on from there.  About
-a quarter of an hour on 2 cores.
+trainings.  About a quarter of an hour on 2 cores.
 
-    python -m experiments.longer_adaptation [--out results/longer_adaptation] [--quick]
+    python -m experiments.longer_adaptation [--quick] [--resume]
 """
 
-import argparse
-import functools
-import itertools
 import os
-from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-import metahpo as mh
 from experiments import sinusoid
-from experiments.sinusoid import METHODS, Method, Size, through
-from metahpo.run.progress import reporter
+from experiments.sinusoid import METHODS, through
+from metahpo.report import interval
+from metahpo.study import Findings, Work, command, panels
 
 SHOTS, LONGEST = 5, 100
 SHOWN = (0, 1, 3, 5, 10, 30, 100)
@@ -43,29 +39,33 @@ LEARNERS = {
 }
 
 
-def one_part(method: Method, seed: int, size: Size, report) -> dict[str, np.ndarray]:
-    """Errors f[101, 2] of one training, and its skipped updates."""
-    keys = jax.random.split(jax.random.key(sinusoid.FIRST_SEED + seed), 2)
-    hparams, skipped, _ = sinusoid.train(keys[0], method, SHOTS, size, report)
-    errors = sinusoid.error_curve(keys[1], method, SHOTS, hparams, LONGEST, size.episodes)
-    return {"errors": errors, "skipped": np.array(skipped)}
+class Size(NamedTuple):
+    """How much is computed, as in ``experiments.sinusoid``."""
+
+    rounds: int = 70_000
+    stages: int = 10
+    seeds: int = 3
+    episodes: int = 10_000
 
 
-def study(out: Path, size: Size = sinusoid.FULL, progress: bool = False):
-    """Mean errors of each training, ``{learner: f[seeds, 101]}``."""
-    errors: dict[str, list[np.ndarray]] = {name: [] for name in LEARNERS}
-    trainings = list(itertools.product(LEARNERS, range(size.seeds)))
-    with reporter(
-        progress, "longer adaptation", len(trainings) * size.stages, value="loss"
-    ) as show:
-        for done, (name, seed) in enumerate(trainings):
-            stages = itertools.count(done * size.stages + 1)
-            tell = functools.partial(lambda stages, loss: show(next(stages), loss), stages)
-            file = out / "parts" / f"{name}-{seed}-{size.rounds}.npz"
-            if not file.exists():
-                mh.report.save_npz(file, one_part(LEARNERS[name], seed, size, tell))
-            errors[name].append(mh.report.load_npz(file)["errors"][:, 0])
-    return {name: np.array(each) for name, each in errors.items()}
+QUICK = Size(rounds=200, stages=2, seeds=2, episodes=200)
+
+
+def study(size: Size, work: Work) -> Findings:
+    """Mean errors of each training, of every learner, f[seeds, 101]."""
+
+    def one_part(name, seed):
+        train_key, test_key = jax.random.split(jax.random.key(sinusoid.FIRST_SEED + seed))
+        method = LEARNERS[name]
+        learned, _ = sinusoid.train(train_key, method, SHOTS, size, work.shown)
+        errors = sinusoid.error_curve(test_key, method, SHOTS, learned, LONGEST, size.episodes)
+        return {"errors": errors}
+
+    parts = work.each_seed(LEARNERS, size.seeds, one_part)
+    errors = {name: part["errors"] for name, part in parts.items()}
+    return Findings(
+        tabulate(errors), pictures={"longer_adaptation.png": lambda path: plot(errors, path)}
+    )
 
 
 def lasting(mean: np.ndarray) -> int:
@@ -79,51 +79,29 @@ def tabulate(errors: dict[str, np.ndarray]):
     rows = []
     for name, values in errors.items():
         mean = values.mean(axis=0)
-        row = {"learner": name, "as trained": mh.report.interval(values[:, LEARNERS[name].steps])}
+        row = {"learner": name, "as trained": interval(values[:, LEARNERS[name].steps])}
         row |= {f"after {steps}": float(mean[steps]) for steps in SHOWN}
         rows.append(row | {"best step": int(np.nanargmin(mean)), "lasting": lasting(mean)})
     return rows
 
 
-def plot(errors: dict[str, np.ndarray], path: Path) -> None:
-    """Errors against steps, a dot at those of training; needs matplotlib."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.4), layout="constrained")
+def plot(errors: dict[str, np.ndarray], path) -> None:
+    """Errors against steps, a dot at those of training."""
     steps = np.arange(LONGEST + 1)
-    for i, (name, values) in enumerate(errors.items()):
-        mean = values.mean(axis=0)
-        axes.plot(steps, mean, color=f"C{i}", label=name)
-        axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=f"C{i}", alpha=0.15)
-        trained = LEARNERS[name].steps
-        axes.plot(trained, mean[trained], "o", color=f"C{i}")
-    axes.set_xscale("symlog", linthresh=1)
-    axes.set(xlabel="adaptation steps", ylabel="mean squared error, 5 shots", yscale="log")
-    axes.set_xlim(0, LONGEST)
-    axes.set_ylim(top=10)
-    axes.set_xticks([0, 1, 3, 5, 10, 30, 100], ["0", "1", "3", "5", "10", "30", "100"])
-    axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/longer_adaptation"))
-    parser.add_argument("--quick", action="store_true", help="200 rounds, 2 seeds, 200 tasks")
-    arguments = parser.parse_args()
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    size, out = sinusoid.QUICK if arguments.quick else sinusoid.FULL, arguments.out
-    errors = study(out, size, progress=True)
-    rows = tabulate(errors)
-    mh.report.print_table(rows)
-    mh.report.save_json(out / "results.json", {"settings": size._asdict(), "rows": rows})
-    try:
-        plot(errors, out / "longer_adaptation.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+    with panels(path, size=(7, 4.4)) as axes:
+        for i, (name, values) in enumerate(errors.items()):
+            mean, color, trained = values.mean(axis=0), f"C{i}", LEARNERS[name].steps
+            axes.plot(steps, mean, color=color, label=name)
+            axes.fill_between(
+                steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15
+            )
+            axes.plot(trained, mean[trained], "o", color=color)
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set(xlabel="adaptation steps", ylabel="mean squared error, 5 shots", yscale="log")
+        axes.set(xlim=(0, LONGEST), ylim=(None, 10))
+        axes.set_xticks(SHOWN, map(str, SHOWN))
 
 
 if __name__ == "__main__":
-    main()
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))  # one a core
+    command("experiments.longer_adaptation", __doc__, study, Size(), QUICK)

@@ -16,16 +16,13 @@ two): both rates descend, the steps stay as drawn.
 
 What each found, and the paper's values (0.01, 1 step, 0.001), then train again from fresh weights
 on fresh tasks, for 400 rounds and for ten times as many, and are judged on 2,000 fresh tasks.
-Means and 95 % intervals over 6 searches, differences paired.  Searches are kept under ``parts``, so
-an interrupted study goes on from there.  The committed ones took seven minutes on one core.
+Means and 95 % intervals over 6 searches, differences paired.  The committed searches took seven
+minutes on one core.
 
-    python -m experiments.meta_hyperparameters [--out results/meta_hyperparameters] [--quick]
+    python -m experiments.meta_hyperparameters [--quick] [--resume]
 """
 
-import argparse
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -34,7 +31,8 @@ import numpy as np
 import optax
 
 import metahpo as mh
-from metahpo.run.progress import reporter
+from metahpo.report import best_so_far, interval
+from metahpo.study import Findings, Work, command, draw_intervals, paired, panels
 
 TASKS, SHOTS, QUERIES, MOST_STEPS = 25, 5, 10, 5
 SPACE = {
@@ -57,7 +55,6 @@ class Size(NamedTuple):
     test: int = 2000
 
 
-FULL = Size()
 QUICK = Size(meta_rounds=10, longer=2, budget=16, seeds=2, validation=20, test=50)
 
 
@@ -87,7 +84,6 @@ def meta_training(validation: int) -> mh.Problem:
             sample=lambda key: episodes(key, validation, 100),
             init=lambda key, tasks: mh.meta.initial_params(key, sinusoid),
             loss=lambda params, tasks, split: adapted_error(hparams, params, tasks),
-            describe=lambda tasks: jnp.zeros(0),
         )
 
     return mh.problems.training(
@@ -98,37 +94,22 @@ def meta_training(validation: int) -> mh.Problem:
     )
 
 
-class Method(NamedTuple):
-    """A strategy, and how many meta-trainings one of its evaluations costs."""
-
-    strategy: Callable[[int], mh.Strategy]  # of the population
-    population: int
-    cost: int = 1
-
-
-METHODS = {
-    "random search": Method(lambda n: mh.strategies.random(SPACE, n), 8),
-    "differential evolution": Method(lambda n: mh.strategies.differential_evolution(SPACE, n), 8),
-    "hypergradient": Method(lambda n: mh.strategies.hypergradient(SPACE, n), 2, GRADIENT_COST),
+METHODS = {  # a strategy, its population, and the meta-trainings that an evaluation costs
+    "random search": (mh.strategies.random, 8, 1),
+    "differential evolution": (mh.strategies.differential_evolution, 8, 1),
+    "hypergradient": (mh.strategies.hypergradient, 2, GRADIENT_COST),
 }
 
 
-def search(method: Method, size: Size):
+def search(make, population: int, cost: int, size: Size):
     """``key -> (best hyperparameters, losses f[rounds, P])``, compiled once for all seeds."""
-    problem = meta_training(size.validation)
-    rounds = size.budget // (method.population * method.cost)
+    problem, rounds = meta_training(size.validation), size.budget // (population * cost)
+    gradient = mh.hypergrad.forward(problem, size.meta_rounds) if cost > 1 else None
+    options = {"rounds": rounds, "steps": size.meta_rounds, "estimator": gradient}
 
     @jax.jit
     def run(key):
-        result = mh.search(
-            key,
-            problem,
-            SPACE,
-            method.strategy(method.population),
-            rounds=rounds,
-            steps=size.meta_rounds,
-            estimator=mh.hypergrad.forward(problem, size.meta_rounds) if method.cost > 1 else None,
-        )
+        result = mh.search(key, problem, SPACE, make(SPACE, population), **options)
         return result.best_hparams, result.history.loss
 
     return run
@@ -149,113 +130,79 @@ def judge(size: Size):
     return jax.jit(lambda key, h: jnp.stack([trained(key, h, rounds) for rounds in lengths]))
 
 
-def one_part(run, judged, seed: int) -> dict[str, np.ndarray]:
-    """A search and its judgement; the paper's values where there is nothing to run."""
-    begin, keys = time.perf_counter(), jax.random.split(jax.random.key(seed))
-    hparams, losses = ({k: jnp.asarray(v) for k, v in PAPER.items()}, np.zeros((0, 0)))
-    if run is not None:
-        hparams, losses = jax.block_until_ready(run(keys[0]))
-    seconds = time.perf_counter() - begin
-    found = {name: np.asarray(value) for name, value in hparams.items()}
-    test = np.asarray(judged(keys[1], hparams))
-    return found | {"losses": np.asarray(losses), "test": test, "seconds": np.array(seconds)}
-
-
 PAPERS = "the paper's values"
 
 
-def study(out: Path, size: Size = FULL, progress: bool = False):
-    """``{method: [part of each seed]}``."""
-    judged, found = judge(size), {}
-    names = [PAPERS, *METHODS]
-    with reporter(progress, "meta-hyperparameters", len(names) * size.seeds) as show:
-        for name in names:
-            run, found[name] = None if name == PAPERS else search(METHODS[name], size), []
-            for seed in range(size.seeds):
-                file = out / "parts" / f"{name}-{seed}-{size.meta_rounds}.npz"
-                if not file.exists():
-                    mh.report.save_npz(file, one_part(run, judged, seed))
-                found[name].append(mh.report.load_npz(file))
-                tests = [part["test"][0] for parts in found.values() for part in parts]
-                show(sum(map(len, found.values())), float(np.nanmin(tests)))
-    return found
+def study(size: Size, work: Work) -> Findings:
+    """Searches and the paper's values, each judged by trainings of both lengths."""
+    judged = judge(size)
+    searches = {name: search(*method, size) for name, method in METHODS.items()}
+
+    def one_part(method, seed):
+        search_key, test_key = jax.random.split(jax.random.key(seed))
+        begin, losses = time.perf_counter(), np.zeros((0, 0))
+        found = {key: jnp.asarray(value) for key, value in PAPER.items()}
+        if method != PAPERS:
+            found, losses = jax.block_until_ready(searches[method](search_key))
+        seconds = time.perf_counter() - begin
+        test = judged(test_key, found)
+        return {**found, "losses": losses, "test": test, "seconds": seconds}
+
+    found = work.each_seed((PAPERS, *METHODS), size.seeds, one_part)
+    return Findings(
+        tabulate(found, size),
+        formats={"s a search": ".0f"},
+        pictures={"meta_hyperparameters.png": lambda path: plot(found, size, path)},
+    )
 
 
 def tabulate(found, size: Size):
-    base = np.array([part["test"] for part in found[PAPERS]])
+    errors = []
+    for i, rounds in enumerate((size.meta_rounds, size.longer * size.meta_rounds)):
+        test = {name: each["test"][:, i] for name, each in found.items()}
+        errors.append(paired(test, PAPERS, f"error, {rounds} rounds", f"minus paper's, {rounds}"))
     rows = []
-    for name, parts in found.items():
-        test = np.array([part["test"] for part in parts])
+    for name, each in found.items():
         row = {"method": name, "trainings": 0 if name == PAPERS else size.budget}
-        for i, rounds in enumerate((size.meta_rounds, size.longer * size.meta_rounds)):
-            row[f"error, {rounds} rounds"] = mh.report.interval(test[:, i])
-            if name != PAPERS:
-                row[f"minus paper's, {rounds}"] = mh.report.interval(test[:, i] - base[:, i])
-        for key in SPACE:
-            row[key] = float(np.median([part[key] for part in parts]))
+        row |= errors[0][name] | errors[1][name]
+        row |= {key: float(np.median(each[key])) for key in SPACE}
         if name != PAPERS:
-            row["s a search"] = float(np.mean([part["seconds"] for part in parts]))
+            row["s a search"] = float(each["seconds"].mean())
         rows.append(row)
     return rows
 
 
-def plot(found, size: Size, path: Path) -> None:
-    """What was found, and how good it is; needs matplotlib."""
-    import matplotlib.pyplot as plt
+def plot(found, size: Size, path) -> None:
+    """What was found, and how good it is."""
     from matplotlib.ticker import NullFormatter
 
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    for i, (name, parts) in enumerate(found.items()):
-        values = {key: np.array([part[key] for part in parts]) for key in SPACE}
-        size_of_mark = 20 + 30 * (values["inner_steps"] - 1)
-        left.scatter(
-            values["inner_rate"], values["meta_rate"], s=size_of_mark, alpha=0.6, label=name
-        )
-        if name != PAPERS:
-            cost = METHODS[name].cost
-            losses = np.array([part["losses"] for part in parts]).reshape(len(parts), -1)
-            best = np.minimum.accumulate(np.where(np.isfinite(losses), losses, np.inf), axis=1)
-            x = cost * np.arange(1, best.shape[1] + 1)
-            middle.step(x, best.mean(axis=0), where="post", color=f"C{i}", label=name)
-        for j, marker in enumerate("os"):
-            mean, half, _ = mh.report.interval([part["test"][j] for part in parts])
-            y = i + 0.12 * (2 * j - 1)
-            right.errorbar(mean, y, xerr=half, fmt=marker, color=f"C{i}", capsize=3)
-    left.set(xscale="log", yscale="log", xlabel="inner rate", ylabel="meta-rate")
-    legend = left.legend(frameon=False, fontsize=8, title="larger: more inner steps")
-    for handle in legend.legend_handles:
-        handle.set_sizes([30])
-    middle.set(xlabel="meta-trainings", ylabel="lowest validation error so far", yscale="log")
-    middle.legend(frameon=False, fontsize=8)
-    long = size.longer * size.meta_rounds
-    right.plot([], [], "o", color="0.3", label=f"{size.meta_rounds} rounds")
-    right.plot([], [], "s", color="0.3", label=f"{long} rounds")
-    right.set_yticks(range(len(found)), list(found))
-    right.set(xlabel="test error, trained again", xscale="log", ylim=(len(found) - 0.5, -0.5))
-    right.legend(frameon=False, fontsize=8)
-    for axis in (left.xaxis, right.xaxis):  # the numbers would overlap
-        axis.set_minor_formatter(NullFormatter())
-    for axes in (left, middle, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/meta_hyperparameters"))
-    parser.add_argument("--quick", action="store_true", help="10 rounds, 16 trainings, 2 seeds")
-    arguments = parser.parse_args()
-    size, out = QUICK if arguments.quick else FULL, arguments.out
-    found = study(out, size, progress=True)
-    rows = tabulate(found, size)
-    mh.report.print_table(rows, formats={"s a search": ".0f"})
-    mh.report.save_json(out / "results.json", {"settings": size._asdict(), "rows": rows})
-    try:
-        plot(found, size, out / "meta_hyperparameters.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+    colors = {name: f"C{i}" for i, name in enumerate(found)}
+    with panels(path, 1, 3, size=(13, 3.8)) as (left, middle, right):
+        for name, each in found.items():
+            marks = {"s": 20 + 30 * (each["inner_steps"] - 1), "alpha": 0.6, "label": name}
+            left.scatter(each["inner_rate"], each["meta_rate"], **marks)
+            if name != PAPERS:
+                best = best_so_far(each["losses"])
+                x = METHODS[name][2] * np.arange(1, best.shape[1] + 1)
+                style = {"where": "post", "color": colors[name], "label": name}
+                middle.step(x, best.mean(axis=0), **style)
+        left.set(xscale="log", yscale="log", xlabel="inner rate", ylabel="meta-rate")
+        for handle in left.legend(title="larger: more inner steps").legend_handles:
+            handle.set_sizes([30])
+        middle.set(xlabel="meta-trainings", ylabel="lowest validation error so far", yscale="log")
+        for i, (times, marker) in enumerate(((1, "o"), (size.longer, "s"))):
+            draw_intervals(
+                right,
+                {name: interval(each["test"][:, i]) for name, each in found.items()},
+                colors=colors,
+                shift=0.12 * (2 * i - 1),
+                fmt=marker,
+                label=f"{times * size.meta_rounds} rounds",
+            )
+        right.set(xlabel="test error, trained again", xscale="log")
+        for axis in (left.xaxis, right.xaxis):  # the numbers would overlap
+            axis.set_minor_formatter(NullFormatter())
 
 
 if __name__ == "__main__":
-    main()
+    command("experiments.meta_hyperparameters", __doc__, study, Size(), QUICK)

@@ -15,13 +15,11 @@ last row trains on the validation images instead, with the tuned decay.  Means
 and 95 % intervals over 3 cuts of the data with new initial weights, differences paired.  About
 three minutes on 2 cores.
 
-    python -m experiments.million [--out results/million] [--quick]
+    python -m experiments.million [--quick] [--resume]
 """
 
-import argparse
 import time
-from functools import cache
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -30,14 +28,22 @@ import numpy as np
 import optax
 
 import metahpo as mh
-from metahpo.run.progress import reporter
+from metahpo.problems import Examples, split
+from metahpo.problems.digits import load_images
+from metahpo.report import interval
+from metahpo.study import Findings, Work, command, draw_runs, panels
 
 TRAIN, VALIDATION = 100, 200
 RATE, STEPS_BETWEEN, TERMS = 0.05, 10, 5
 GRADIENTS = STEPS_BETWEEN + 2 * TERMS + 4  # a round in training gradients; a Hessian product is two
 START = 1e-3
+SGD = optax.sgd(RATE, momentum=0.9)
 OURS, SCALAR, NONE = "one a parameter", "one for all, tuned", "none"
 BOTH = "the same, trained on validation too"
+LAYERS = ("layer0", "layer1", "layer2")
+METHODS = (NONE, SCALAR, OURS, BOTH)
+PARTS = ("support", "query", "test")
+TOLD = ("residual", "grad_norm")  # of the inverse Hessian, of the hypergradient
 
 
 class Size(NamedTuple):
@@ -49,41 +55,22 @@ class Size(NamedTuple):
     steps: int = 120  # of a full training
 
 
-FULL = Size()
 QUICK = Size(width=32, cuts=2, rounds=20, steps=60)
-
-
-class Part(NamedTuple):
-    """Images f[n, 64] and labels i32[n]."""
-
-    x: jax.Array
-    y: jax.Array
 
 
 class Task(NamedTuple):
     """One cut of the data, and the training state from which to go on."""
 
-    support: Part
-    query: Part
-    test: Part
+    support: Examples
+    query: Examples
+    test: Examples
     start: object = None
 
 
-@cache
-def images() -> Part:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    x = (data.data - data.data.mean()) / data.data.std()
-    return Part(x.astype(np.float32), data.target.astype(np.int32))
-
-
 def sample(key) -> Task:
-    data = images()
-    order = jax.random.permutation(key, len(data.y))
-    x, y = jnp.asarray(data.x)[order], jnp.asarray(data.y)[order]
-    cuts = (slice(TRAIN), slice(TRAIN, TRAIN + VALIDATION), slice(TRAIN + VALIDATION, None))
-    return Task(*(Part(x[cut], y[cut]) for cut in cuts))
+    x, y = map(jnp.asarray, load_images())
+    order = jax.random.permutation(key, len(y))
+    return Task(*split(x[order], y[order], TRAIN, VALIDATION))
 
 
 def init(key, width: int):
@@ -101,9 +88,8 @@ def scores(params, x):
     return x @ params[-1]["w"] + params[-1]["b"]
 
 
-def cross_entropy(params, part: Part):
-    losses = optax.softmax_cross_entropy_with_integer_labels(scores(params, part.x), part.y)
-    return jnp.mean(losses)
+def cross_entropy(params, part: Examples):
+    return mh.problems.cross_entropy(scores(params, part.x), part.y)
 
 
 def training_loss(hparams, task, params):
@@ -117,25 +103,21 @@ def training_loss(hparams, task, params):
 
 def training_problem() -> mh.Problem:
     """SGD with momentum on all training images, from where the task's ``start`` stands."""
-    sgd = optax.sgd(RATE, momentum=0.9)
 
-    def step(key, hparams, task, state):
-        del key
-        grads = jax.grad(training_loss, argnums=2)(hparams, task, state.params)
-        updates, opt_state = sgd.update(grads, state.opt_state)
-        return mh.problems.TrainState(optax.apply_updates(state.params, updates), opt_state)
+    def family(hparams):
+        def loss(params, task, split):
+            if split == "query":
+                return cross_entropy(params, task.query)
+            return training_loss(hparams, task, params)
 
-    return mh.Problem(
-        sample=sample,
-        init=lambda key, hparams, task: task.start,
-        step=step,
-        loss=lambda key, hparams, task, state: cross_entropy(state.params, task.query),
-        describe=lambda task: jnp.zeros(0),
-    )
+        return mh.TaskFamily(sample, lambda key, task: task.start.params, loss)
+
+    problem = mh.problems.training(family(None), lambda hparams: SGD, configure=family)
+    return problem._replace(init=lambda key, hparams, task: task.start)
 
 
 def begin(params) -> mh.problems.TrainState:
-    return mh.problems.TrainState(params, optax.sgd(RATE, momentum=0.9).init(params))
+    return mh.problems.TrainState(params, SGD.init(params))
 
 
 def estimator(steps: int = STEPS_BETWEEN, **options) -> mh.Estimator:
@@ -143,17 +125,23 @@ def estimator(steps: int = STEPS_BETWEEN, **options) -> mh.Estimator:
     return mh.hypergrad.implicit(training_problem(), steps, inner_loss=training_loss, **options)
 
 
-ADAM = optax.adam(0.2)
+@partial(jax.jit, static_argnums=2)  # once for all cuts
+def learn(params, task, rounds: int):
+    """All decays at once, after every few steps of training: them, and the history."""
+    adam, implicit = optax.adam(0.2), estimator()
+    start = {"log_decay": jax.tree.map(lambda p: jnp.full_like(p, np.log(START)), params)}
 
+    def step(carry, _):
+        hparams, state, adam_state = carry
+        task_now = task._replace(start=state)
+        estimate, _ = implicit.estimate(jax.random.key(0), hparams, task_now, ())
+        updates, adam_state = adam.update(estimate.grad, adam_state)
+        record = {"loss": estimate.loss} | {name: estimate.info[name] for name in TOLD}
+        hparams = optax.apply_updates(hparams, updates)
+        return (hparams, estimate.info["state"], adam_state), record
 
-@jax.jit
-def round_(hparams, state, adam_state, task):
-    """Some steps of training, then one of Adam on all decays."""
-    estimate, _ = estimator().estimate(jax.random.key(0), hparams, task._replace(start=state), ())
-    updates, adam_state = ADAM.update(estimate.grad, adam_state)
-    told = {name: estimate.info[name] for name in ("residual", "grad_norm")}
-    record = {"loss": estimate.loss, **told}
-    return optax.apply_updates(hparams, updates), estimate.info["state"], adam_state, record
+    carry, history = jax.lax.scan(step, (start, begin(params), adam.init(start)), length=rounds)
+    return carry[0]["log_decay"], history
 
 
 @jax.jit
@@ -172,24 +160,13 @@ def full_training(log_decay, params, task, steps: int):
 
 @jax.jit
 def judge(params, task):
-    """By part: loss and accuracy."""
+    """Loss and accuracy of each part, f[3, 2]."""
 
     def one(part):
-        right = jnp.argmax(scores(params, part.x), axis=1) == part.y
-        return cross_entropy(params, part), jnp.mean(right)
+        right = mh.problems.accuracy(scores(params, part.x), part.y)
+        return jnp.stack([cross_entropy(params, part), right])
 
-    return {name: one(getattr(task, name)) for name in ("support", "query", "test")}
-
-
-def learn(params, task, rounds: int, report):
-    """All decays at once: them, and the history."""
-    hparams = {"log_decay": jax.tree.map(lambda p: jnp.full_like(p, np.log(START)), params)}
-    carry, records = (hparams, begin(params), ADAM.init(hparams)), []
-    for _ in range(rounds):
-        *carry, record = round_(*carry, task)
-        records.append(jax.tree.map(float, record))
-        report(records[-1]["loss"])
-    return carry[0]["log_decay"], records
+    return jnp.stack([one(getattr(task, name)) for name in PARTS])
 
 
 def tune(params, task, size: Size):
@@ -198,53 +175,39 @@ def tune(params, task, size: Size):
     grid, losses, best = np.linspace(np.log(1e-5), np.log(0.3), count), [], None
     for log_decay in grid:
         trained = full_training(jnp.float32(log_decay), params, task, size.steps)
-        loss = float(judge(trained, task)["query"][0])
+        loss = float(judge(trained, task)[PARTS.index("query"), 0])
         best = trained if not losses or loss < min(losses) else best
         losses.append(loss if np.isfinite(loss) else np.inf)
     return grid, np.array(losses), best
 
 
-class Cut(NamedTuple):
-    """What one cut of the data gave: losses and accuracies by method and part, and the rest."""
+def study_cut(key, size: Size) -> dict[str, np.ndarray]:
+    """What one cut of the data gives.
 
-    judged: dict
-    seconds: dict
-    history: dict
-    grid: np.ndarray
-    grid_loss: np.ndarray
-    log_decay: list
-
-
-def study_cut(key, size: Size, report) -> Cut:
+    ``judged`` f[METHODS, PARTS, 2], losses and accuracies; ``seconds`` f[2] of ours and of the
+    grid; all rounds' validation losses and TOLD; ``grid`` and ``grid_loss`` f[n]; and the log
+    decays of the weights, ``layer0`` to ``layer2``.
+    """
     data_key, init_key = jax.random.split(key)
     task, params = sample(data_key), init(init_key, size.width)
     marks = [time.perf_counter()]
-    decays, records = learn(params, task, size.rounds, report)
+    decays, history = learn(params, task, size.rounds)
     learned = full_training(decays, params, task, size.steps)
     marks.append(time.perf_counter())
     grid, losses, tuned = tune(params, task, size)
     marks.append(time.perf_counter())
     union = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), task.support, task.query)
     best = jnp.float32(grid[np.argmin(losses)])
-    trained = {
-        NONE: full_training(jnp.float32(-np.inf), params, task, size.steps),
-        SCALAR: tuned,
-        OURS: learned,
-        BOTH: full_training(best, params, task._replace(support=union), size.steps),
-    }
-    return Cut(
-        {name: jax.tree.map(float, judge(each, task)) for name, each in trained.items()},
-        {OURS: marks[1] - marks[0], SCALAR: marks[2] - marks[1]},
-        {name: [record[name] for record in records] for name in records[0]},
-        grid,
-        losses,
-        [np.asarray(layer["w"]) for layer in decays],
-    )
+    none = full_training(jnp.float32(-np.inf), params, task, size.steps)
+    both = full_training(best, params, task._replace(support=union), size.steps)
+    judged = np.array([judge(each, task) for each in (none, tuned, learned, both)])
+    found = {"judged": judged, "seconds": np.diff(marks), "grid": grid, "grid_loss": losses}
+    return found | history | {name: each["w"] for name, each in zip(LAYERS, decays, strict=True)}
 
 
-def table_rows(cuts: list[Cut], size: Size):
+def tabulate(cuts, size: Size):
     weights = (64 + size.width + 10) * size.width
-    grid = len(cuts[0].grid)
+    grid = cuts["grid"].shape[1]
     # Hyperparameters and training gradients a cut.
     counts = {
         NONE: (0, size.steps),
@@ -252,93 +215,58 @@ def table_rows(cuts: list[Cut], size: Size):
         OURS: (weights + 2 * size.width + 10, size.rounds * GRADIENTS + size.steps),
         BOTH: (1, (grid + 1) * size.steps),
     }
-
-    def values(name, part, which):
-        return np.array([cut.judged[name][part][which] for cut in cuts])
-
+    seconds = dict(zip((OURS, SCALAR), cuts["seconds"].sum(axis=0), strict=True))
+    judged = np.moveaxis(cuts["judged"].astype(float), 0, -1)  # f[METHODS, PARTS, 2, cuts]
     rows = []
-    for name, (count, gradients) in counts.items():
+    for name, (_, query, test) in zip(METHODS, judged, strict=True):
+        count, gradients = counts[name]
         row = {"weight decay": name, "hyperparameters": count, "gradients a cut": gradients}
-        row["s"] = sum(cut.seconds.get(name, 0.0) for cut in cuts) or None
+        row["s"] = seconds.get(name)
         if name != BOTH:
-            row["validation loss"] = mh.report.interval(values(name, "query", 0))
-        row["test loss"] = mh.report.interval(values(name, "test", 0))
-        row["test accuracy %"] = mh.report.interval(100 * values(name, "test", 1))
+            row["validation loss"] = interval(query[0])
+        row |= {"test loss": interval(test[0]), "test accuracy %": interval(100 * test[1])}
         if name != OURS:
-            difference = values(name, "test", 0) - values(OURS, "test", 0)
-            row["test loss minus ours"] = mh.report.interval(difference)
+            row["test loss minus ours"] = interval(test[0] - judged[METHODS.index(OURS), 2, 0])
         rows.append(row)
     return rows
 
 
-def study(size: Size = FULL, seed: int = 0, progress: bool = False):
-    """Everything that the table and the picture show."""
-    start = time.perf_counter()
-    rounds = size.cuts * size.rounds
-    with reporter(progress, "a million decays", rounds) as show:
-        done = iter(range(1, rounds + 1))
-        cuts = [
-            study_cut(key, size, lambda loss: show(next(done), loss))
-            for key in jax.random.split(jax.random.key(seed), size.cuts)
-        ]
-    first = cuts[0].log_decay
+def study(size: Size, work: Work) -> Findings:
+    keys = jax.random.split(jax.random.key(0), size.cuts)
+    cuts = work.each_seed(["cut"], size.cuts, lambda _, i: study_cut(keys[i], size))["cut"]
     arrays = {
-        "history": {
-            name: np.array([cut.history[name] for cut in cuts]) for name in cuts[0].history
-        },
-        "grid": cuts[0].grid,
-        "grid_loss": np.array([cut.grid_loss for cut in cuts]),
-        "log_decay": {f"layer{i}": layer.ravel()[:20000] for i, layer in enumerate(first)},
-        "first_layer": first[0],
+        "history": {name: cuts[name].astype(float) for name in ("loss", *TOLD)},
+        "grid": cuts["grid"][0],
+        "grid_loss": cuts["grid_loss"],
+        "log_decay": {name: cuts[name][0].ravel()[:20000] for name in LAYERS},
+        "first_layer": cuts["layer0"][0],
     }
-    return table_rows(cuts, size), arrays, time.perf_counter() - start
+    return Findings(
+        tabulate(cuts, size),
+        formats={"s": ".0f"},
+        settings={"terms": TERMS, "rate": RATE, "seconds": work.seconds},
+        arrays=arrays,
+        pictures={"million.png": lambda path: plot(arrays, path)},
+    )
 
 
-def plot(rows, arrays, path: Path) -> None:
+def plot(arrays, path) -> None:
     """Learning curve beside the grid, the decays found, and those of the pixels."""
-    import matplotlib.pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    loss = arrays["history"]["loss"]
-    left.plot(1 + np.arange(loss.shape[1]), loss.T, color="C0", alpha=0.4, linewidth=1)
-    left.plot(1 + np.arange(loss.shape[1]), loss.mean(axis=0), color="C0", label="one a parameter")
-    best = arrays["grid_loss"].min(axis=1).mean()
-    left.axhline(best, color="C1", label="one for all, best of the grid")
-    left.set(xlabel="hypergradient step", ylabel="validation loss", yscale="log")
-    left.legend(frameon=False, fontsize=8)
-    for i, decays in enumerate(arrays["log_decay"].values()):
-        label = f"weights of layer {i + 1}"
-        bins = np.linspace(-7, 1, 60)
-        middle.hist(decays / np.log(10), bins, histtype="step", density=True, label=label)
-    middle.axvline(np.log10(START), color="0.4", linestyle="--", linewidth=0.8, label="start")
-    middle.set(xlabel="log10 weight decay, first cut", ylabel="density")
-    middle.legend(frameon=False, fontsize=8)
-    pixels = arrays["first_layer"].mean(axis=1).reshape(8, 8) / np.log(10)
-    figure.colorbar(right.imshow(pixels, cmap="viridis"), label="mean log10 weight decay")
-    right.set(title="of the first layer, by pixel", xticks=[], yticks=[])
-    for axes in (left, middle):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/million"))
-    parser.add_argument("--quick", action="store_true", help="2 cuts, a network of width 32")
-    arguments = parser.parse_args()
-    size = QUICK if arguments.quick else FULL
-    rows, arrays, seconds = study(size, progress=True)
-    mh.report.print_table(rows, formats={"s": ".0f"})
-    out = arguments.out
-    settings = {**size._asdict(), "terms": TERMS, "rate": RATE, "seconds": round(seconds, 1)}
-    mh.report.save_json(out / "results.json", {"settings": settings, "rows": rows})
-    mh.report.save_npz(out / "arrays.npz", arrays)
-    try:
-        plot(rows, arrays, out / "million.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+    with panels(path, 1, 3, size=(13, 3.8)) as (left, middle, right):
+        draw_runs(left, arrays["history"]["loss"], color="C0", label="one a parameter")
+        best = arrays["grid_loss"].min(axis=1).mean()
+        left.axhline(best, color="C1", label="one for all, best of the grid")
+        left.set(xlabel="hypergradient step", ylabel="validation loss", yscale="log")
+        for i, decays in enumerate(arrays["log_decay"].values()):
+            label = f"weights of layer {i + 1}"
+            bins = np.linspace(-7, 1, 60)
+            middle.hist(decays / np.log(10), bins, histtype="step", density=True, label=label)
+        middle.axvline(np.log10(START), color="0.4", linestyle="--", linewidth=0.8, label="start")
+        middle.set(xlabel="log10 weight decay, first cut", ylabel="density")
+        pixels = arrays["first_layer"].mean(axis=1).reshape(8, 8) / np.log(10)
+        right.figure.colorbar(right.imshow(pixels, cmap="viridis"), label="mean log10 weight decay")
+        right.set(title="of the first layer, by pixel", xticks=[], yticks=[])
 
 
 if __name__ == "__main__":
-    main()
+    command("experiments.million", __doc__, study, Size(), QUICK)

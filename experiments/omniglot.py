@@ -1,8 +1,8 @@
 """Omniglot by the published protocols, and by small ones for two CPU cores.
 
-One command trains one meta-learner and judges it on 10,000 fresh episodes of characters that
-training never saw.  Its row joins those of earlier commands in the table, the picture and
-results.json.
+One command trains some meta-learners for one kind of episode and judges each on 10,000 fresh
+episodes of characters that training never saw.  Their rows join those of earlier commands in the
+same results folder (``--resume``) in the table, the picture and results.json.
 
 MAML (Finn et al. 2017): random characters, each turned by a random angle in training and test;
 four convolutions of stride 2; Adam 1e-3, 60,000 rounds; 5-way 32 tasks, inner rate 0.4, one step
@@ -23,25 +23,23 @@ images, as their authors do.  The last round's model is judged.  The rounds of
 ``cpu``'s prototypical networks were chosen with a look at the test characters: 4,000 gave 97.91 %
 by frozen statistics, short of a target of 98, and were raised to what half an hour allows.
 
-    python -m experiments.omniglot --learner maml --ways 5 --shots 1 --preset cpu
-        [--seed 0] [--rounds N] [--episodes 10000] [--path DATA] [--out results/omniglot]
-        [--checkpoints DIR [--resume]]
+    python -m experiments.omniglot [--quick] [--resume] [--learners maml] [--ways 5] [--shots 1]
+        [--preset cpu] [--seed 0] [--rounds N] [--episodes 10000] [--path DATA]
 """
 
-import argparse
 import os
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 import metahpo as mh
-from metahpo.run import checkpoint
-from metahpo.run.meta_train import meta_loop
-from metahpo.run.progress import reporter
+from metahpo.report import interval
+from metahpo.study import Findings, Work, command, draw_intervals, panels
 
 LEARNERS = ("maml", "prototypical", "maml_plus_plus")
 SETTINGS = ((5, 1), (5, 5), (20, 1), (20, 5))
@@ -54,6 +52,24 @@ MODES = ("transductive", "inductive", "frozen")
 STAGES = 100  # returns to the host in a training
 QUERIES = 5  # at test
 CALIBRATION = 50  # training episodes whose images freeze the statistics
+
+
+class Size(NamedTuple):
+    """What is trained, and how it is judged."""
+
+    learners: tuple[Literal[*LEARNERS], ...] = ("maml", "prototypical")
+    ways: int = 5
+    shots: int = 1
+    preset: Literal["cpu", "published"] = "cpu"
+    seed: int = 0
+    rounds: int | None = None  # instead of the preset's
+    episodes: int = 10_000
+    chunk: int | None = None  # episodes judged at once; 2 or 25
+    path: Path | None = None  # of the data, by default METAHPO_DATA
+
+
+QUICK = Size(rounds=10, episodes=50)
+WHICH = ("learners", "ways", "shots", "preset", "seed", "path")  # not how it is judged
 
 
 class Protocol(NamedTuple):
@@ -146,76 +162,54 @@ def spread(tasks: int) -> dict[str, Any]:
     return {"mesh": jax.make_mesh((count,), ("tasks",)), "chunk": chunk}
 
 
-class Trained(NamedTuple):
-    """The outcome: what was learned, the mean loss of each stage, skipped updates, seconds."""
+def train(p: Protocol, key, work: Work, name: str, **where):
+    """What was learned, and stages' mean losses, skipped updates and seconds.
 
-    hparams: Any
-    losses: np.ndarray
-    skipped: int
-    seconds: float
-
-
-def train(
-    p: Protocol, key, *, directory=None, resume=False, progress=False, name="train", **where
-) -> Trained:
-    """Meta-training in stages; checkpoints after each, and the same result if it is resumed."""
+    MAML++ begins with the losses of all steps, weighted anew in every stage.
+    """
     stages = min(STAGES, p.rounds)
-    rounds = p.rounds // stages
+    length = p.rounds // stages
     init_key, train_key = jax.random.split(key)
     initial = jax.jit(problem(p, "train", **where).initial)(init_key)
 
-    options = spread(p.tasks) | {"rounds": rounds, "tasks": p.tasks}
-
-    def arguments(weights=None):
+    def loop(rounds, weights=None, **options) -> mh.run.Loop:
         one = problem(p, "train", weights=weights, **where)
-        return one, mh.hypergrad.reverse(one, p.steps), initial, optimizer(p)
+        estimator, options = mh.hypergrad.reverse(one, p.steps), options | spread(p.tasks)
+        return mh.run.meta_loop(
+            one, estimator, initial, optimizer(p), rounds=rounds, tasks=p.tasks, **options
+        )
 
-    @jax.jit
-    def stage(key, state, weights):
-        result = mh.meta_train(key, *arguments(weights), **options, state=state)
-        return result.state, result.history.loss.mean(), result.skipped
+    begun, skipped, seconds, losses, state = 0, 0, 0.0, [], None
+    if p.learner == "maml_plus_plus":
+        begun = -(-stages // 10)
+        table = jnp.stack([mh.meta.step_weights(i / stages, p.steps) for i in range(begun)])
+        plain = loop(begun * length, table[0])
 
-    loop = meta_loop(*arguments(), **options)
-    state = (jax.jit(loop.init)(train_key), np.full(stages, np.nan), np.int64(0), np.float64(0))
-    folder, done = None, 0
-    if directory is not None:
-        folder = checkpoint.prepare(directory, resume)
-        mark = checkpoint.fingerprint(train_key, p.rounds, state, repr(p))
-        done, state = checkpoint.restore(folder, state, mark) or (0, state)
-    with reporter(progress, name, stages * rounds, done * rounds) as report:
-        for i in range(done, stages):
-            begin, (carry, losses, skipped, seconds) = time.perf_counter(), state
-            multi = p.learner == "maml_plus_plus" and i < stages / 10
-            weights = mh.meta.step_weights(i / stages, p.steps) if multi else None
-            carry, loss, bad = stage(train_key, carry, weights)
-            losses[i], skipped = float(loss), skipped + int(bad)
-            state = (carry, losses, skipped, seconds + time.perf_counter() - begin)
-            if folder is not None:
-                checkpoint.save(folder, i + 1, state, mark)
-            report((i + 1) * rounds, np.nanmin(losses), i + 1 == stages)
-    carry, losses, skipped, seconds = state
-    return Trained(carry.hparams, losses, int(skipped), float(seconds))
+        def step(drawn, carry):
+            return loop(begun * length, table[carry.round // length]).step(drawn, carry)
+
+        first, seconds = work.drive(plain._replace(step=step), train_key, f"{name}, all losses")
+        skipped, losses, state = int(first.skipped), [first.history.loss], first.state
+    rest, more = work.drive(loop((stages - begun) * length, state=state), train_key, name)
+    losses = np.concatenate([*losses, rest.history.loss]).reshape(stages, length).mean(axis=1)
+    told = {"losses": losses, "skipped": skipped + int(rest.skipped), "seconds": seconds + more}
+    return rest.hparams, told
 
 
 def judge(p: Protocol, key, hparams, *, episodes: int, chunk: int, **where):
-    """The scores on test characters by mode."""
+    """Accuracies f[episodes] on test characters by mode."""
     test_key, calibration_key = jax.random.split(key)
 
     def scores(frozen, hparams, modes):
-        one = problem(p, "test", frozen=frozen, **where)
+        one, right = problem(p, "test", frozen=frozen, **where), mh.problems.accuracy
         learner = mh.meta.learner(one, p.test_steps)
-        return jax.jit(
-            lambda hparams: mh.meta.evaluate(
-                test_key,
-                learner,
-                hparams,
-                one.sample,
-                mh.problems.accuracy,
-                episodes=episodes,
-                chunk=chunk,
-                modes=modes,
-            )
-        )(hparams)
+        options = {"episodes": episodes, "chunk": chunk, "modes": modes}
+
+        @jax.jit
+        def run(hparams):
+            return mh.meta.evaluate(test_key, learner, hparams, one.sample, right, **options)
+
+        return {mode: np.asarray(each.per_episode) for mode, each in run(hparams).items()}
 
     found = scores(False, hparams, MODES[:2])
     if p.learner == "prototypical":
@@ -228,117 +222,96 @@ def judge(p: Protocol, key, hparams, *, episodes: int, chunk: int, **where):
     return found
 
 
-def study(p: Protocol, preset: str, seed: int, *, episodes: int, chunk: int, where, **options):
-    """A row of the table, and its training curve."""
-    name = f"{p.learner} {p.ways}-way {p.shots}-shot, {preset}, seed {seed}"
-    train_key, test_key = jax.random.split(jax.random.key(seed))
-    trained = train(p, train_key, name=name, **options, **where)
-    begin = time.perf_counter()
-    scores = judge(p, test_key, trained.hparams, episodes=episodes, chunk=chunk, **where)
-    accuracies = {
-        mode: mh.report.interval(100 * np.asarray(scores[mode].per_episode))
-        for mode in MODES
-        if mode in scores
-    }
-    setting = SETTINGS.index((p.ways, p.shots)) if (p.ways, p.shots) in SETTINGS else None
-    row = {
-        "learner": p.learner,
-        "ways": p.ways,
-        "shots": p.shots,
-        "preset": preset,
-        "seed": seed,
+class Run(NamedTuple):
+    """What the row of a training is named after."""
+
+    learner: str
+    ways: int
+    shots: int
+    preset: str
+    seed: int
+
+    def __str__(self) -> str:
+        return "{} {}-way {}-shot, {}, seed {}".format(*self)
+
+
+def one_part(run: Run, p: Protocol, size: Size, work: Work, **where) -> dict[str, Any]:
+    """Accuracies f[episodes] by mode, and what training told and took."""
+    train_key, test_key = jax.random.split(jax.random.key(run.seed))
+    hparams, told = train(p, train_key, work, str(run), **where)
+    begin, chunk = time.perf_counter(), size.chunk or (2 if p.learner == "prototypical" else 25)
+    scores = judge(p, test_key, hparams, episodes=size.episodes, chunk=chunk, **where)
+    told |= {"test_seconds": time.perf_counter() - begin, "device": jax.devices()[0].device_kind}
+    return scores | told
+
+
+def table_row(run: Run, p: Protocol, part: dict[str, Any]) -> dict[str, Any]:
+    published = dict(zip(SETTINGS, PUBLISHED[run.learner], strict=True))
+    return {
+        **run._asdict(),
         "split": p.split,
         "rotations": f"{p.train_rotations} / {p.test_rotations}",
         "filters": p.filters,
         "rounds": p.rounds,
-        **accuracies,
-        "published": None if setting is None else PUBLISHED[p.learner][setting],
-        "skipped": trained.skipped,
-        "minutes": round(trained.seconds / 60, 2),
-        "minutes of test": round((time.perf_counter() - begin) / 60, 2),
+        **{mode: interval(100 * part[mode]) for mode in MODES if mode in part},
+        "published": published.get((run.ways, run.shots)),
+        "skipped": part["skipped"],
+        "minutes": round(part["seconds"] / 60, 2),
+        "minutes of test": round(part["test_seconds"] / 60, 2),
     }
-    note = {"protocol": p._asdict(), "loss by stage": np.round(trained.losses, 4)}
-    return name, row, note | {"device": jax.devices()[0].device_kind, "episodes": episodes}
 
 
-def merged(path: Path, name: str, row, note):
-    """Writes the results of earlier commands with this one's among them, and reads all."""
-    old = mh.report.load_json(path)["runs"] if path.exists() else {}
-    mh.report.save_json(path, {"runs": dict(sorted((old | {name: {"row": row} | note}).items()))})
-    runs = mh.report.load_json(path)["runs"]
-    for run in runs.values():
-        kept = {mode: run["row"][mode] for mode in MODES if mode in run["row"]}
-        run["row"] |= {mode: mh.report.Interval(**value) for mode, value in kept.items()}
-    return runs
+def study(size: Size, work: Work) -> Findings:
+    """The runs of this command, and those that the results folder holds from earlier ones."""
 
+    def settings(run: Run) -> Protocol:
+        p = protocol(*run[:-1])
+        return p._replace(rounds=size.rounds or p.rounds)
 
-def plot(runs, path: Path) -> None:
-    """Accuracies beside the published ones, and the curves of training; needs matplotlib."""
-    import matplotlib.pyplot as plt
-
-    height = 1.6 + 0.42 * len(runs)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, max(4.2, height)), layout="constrained")
-    markers = dict(zip(MODES, ("o", "s", "D"), strict=True))
-    for i, run in enumerate(runs.values()):
-        row = run["row"]
-        for shift, mode in enumerate(MODES):
-            if mode in row:
-                mean, half, *_ = row[mode]
-                place = i + 0.18 * (shift - 1)
-                left.errorbar(mean, place, xerr=half, fmt=markers[mode], color=f"C{i}", ms=4)
-        if row["published"]:
-            left.plot(row["published"], i, "|", color="0.3", ms=18, mew=2)
-        stages = np.linspace(0, row["rounds"], len(run["loss by stage"]) + 1)[1:]
-        right.plot(stages, run["loss by stage"], color=f"C{i}", linewidth=1.2)
-    for mode, marker in markers.items():
-        left.plot([], [], marker, color="0.3", ms=4, label=mode)
-    left.plot([], [], "|", color="0.3", ms=12, mew=2, label="published")
-    left.set_yticks(range(len(runs)), list(runs))
-    left.set(xlabel="test accuracy %", ylim=(len(runs) - 0.4, -0.6))
-    left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
-    right.set(xlabel="round", ylabel="query loss in training", xscale="log", yscale="log")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--learner", choices=LEARNERS, required=True)
-    parser.add_argument("--ways", type=int, default=5)
-    parser.add_argument("--shots", type=int, default=1)
-    parser.add_argument("--preset", choices=("cpu", "published"), default="cpu")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rounds", type=int, help="instead of the preset's")
-    parser.add_argument("--episodes", type=int, default=10_000)
-    parser.add_argument("--chunk", type=int, help="episodes judged at once; 2 or 25")
-    parser.add_argument("--path", help="of the data, by default METAHPO_DATA")
-    parser.add_argument("--out", type=Path, default=Path("results/omniglot"))
-    parser.add_argument("--checkpoints", type=Path, help="a folder for them, none by default")
-    parser.add_argument("--resume", action="store_true")
-    arguments = parser.parse_args()
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    p = protocol(arguments.learner, arguments.ways, arguments.shots, arguments.preset)
-    p = p._replace(rounds=arguments.rounds) if arguments.rounds else p
-    name, row, note = study(
-        p,
-        arguments.preset,
-        arguments.seed,
-        episodes=arguments.episodes,
-        chunk=arguments.chunk or (2 if p.learner == "prototypical" else 25),
-        where={"path": arguments.path},
-        directory=arguments.checkpoints,
-        resume=arguments.resume,
-        progress=True,
+    chosen = [Run(name, *size[1:5]) for name in size.learners]
+    earlier = [name.split("-") for name in work.kept()]
+    earlier = [Run(name, int(n), int(k), preset, int(s)) for name, n, k, preset, s in earlier]
+    parts = work.each(
+        sorted({*chosen, *earlier}, key=str),
+        lambda run: one_part(run, settings(run), size, work, path=size.path),
     )
-    runs = merged(arguments.out / "results.json", name, row, note)
-    mh.report.print_table([run["row"] for run in runs.values()])
-    try:
-        plot(runs, arguments.out / "omniglot.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+    runs = {
+        str(run): {
+            "row": table_row(run, settings(run), part),
+            "protocol": settings(run)._asdict(),
+            "loss by stage": np.round(part["losses"], 4),
+            "device": part["device"],
+            "episodes": size.episodes,
+        }
+        for run, part in parts.items()
+    }
+    return Findings(
+        [run["row"] for run in runs.values()],
+        results={"runs": runs},
+        pictures={"omniglot.png": lambda path: plot(runs, path)},
+    )
+
+
+def plot(runs, path) -> None:
+    """Accuracies beside the published ones, and the curves of training."""
+    markers = dict(zip(MODES, "osD", strict=True))
+    height = max(4.2, 1.6 + 0.42 * len(runs))
+    colors = {name: f"C{i}" for i, name in enumerate(runs)}
+    with panels(path, 1, 2, size=(13, height)) as (left, right):
+        for shift, (mode, marker) in enumerate(markers.items()):
+            accuracies = {name: run["row"].get(mode) for name, run in runs.items()}
+            style = {"fmt": marker, "ms": 4, "capsize": 0, "label": mode}
+            draw_intervals(left, accuracies, colors=colors, shift=0.18 * (shift - 1), **style)
+        for i, run in enumerate(runs.values()):
+            stages = np.linspace(0, run["row"]["rounds"], len(run["loss by stage"]) + 1)[1:]
+            right.plot(stages, run["loss by stage"], color=f"C{i}", linewidth=1.2)
+        published = [run["row"]["published"] or np.nan for run in runs.values()]
+        left.plot(published, range(len(runs)), "|", color="0.3", ms=14, mew=2, label="published")
+        left.set(xlabel="test accuracy %")
+        left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+        right.set(xlabel="round", ylabel="query loss in training", xscale="log", yscale="log")
 
 
 if __name__ == "__main__":
-    main()
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))  # one a core
+    command("experiments.omniglot", __doc__, study, Size(), QUICK, choices=WHICH)

@@ -15,12 +15,10 @@ With less regularisation (--l2 0.001) the problem is worse conditioned and neith
 2 % from every start: additive 3 to 8 % above the grid's best, multiplicative 4 to 39 % on
 minibatches, where the rate falls too early, and up to several times the best on full batches.
 
-    python -m experiments.online_rates [--out results/online_rates] [--l2 0.01]
+    python -m experiments.online_rates [--quick] [--resume] [--l2 0.01]
 """
 
-import argparse
-import time
-from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,13 +27,23 @@ import optax
 
 import metahpo as mh
 from metahpo.problems.digits import CLASSES, PIXELS, load_pools
+from metahpo.study import Findings, Work, command, panels
 
-L2 = 0.01
 STARTS = np.logspace(-4.0, 0.0, 5)
 GRID = np.logspace(-4.0, 1.0, 41)
 HYPER_RATES = {"multiplicative": 0.03, "additive": 0.1}
-BATCH, KEYS, LAST = 100, 5, 50
+BATCH, LAST = 100, 50
 STEPS = {"full": 500, f"{BATCH}": 1000}
+
+
+class Size(NamedTuple):
+    """How much is computed: the regularisation, and the keys of minibatches."""
+
+    l2: float = 0.01
+    keys: int = 5
+
+
+QUICK = Size(keys=1)
 
 
 def regression(l2: float) -> mh.TaskFamily:
@@ -52,7 +60,6 @@ def regression(l2: float) -> mh.TaskFamily:
         sample=lambda key: {"support": pools.train, "query": pools.validation},
         init=lambda key, task: {"w": jnp.zeros((PIXELS, CLASSES)), "b": jnp.zeros(CLASSES)},
         loss=loss,
-        describe=lambda task: jnp.zeros(0),
     )
 
 
@@ -66,19 +73,15 @@ def optimizer(rule: str, rate):
     """SGD with a fixed rate, or with one that is learned."""
     if rule == "fixed":
         return optax.sgd(rate)
-    return mh.learned_optimizers.hypergradient_descent(
-        optax.sgd(1.0), rate, HYPER_RATES[rule], rule
-    )
+    learned = mh.learned_optimizers.hypergradient_descent
+    return learned(optax.sgd(1.0), rate, HYPER_RATES[rule], rule)
 
 
 def trainer(rule: str, batch: str, steps: int, l2: float):
     """``(key, rate) -> (objective f[steps], rate f[steps], validation loss f[])``."""
     family = regression(l2)
-    problem = mh.problems.training(
-        family,
-        lambda h: optimizer(rule, h["rate"]),
-        minibatch=None if batch == "full" else minibatch,
-    )
+    some = None if batch == "full" else minibatch
+    problem = mh.problems.training(family, lambda h: optimizer(rule, h["rate"]), minibatch=some)
     task = jax.tree.map(jnp.asarray, family.sample(jax.random.key(0)))
 
     def record(state):
@@ -106,21 +109,21 @@ def compare(batch: str, steps: int, keys: int, l2: float, starts=STARTS, grid=GR
 
     objective, _, validation = over("fixed", grid)
     best = np.nanargmin(objective[:, -1])
-    rows = [_row(batch, "best of the grid", grid[best], objective, validation, grid, best)]
+    rows = [table_row(batch, "best of the grid", grid[best], objective, validation, grid, best)]
     arrays = {"grid": objective[:, -1], "best": objective[best]}
     reference = objective[best, -1]
     for rule in ("fixed", *HYPER_RATES):
         objective, rates, validation = over(rule, starts)
         arrays |= {f"{rule}_objective": objective, f"{rule}_rate": rates}
         for i, start in enumerate(starts):
-            rows.append(_row(batch, rule, start, objective, validation, rates[:, -1], i))
+            rows.append(table_row(batch, rule, start, objective, validation, rates[:, -1], i))
     for row in rows:
         row["above the best, %"] = 100 * (row["objective"] / reference - 1)
         row[f"worst of {LAST}, %"] = 100 * (row.pop("worst") / reference - 1)
     return rows, arrays
 
 
-def _row(batch, method, start, objective, validation, rates, i):
+def table_row(batch, method, start, objective, validation, rates, i):
     return {
         "batch": batch,
         "SGD": method,
@@ -132,58 +135,38 @@ def _row(batch, method, start, objective, validation, rates, i):
     }
 
 
-def plot(arrays, path: Path) -> None:
-    """Rates and objectives along training, one line a start; needs matplotlib."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(2, len(arrays), figsize=(9, 6), layout="constrained")
-    for column, (batch, runs) in zip(axes.T, arrays.items(), strict=True):
-        for rule, color in zip(HYPER_RATES, ("#2a78d6", "#d6632a"), strict=True):
-            final = runs["best"][-1]
-            for i in range(len(runs[f"{rule}_rate"])):
-                label = rule if i == 0 else None
-                style = {"color": color, "linewidth": 1.2, "alpha": 0.8, "label": label}
-                column[0].plot(runs[f"{rule}_rate"][i], **style)
-                column[1].plot(runs[f"{rule}_objective"][i] / final, **style)
-        column[1].plot(runs["best"] / final, "k--", linewidth=1, label="best of the grid")
-        column[0].set(yscale="log", ylabel="learning rate", title=f"batch: {batch}")
-        column[1].set(yscale="log", xlabel="step", ylabel="objective / the grid's best")
-        column[1].legend(frameon=False, fontsize=8)
-        for panel in column:
-            panel.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/online_rates"))
-    parser.add_argument("--l2", type=float, default=L2)
-    arguments = parser.parse_args()
-    begin, table, arrays = time.perf_counter(), [], {}
+def study(size: Size, work: Work) -> Findings:
+    rows, arrays = [], {}
     for batch, steps in STEPS.items():
-        rows, arrays[batch] = compare(batch, steps, 1 if batch == "full" else KEYS, arguments.l2)
-        table += rows
-    formats = {
-        "above the best, %": ".2f",
-        f"worst of {LAST}, %": ".2f",
-        "objective": ".4f",
-        "validation loss": ".4f",
-    }
-    mh.report.print_table(table, formats={**formats, "first rate": ".3g", "last rate": ".3g"})
-    settings = {"l2": arguments.l2, "steps": STEPS, "hyper_rates": HYPER_RATES, "keys": KEYS}
-    settings["seconds"] = round(time.perf_counter() - begin, 1)
-    out = arguments.out
-    mh.report.save_json(out / "results.json", {"settings": settings, "rows": table})
-    mh.report.save_npz(
-        out / "arrays.npz",
-        {f"{name}_{batch}": x for batch, runs in arrays.items() for name, x in runs.items()},
+        found, arrays[batch] = compare(batch, steps, 1 if batch == "full" else size.keys, size.l2)
+        rows += found
+    percent = dict.fromkeys(("above the best, %", f"worst of {LAST}, %"), ".2f")
+    losses = dict.fromkeys(("objective", "validation loss"), ".4f")
+    rates = dict.fromkeys(("first rate", "last rate"), ".3g")
+    settings = {"steps": STEPS, "hyper_rates": HYPER_RATES}
+    return Findings(
+        rows,
+        formats=percent | losses | rates,
+        settings=settings | {"seconds": work.seconds},
+        arrays={f"{name}_{batch}": x for batch, runs in arrays.items() for name, x in runs.items()},
+        pictures={"online_rates.png": lambda path: plot(arrays, path)},
     )
-    try:
-        plot(arrays, out / "online_rates.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+
+
+def plot(arrays, path) -> None:
+    """Rates and objectives along training, one line a start."""
+    with panels(path, 2, len(arrays), size=(9, 6)) as axes:
+        for (above, below), (batch, runs) in zip(axes.T, arrays.items(), strict=True):
+            final = runs["best"][-1]
+            for rule, color in zip(HYPER_RATES, ("#2a78d6", "#d6632a"), strict=True):
+                style = {"color": color, "linewidth": 1.2, "alpha": 0.8}
+                above.plot(runs[f"{rule}_rate"].T, **style)
+                below.plot(runs[f"{rule}_objective"].T / final, **style)
+                below.plot([], [], label=rule, **style)
+            below.plot(runs["best"] / final, "k--", linewidth=1, label="best of the grid")
+            above.set(yscale="log", ylabel="learning rate", title=f"batch: {batch}")
+            below.set(yscale="log", xlabel="step", ylabel="objective / the grid's best")
 
 
 if __name__ == "__main__":
-    main()
+    command("experiments.online_rates", __doc__, study, Size(), QUICK)

@@ -14,13 +14,10 @@ losses is always too good.  Means over 24 tasks with 5 seeds each; 95 % interval
 differences from random search paired by task.  The picture shows the schedules of the best members'
 lineages.  About three minutes on 2 cores.
 
-    python -m experiments.pbt_digits [--out results/pbt_digits] [--quick]
+    python -m experiments.pbt_digits [--quick] [--resume]
 """
 
-import argparse
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -30,12 +27,15 @@ import numpy as np
 import metahpo as mh
 from metahpo import strategies
 from metahpo.compare import digits
-from metahpo.run.progress import reporter
+from metahpo.compare.digits import evolution_population as population
+from metahpo.study import Findings, Work, command, draw_intervals, paired, panels
 
 INTERVALS = 10
 FROZEN = ("width", "activation")
 BASE = "random search"
-NAMES = list(mh.space.dimensions(digits.SPACE))
+DIMENSIONS = mh.space.dimensions(digits.SPACE)
+NAMES = list(DIMENSIONS)
+SHOWN = ("learning_rate", "weight_decay", "label_smoothing")
 
 
 class Size(NamedTuple):
@@ -47,34 +47,24 @@ class Size(NamedTuple):
     again: int = 4
 
 
-FULL = Size()
 QUICK = Size(tasks=2, seeds=2, budget=8, again=2)
 
 
 class Method(NamedTuple):
-    """A strategy for a budget of trainings.
-
-    Attributes:
-        make: ``(budget) -> Strategy``.
-        rounds: ``(budget) -> int``.
-        intervals: rounds that make a training of all ``STEPS``.
-        cost: of a round of one member, in trainings.
-    """
+    """A strategy, its members and its rounds for a budget of trainings."""
 
     make: Callable[[int], mh.Strategy]
+    members: Callable[[int], int]
     rounds: Callable[[int], int]
-    intervals: int = 1
-    cost: float = 1.0
-
-
-def population(budget: int) -> int:
-    return digits.evolution_population(budget)
+    intervals: int = 1  # rounds that make a training of all STEPS
+    cost: float = 1.0  # of a round of one member, in trainings
 
 
 def trained_on(make: Callable[..., mh.Strategy], **options) -> Method:
     """A population that trains on: as many members as there are trainings."""
     return Method(
         lambda budget: make(digits.SPACE, budget, frozen=FROZEN, **options),
+        lambda budget: budget,
         lambda budget: INTERVALS,
         INTERVALS,
         1 / INTERVALS,
@@ -88,13 +78,17 @@ def descent(budget: int) -> mh.Strategy:
 
 
 METHODS = {
-    BASE: Method(lambda budget: strategies.random(digits.SPACE, budget), lambda budget: 1),
+    BASE: Method(
+        lambda budget: strategies.random(digits.SPACE, budget), lambda budget: budget, lambda _: 1
+    ),
     "DE": Method(
         lambda budget: strategies.differential_evolution(digits.SPACE, population(budget)),
+        population,
         lambda budget: budget // population(budget),
     ),
     "hypergradient": Method(
         descent,
+        lambda budget: 2,
         lambda budget: max(1, budget // (2 * digits.GRADIENT_COST)),
         cost=digits.GRADIENT_COST,
     ),
@@ -105,33 +99,19 @@ METHODS = {
 
 
 class Found(NamedTuple):
-    """What a method found; leading axes ``[tasks, seeds]``.
+    """What a method found; leading axes ``[tasks, seeds]``."""
 
-    Attributes:
-        loss: the lowest validation loss.
-        accuracy: the test accuracy that goes with it.
-        schedule: ``f[INTERVALS, D]``, points of the unit cube, one for each interval.
-        loss_again: the validation loss of the schedule from fresh weights, the mean.
-        accuracy_again: its test accuracy.
-    """
-
-    loss: np.ndarray
-    accuracy: np.ndarray
-    schedule: np.ndarray
-    loss_again: np.ndarray
+    loss: np.ndarray  # the lowest validation loss
+    accuracy: np.ndarray  # the test accuracy that goes with it
+    schedule: np.ndarray  # f[INTERVALS, D], points of the unit cube
+    loss_again: np.ndarray  # the mean of the schedule from fresh weights
     accuracy_again: np.ndarray
 
 
 def lineage(unit, parent, loss):
-    """The hyperparameters that led to the best member of the last round.
+    """The hyperparameters f[rounds, D] that led to the best member of the last round.
 
-    Args:
-        unit: ``f[rounds, P, D]``.
-        parent: ``i32[rounds, P]``; negative where a member began from scratch.
-        loss: ``f[rounds, P]``.
-
-    Returns:
-        ``f[rounds, D]``; what stood before a start from scratch repeats the start.
+    What stood before a start from scratch repeats the start.
     """
 
     def back(carry, record):
@@ -147,19 +127,14 @@ def lineage(unit, parent, loss):
 
 def train(key, task, schedule):
     """Validation loss and test accuracy of one training, ``schedule`` f[INTERVALS, D]."""
-    problem, keys = digits.problem(), mh.inner.keys(key)
+    problem = digits.problem()
     hparams = jax.vmap(lambda unit: mh.space.decode(digits.SPACE, unit))(schedule)
-    step_keys = mh.inner.step_keys(keys.steps, digits.STEPS)
-    step_keys = step_keys.reshape(len(schedule), digits.STEPS // len(schedule))
-
-    def interval(state, x):
-        now, some_keys = x
-        return jax.lax.scan(lambda s, k: (problem.step(k, now, task, s), None), state, some_keys)
-
     first, last = (jax.tree.map(lambda leaf, i=i: leaf[i], hparams) for i in (0, -1))
-    state, _ = jax.lax.scan(interval, problem.init(keys.init, first, task), (hparams, step_keys))
-    loss = problem.loss(keys.loss, last, task, state)
-    return loss, digits.test_accuracy(keys.loss, last, task, state)
+    go_on = mh.inner.advance(problem, digits.STEPS // len(schedule))
+    begun = mh.inner.begin(problem, key, first, task)
+    training, _ = jax.lax.scan(lambda t, now: (go_on(now, t), None), begun, hparams)
+    loss = mh.inner.judge(problem, last, training)
+    return loss, digits.test_accuracy(training.keys.loss, last, task, training.state)
 
 
 def tune(method: Method, size: Size, setting: digits.Setting) -> Found:
@@ -201,138 +176,81 @@ def tune(method: Method, size: Size, setting: digits.Setting) -> Found:
 
 def tabulate(found: dict[str, Found], size: Size):
     """Seeds of a task are averaged: the tasks are the independent values."""
-    columns = (
+    rows = {}
+    for name, (_, members, rounds, _, cost) in METHODS.items():
+        trainings = rounds(size.budget) * members(size.budget) * cost
+        rows[name] = {"method": name, "trainings": round(trainings, 1)}
+    for label, field, factor in (
         ("validation loss", "loss", 1),
         ("retrained", "loss_again", 1),
         ("test accuracy %", "accuracy", 100),
         ("retrained %", "accuracy_again", 100),
+    ):
+        means = {name: factor * getattr(x, field).mean(axis=1) for name, x in found.items()}
+        for name, cells in paired(means, BASE, label, f"{label} - random").items():
+            rows[name] |= cells
+    return list(rows.values())
+
+
+def study(size: Size, work: Work) -> Findings:
+    """Every method on the same tasks and seeds."""
+    setting = digits.setting(1, size.tasks, size.seeds, size.budget)
+    found = work.each(METHODS, lambda name: tune(METHODS[name], size, setting), Found)
+    rows = tabulate(found, size)
+    medians = {
+        name: {each: np.median(values(found[name].schedule, each), axis=(0, 1)) for each in SHOWN}
+        for name in found
+    }
+    settings = {"inner steps": size.budget * digits.STEPS, "intervals": INTERVALS}
+    return Findings(
+        rows,
+        settings=settings | {"seconds": work.seconds},
+        notes={"median schedules": medians},
+        arrays={name: each._asdict() for name, each in found.items()},
+        pictures={"pbt_digits.png": lambda path: plot(rows, found, path)},
     )
-    rows = []
-    for name, each in found.items():
-        method = METHODS[name]
-        members = size.budget if method.intervals > 1 or name == BASE else population(size.budget)
-        members = 2 if name == "hypergradient" else members
-        row = {
-            "method": name,
-            "trainings": round(method.rounds(size.budget) * members * method.cost, 1),
-        }
-        for label, field, factor in columns:
-            value = factor * getattr(each, field).mean(axis=1)
-            row[label] = mh.report.interval(value)
-            if name != BASE and BASE in found:
-                base = factor * getattr(found[BASE], field).mean(axis=1)
-                row[f"{label} - random"] = mh.report.interval(value - base)
-        rows.append(row)
-    return rows
-
-
-def study(size: Size = FULL, seed: int = 1, progress: bool = False):
-    """Everything that the table and the picture show."""
-    begin = time.perf_counter()
-    setting = digits.setting(seed, size.tasks, size.seeds, size.budget)
-    found = {}
-    with reporter(progress, "PBT on digits", len(METHODS)) as show:
-        for name, method in METHODS.items():
-            found[name] = tune(method, size, setting)
-            lowest = min(float(each.loss.mean()) for each in found.values())
-            show(len(found), lowest, len(found) == len(METHODS))
-    return tabulate(found, size), found, time.perf_counter() - begin
 
 
 def values(schedule: np.ndarray, name: str) -> np.ndarray:
     """A dimension's values along schedules ``f[..., D]``."""
-    column = NAMES.index(name)
-    return np.asarray(mh.space.dimensions(digits.SPACE)[name].decode(schedule[..., column]))
+    return np.asarray(DIMENSIONS[name].decode(schedule[..., NAMES.index(name)]))
 
 
-def plot(rows, found: dict[str, Found], path: Path) -> None:
-    """Paired differences, and the schedules of the best lineages; needs matplotlib."""
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, 4, figsize=(16, 4.2), layout="constrained")
+def plot(rows, found: dict[str, Found], path) -> None:
+    """Paired differences, and the schedules of the best lineages."""
     colors = {name: f"C{i}" for i, name in enumerate(found)}
-    compared = [row for row in rows if row["method"] != BASE]
-    left = panels[0]
-    for i, row in enumerate(compared):
-        for shift, column, marker in ((-0.12, "validation loss", "o"), (0.12, "retrained", "s")):
-            mean, half, _ = row[f"{column} - random"]
-            left.errorbar(
-                mean,
-                i + shift,
-                xerr=half,
-                fmt=marker,
-                fillstyle="full" if marker == "o" else "none",
-                color=colors[row["method"]],
-                capsize=3,
-            )
-    left.plot([], [], "o", color="0.3", label="best of the search")
-    left.plot([], [], "s", color="0.3", fillstyle="none", label="trained again")
-    left.axvline(0, color="0.4", linewidth=0.8)
-    left.locator_params(axis="x", nbins=4)
-    left.set_yticks(range(len(compared)), [row["method"] for row in compared])
-    left.set(xlabel="validation loss minus random search's", ylim=(len(compared) - 0.5, -0.5))
-    left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    edges = np.linspace(0, digits.STEPS, INTERVALS + 1)
-    names = ("learning_rate", "weight_decay", "label_smoothing")
-    for axes, name in zip(panels[1:], names, strict=True):
-        log = mh.space.dimensions(digits.SPACE)[name].log
-        one = values(found["PBT"].schedule, name).reshape(-1, INTERVALS)
-        for i, line in enumerate(one[:40]):
-            label = "PBT, single runs" if i == 0 else None
-            axes.stairs(line, edges, color="0.8", linewidth=0.5, baseline=None, label=label)
-        for method in found:
-            schedules = values(found[method].schedule, name).reshape(-1, INTERVALS)
-            mean = np.exp(np.log(schedules).mean(0)) if log else schedules.mean(0)
-            style = "-" if METHODS[method].intervals > 1 else ":"
-            axes.stairs(
-                mean,
-                edges,
-                color=colors[method],
-                linewidth=2,
-                linestyle=style,
-                label=method,
-                baseline=None,
-            )
-        kind = "geometric mean" if log else "mean"
-        axes.set(xlabel="step", ylabel=f"{name.replace('_', ' ')}, {kind}")
-        if log:
-            axes.set_yscale("log")
-    panels[1].legend(framealpha=0.9, edgecolor="none", fontsize=8)
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    with panels(path, 1, 4, size=(16, 4.2), legends=False) as (left, *right):
+        for shift, column, label, style in (
+            (-0.12, "validation loss", "best of the search", {"fmt": "o"}),
+            (0.12, "retrained", "trained again", {"fmt": "s", "fillstyle": "none"}),
+        ):
+            minus = {row["method"]: row[f"{column} - random"] for row in rows[1:]}
+            draw_intervals(left, minus, colors=colors, shift=shift, label=label, **style)
+        left.axvline(0, color="0.4", linewidth=0.8)
+        left.locator_params(axis="x", nbins=4)
+        left.set(xlabel="validation loss minus random search's")
+        left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        for axes, name in zip(right, SHOWN, strict=True):
+            draw_schedules(axes, found, name, colors)
+        right[0].legend(frameon=True, framealpha=0.9, edgecolor="none")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/pbt_digits"))
-    parser.add_argument("--quick", action="store_true", help="2 tasks, 2 seeds, 8 trainings")
-    arguments = parser.parse_args()
-    size, out = QUICK if arguments.quick else FULL, arguments.out
-    rows, found, seconds = study(size, progress=True)
-    mh.report.print_table(rows)
-    schedules = {
-        name: {
-            dimension: np.median(values(found[name].schedule, dimension), axis=(0, 1))
-            for dimension in ("learning_rate", "weight_decay", "label_smoothing")
-        }
-        for name in found
-    }
-    settings = {
-        **size._asdict(),
-        "inner steps": size.budget * digits.STEPS,
-        "intervals": INTERVALS,
-        "seconds": round(seconds, 1),
-    }
-    notes = {"settings": settings, "median schedules": schedules}
-    mh.report.save_json(out / "results.json", notes | {"rows": rows})
-    mh.report.save_npz(out / "arrays.npz", {name: each._asdict() for name, each in found.items()})
-    try:
-        plot(rows, found, out / "pbt_digits.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+def draw_schedules(axes, found: dict[str, Found], name: str, colors) -> None:
+    """A dimension along training: PBT's single runs, and the mean of every method."""
+    edges, log = np.linspace(0, digits.STEPS, INTERVALS + 1), DIMENSIONS[name].log
+    for line in values(found["PBT"].schedule, name).reshape(-1, INTERVALS)[:40]:
+        axes.stairs(line, edges, color="0.8", linewidth=0.5, baseline=None)
+    axes.plot([], [], color="0.8", linewidth=0.5, label="PBT, single runs")
+    for method, each in found.items():
+        schedules = values(each.schedule, name).reshape(-1, INTERVALS)
+        mean = np.exp(np.log(schedules).mean(0)) if log else schedules.mean(0)
+        style = {"color": colors[method], "linewidth": 2, "label": method}
+        style["linestyle"] = "-" if METHODS[method].intervals > 1 else ":"
+        axes.stairs(mean, edges, baseline=None, **style)
+    kind = "geometric mean" if log else "mean"
+    axes.set(xlabel="step", ylabel=f"{name.replace('_', ' ')}, {kind}")
+    axes.set_yscale("log" if log else "linear")
 
 
 if __name__ == "__main__":
-    main()
+    command("experiments.pbt_digits", __doc__, study, Size(), QUICK)

@@ -5,13 +5,10 @@ validation loss on the other half.  Two hyperparameters are few enough for a fin
 the hypergradient finds can be checked.  Both stand in the table, and in the picture the path of
 the descent over the grid.
 
-    python -m experiments.ridge [--out results/ridge]
+    python -m experiments.ridge [--quick] [--resume]
 """
 
-import argparse
-import json
-import time
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,17 +17,22 @@ import numpy as np
 import optax
 
 import metahpo as mh
+from metahpo.problems import Episode, Examples
+from metahpo.study import Findings, Work, command, panels, timed
 
-STEPS, ROUNDS = 20, 200
+STEPS = 20
 START = {"log_lr": -4.0, "log_l2": 0.0}
-RATES, L2S = np.linspace(-6.0, 0.5, 261), np.linspace(-10.0, 1.0, 221)
 
 
-class Rows(NamedTuple):
-    """Features f[n, 10] and targets f[n] of the two halves."""
+class Size(NamedTuple):
+    """How much is computed: updates, and the grid's log rates and log regularisers."""
 
-    support: tuple[jax.Array, jax.Array]
-    query: tuple[jax.Array, jax.Array]
+    rounds: int = 200
+    rates: int = 261
+    l2s: int = 221
+
+
+QUICK = Size(rounds=40, rates=27, l2s=23)
 
 
 def linear_regression(rows: int = 1000, features: int = 10, noise: float = 0.5):
@@ -39,22 +41,16 @@ def linear_regression(rows: int = 1000, features: int = 10, noise: float = 0.5):
     def sample(key):
         x_key, w_key, noise_key = jax.random.split(key, 3)
         x = jax.random.normal(x_key, (rows, features))
-        y = x @ jax.random.normal(w_key, (features,)) + noise * jax.random.normal(
-            noise_key, (rows,)
-        )
+        y = x @ jax.random.normal(w_key, (features,))
+        y += noise * jax.random.normal(noise_key, (rows,))
         half = rows // 2
-        return Rows((x[:half], y[:half]), (x[half:], y[half:]))
+        return Episode(Examples(x[:half], y[:half]), Examples(x[half:], y[half:]))
 
     def loss(w, task, split):
         x, y = getattr(task, split)
         return jnp.mean((x @ w - y) ** 2) / 2
 
-    return mh.TaskFamily(
-        sample=sample,
-        init=lambda key, task: jnp.zeros(features),
-        loss=loss,
-        describe=lambda task: jnp.var(task.support[1])[None],
-    )
+    return mh.TaskFamily(sample, lambda key, task: jnp.zeros(features), loss)
 
 
 def regression_problem():
@@ -67,25 +63,25 @@ def regression_problem():
     return mh.problems.training(linear_regression(), optimizer)
 
 
-def learn(problem, task, key):
-    """Adam on both hyperparameters; returns them and the history of points and losses."""
+def learn(problem, rounds: int, key, task):
+    """Adam on both hyperparameters: them, and the history of points and losses."""
     estimator = mh.hypergrad.reverse(problem, steps=STEPS)
     # The loss falls from 3 to 0.13, so a short memory: with Adam's b2 = 0.999 the first gradients
-    # alone would set the step size for all of the 200 rounds.
-    adam = optax.adam(optax.cosine_decay_schedule(0.1, ROUNDS), b2=0.9)
+    # alone would set the step size for all of the rounds.
+    adam = optax.adam(optax.cosine_decay_schedule(0.1, rounds), b2=0.9)
 
-    def round_(carry, _):
+    def step(carry, _):
         hparams, state = carry
         estimate, _ = estimator.estimate(key, hparams, task, ())
         updates, state = adam.update(estimate.grad, state)
         return (optax.apply_updates(hparams, updates), state), (hparams, estimate.loss)
 
     start = jax.tree.map(jnp.asarray, START)
-    (hparams, _), history = jax.lax.scan(round_, (start, adam.init(start)), length=ROUNDS)
+    (hparams, _), history = jax.lax.scan(step, (start, adam.init(start)), length=rounds)
     return hparams, history
 
 
-def fine_grid(problem, task, key):
+def fine_grid(problem, rates, l2s, key, task):
     """Validation losses f[rates, l2s]; infinite where training diverged."""
     loss = mh.inner.outer_loss(problem, STEPS)
 
@@ -93,86 +89,57 @@ def fine_grid(problem, task, key):
         return loss(key, {"log_lr": log_lr, "log_l2": log_l2}, task)[0]
 
     over_l2 = jax.vmap(at, in_axes=(None, 0))
-    losses = jax.lax.map(lambda rate: over_l2(rate, jnp.asarray(L2S)), jnp.asarray(RATES))
+    losses = jax.lax.map(lambda rate: over_l2(rate, jnp.asarray(l2s)), jnp.asarray(rates))
     return jnp.where(jnp.isfinite(losses), losses, jnp.inf)
 
 
-def study(seed: int = 0):
-    """Everything that the table and the picture show."""
-    data_key, key = jax.random.split(jax.random.key(seed))
+def study(size: Size, work: Work) -> Findings:
+    del work  # it is all over in seconds
+    data_key, key = jax.random.split(jax.random.key(0))
     problem = regression_problem()
     task = problem.sample(data_key)
     final_loss = jax.jit(mh.inner.outer_loss(problem, STEPS))
-    begin = time.perf_counter()
-    learned, (path, losses) = jax.block_until_ready(
-        jax.jit(learn, static_argnums=0)(problem, task, key)
-    )
-    middle = time.perf_counter()
-    grid = jax.block_until_ready(jax.jit(fine_grid, static_argnums=0)(problem, task, key))
-    end = time.perf_counter()
+    rates, l2s = np.linspace(-6.0, 0.5, size.rates), np.linspace(-10.0, 1.0, size.l2s)
+
+    descend = partial(learn, problem, size.rounds)
+    (learned, (path, losses)), *descent_seconds = timed(descend, key, task)
+    grid, *grid_seconds = timed(partial(fine_grid, problem, rates, l2s), key, task)
     i, j = np.unravel_index(np.argmin(grid), grid.shape)
 
     def row(method, hparams, trainings, seconds):
         numbers = {name: float(value) for name, value in hparams.items()}
         loss = float(final_loss(key, jax.tree.map(jnp.asarray, numbers), task)[0])
-        return {
-            "method": method,
-            **numbers,
-            "loss": loss,
-            "trainings": trainings,
-            "seconds": seconds,
-        }
+        row = {"method": method, **numbers, "loss": loss}
+        return row | {"trainings": trainings, "seconds": seconds}
 
-    best = {"log_lr": RATES[i], "log_l2": L2S[j]}
     rows = [
         row("start", START, 0, 0.0),
-        row("hypergradient", learned, ROUNDS, middle - begin),
-        row("fine grid", best, grid.size, end - middle),
+        row("hypergradient", learned, size.rounds, sum(descent_seconds)),
+        row("fine grid", {"log_lr": rates[i], "log_l2": l2s[j]}, grid.size, sum(grid_seconds)),
     ]
-    return rows, {"grid": grid, "path_loss": losses, **path}
+    arrays = {"grid": grid, "path_loss": losses, **path, "rates": rates, "l2s": l2s}
+    return Findings(
+        rows,
+        formats={"log_lr": ".3f", "log_l2": ".3f", "loss": ".6f", "seconds": ".2f"},
+        arrays=arrays,
+        pictures={"path.png": lambda path: plot(rows, arrays, path)},
+    )
 
 
-def table(rows) -> str:
-    """The rows as fixed-width text."""
-    lines = [f"{'':14}{'log lr':>9}{'log l2':>9}{'validation loss':>17}{'trainings':>11}{'s':>7}"]
-    for row in rows:
-        lines.append(
-            f"{row['method']:14}{row['log_lr']:9.3f}{row['log_l2']:9.3f}{row['loss']:17.6f}"
-            f"{row['trainings']:11d}{row['seconds']:7.2f}"
-        )
-    return "\n".join(lines)
-
-
-def plot(rows, arrays, path: Path) -> None:
-    """The path of the descent over the grid of losses; needs matplotlib."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+def plot(rows, arrays, path) -> None:
+    """The path of the descent over the grid of losses."""
     excess = np.log10(np.maximum(np.asarray(arrays["grid"]) - np.min(arrays["grid"]), 1e-6))
-    mesh = axes.pcolormesh(RATES, L2S, np.minimum(excess, 1.0).T, shading="nearest")
-    figure.colorbar(mesh, label="log10(validation loss - best)")
-    axes.plot(arrays["log_lr"], arrays["log_l2"], "w.-", markersize=3, label="hypergradient")
-    axes.plot(rows[2]["log_lr"], rows[2]["log_l2"], "r+", markersize=12, label="best of the grid")
-    axes.set(xlabel="log learning rate", ylabel="log regulariser")
-    axes.legend(loc="lower left", labelcolor="black")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/ridge"))
-    out = parser.parse_args().out
-    rows, arrays = study()
-    print(table(rows))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
-    np.savez(out / "arrays.npz", **jax.tree.map(np.asarray, arrays), rates=RATES, l2s=L2S)
-    try:
-        plot(rows, arrays, out / "path.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+    with panels(path, size=(6, 4)) as axes:
+        mesh = axes.pcolormesh(
+            arrays["rates"], arrays["l2s"], np.minimum(excess, 1.0).T, shading="nearest"
+        )
+        axes.figure.colorbar(mesh, label="log10(validation loss - best)")
+        axes.plot(arrays["log_lr"], arrays["log_l2"], "w.-", markersize=3, label="hypergradient")
+        best = rows[2]["log_lr"], rows[2]["log_l2"]
+        axes.plot(*best, "r+", markersize=12, label="best of the grid")
+        axes.set(xlabel="log learning rate", ylabel="log regulariser")
+        axes.legend(loc="lower left", frameon=True)
 
 
 if __name__ == "__main__":
-    main()
+    command("experiments.ridge", __doc__, study, Size(), QUICK)

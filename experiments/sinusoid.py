@@ -19,22 +19,18 @@ overshoot (0.02 and 0.5, say) it ended above 3.
 
 Errors on 10,000 fresh tasks of 100 points after as many steps as in training; 95 % intervals over
 three whole trainings.  Seconds include compilation; working memory is what XLA's program takes for
-itself, without its arguments.  Every training is kept under ``parts`` as it ends, so an
-interrupted study goes on from there.  About forty minutes on 2 cores, each of which is a device
-for half the tasks.  The committed trainings had a core each, half of the learners at a time
-(``taskset``, ``--only``), which takes half as long in all.
+itself, without its arguments.  About forty minutes on 2 cores, each of which is a device for half
+the tasks.  The committed trainings had a core each, half of the learners at a time (``taskset``,
+``--only``), which takes half as long in all.
 
-    python -m experiments.sinusoid [--out results/sinusoid] [--quick] [--only MAML ...]
+    python -m experiments.sinusoid [--quick] [--resume] [--only MAML ...]
 """
 
-import argparse
-import functools
-import itertools
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,27 +38,15 @@ import numpy as np
 import optax
 
 import metahpo as mh
-from metahpo import floats
 from metahpo.base import Network
-from metahpo.run.progress import reporter
+from metahpo.problems import Examples
+from metahpo.report import interval
+from metahpo.study import Findings, Work, command, panels
 
 INNER_RATE, TASKS, QUERIES = 0.01, 25, 20
 FIRST_SEED = 100  # settings were chosen with the seeds 0 to 2
 STRENGTH = 20.0  # of iMAML's proximal term
 LONGEST = 10  # adaptation steps in the picture
-
-
-class Size(NamedTuple):
-    """How much is computed."""
-
-    rounds: int = 70_000
-    stages: int = 10  # of a training, after each of which progress is told
-    seeds: int = 3
-    episodes: int = 10_000
-
-
-FULL = Size()
-QUICK = Size(rounds=200, stages=2, seeds=2, episodes=200)
 
 
 class Method(NamedTuple):
@@ -79,6 +63,10 @@ class Method(NamedTuple):
 def through(steps: int) -> Callable[[mh.Problem, mh.TaskFamily], mh.Estimator]:
     """Reverse mode through all steps, written out."""
     return lambda problem, family: mh.hypergrad.reverse(problem, steps, "unrolled")
+
+
+def by_first_order(problem: mh.Problem, family: mh.TaskFamily) -> mh.Estimator:
+    return mh.hypergrad.first_order(problem, 1, unrolled=True)
 
 
 def by_reptile(problem: mh.Problem, family: mh.TaskFamily) -> mh.Estimator:
@@ -100,11 +88,7 @@ def embedding(family: mh.TaskFamily) -> mh.TaskFamily:
 
 METHODS = {
     "MAML": Method(lambda f: mh.meta.maml(f, INNER_RATE), through(1), 1, shots=(5, 10)),
-    "FOMAML": Method(
-        lambda f: mh.meta.maml(f, INNER_RATE),
-        lambda problem, f: mh.hypergrad.first_order(problem, 1, unrolled=True),
-        1,
-    ),
+    "FOMAML": Method(lambda f: mh.meta.maml(f, INNER_RATE), by_first_order, 1),
     "Reptile": Method(lambda f: mh.meta.maml(f, 0.02), by_reptile, 8),
     "ANIL": Method(lambda f: mh.meta.anil(f, INNER_RATE), through(1), 1),
     "Meta-SGD": Method(mh.meta.meta_sgd, through(1), 1, shots=(5, 10)),
@@ -118,88 +102,72 @@ METHODS = {
         meta_rate=1e-3,
     ),
     "CAVIA": Method(lambda f: mh.meta.cavia(f, 1.0), through(1), 1, shots=(5, 10)),
-    "ridge head": Method(
-        lambda f: mh.meta.ridge_head(embedding(f)), through(0), 0, adapts=False, shots=(5, 10)
-    ),
+    "ridge head": Method(lambda f: mh.meta.ridge_head(embedding(f)), through(0), 0, False, (5, 10)),
     "neural process": Method(
-        lambda f: mh.meta.neural_process(f, width=40), through(0), 0, adapts=False, shots=(5, 10)
+        lambda f: mh.meta.neural_process(f, width=40), through(0), 0, False, (5, 10)
     ),
     "attentive process": Method(
-        lambda f: mh.meta.attentive_neural_process(f, width=40),
-        through(0),
-        0,
-        adapts=False,
-        shots=(5, 10),
+        lambda f: mh.meta.attentive_neural_process(f, width=40), through(0), 0, False, (5, 10)
     ),
 }
 
 
-def optimizer(rounds: int, rate: float) -> optax.GradientTransformation:
-    """Adam on a cosine to 0; as one vector, which takes a few kernels instead of many."""
-    adam = optax.adam(optax.cosine_decay_schedule(rate, rounds))
-    return optax.flatten(optax.chain(optax.clip_by_global_norm(10.0), adam))
+class Size(NamedTuple):
+    """How much is computed."""
+
+    rounds: int = 70_000
+    stages: int = 10  # of a training, after each of which progress is told
+    seeds: int = 3
+    episodes: int = 10_000
+    only: tuple[Literal[*METHODS], ...] = ()  # these learners alone
 
 
-class Trained(NamedTuple):
-    """What was learned, how many updates were skipped, and the bytes that a training works in."""
-
-    hparams: Any
-    skipped: int
-    temporary: int
+QUICK = Size(rounds=200, stages=2, seeds=2, episodes=200)
 
 
-def train(key, method: Method, shots: int, size: Size, report=lambda loss: None) -> Trained:
-    """A whole meta-training in stages."""
+def meta_training(key, method: Method, shots: int, size: Size, **options) -> mh.run.Loop:
+    """The loop of a whole meta-training, or of what ``options`` say."""
     family = mh.problems.sinusoid(shots, QUERIES)
     problem = method.problem(family)
-    estimator, adam = method.estimator(problem, family), optimizer(size.rounds, method.meta_rate)
-    init_key, train_key = jax.random.split(key)
-    hparams = jax.jit(problem.initial)(init_key)
+    adam = optax.adam(optax.cosine_decay_schedule(method.meta_rate, size.rounds))
+    adam = optax.chain(optax.clip_by_global_norm(10.0), adam)
     mesh = jax.make_mesh((jax.device_count(),), ("tasks",)) if jax.device_count() > 1 else None
-    rounds, rest = divmod(size.rounds, size.stages)
-    assert not rest, "the stages must divide the rounds"
+    return mh.run.meta_loop(
+        problem,
+        method.estimator(problem, family),
+        jax.jit(problem.initial)(key),
+        optax.flatten(adam),  # one vector takes a few kernels instead of many
+        **{"rounds": size.rounds, "tasks": TASKS, "mesh": mesh} | options,
+    )
+
+
+def train(key, method: Method, shots: int, size: Size, progress: bool = False):
+    """A whole meta-training: what was learned, and how many updates were skipped."""
+    init_key, train_key = jax.random.split(key)
+    loop, chunk = meta_training(init_key, method, shots, size), size.rounds // size.stages
+    result = mh.run.drive(loop, train_key, chunk=chunk, progress=progress, name="training")
+    return jax.device_get(result.hparams), int(result.skipped)
+
+
+def working_bytes(method: Method, shots: int, size: Size) -> int:
+    """What a stage of training takes for itself."""
+    key = jax.random.key(0)
 
     def stage(state):
-        options = {"rounds": rounds, "tasks": TASKS, "state": state, "mesh": mesh}
-        result = mh.meta_train(train_key, problem, estimator, hparams, adam, **options)
+        options = {"rounds": size.rounds // size.stages, "state": state}
+        result = mh.run.scan(meta_training(key, method, shots, size, **options), key)
         return result.state, result.history.loss.mean(), result.skipped
 
-    start = adam.init(floats.split(hparams)[0])
-    state, skipped = mh.run.MetaState(jnp.zeros((), jnp.int32), hparams, start, ()), 0
-    program = jax.jit(stage).lower(state).compile()
-    for _ in range(size.stages):
-        state, loss, left_out = program(state)
-        skipped += int(left_out)
-        report(float(loss))
-    temporary = program.memory_analysis().temp_size_in_bytes
-    return Trained(jax.device_get(state.hparams), skipped, temporary)
+    state = jax.jit(meta_training(key, method, shots, size).init)(key)
+    return jax.jit(stage).lower(state).compile().memory_analysis().temp_size_in_bytes
 
 
 def error_curve(key, method: Method, shots: int, hparams, longest: int, episodes: int):
-    """Errors on fresh tasks after 0 ... ``longest`` updates, f[longest + 1, 2].
-
-    The mean and the half-width of its 95 % interval over the tasks; one row where steps mean
-    nothing.
-    """
-    problem = method.problem(mh.problems.sinusoid(shots))
-    longest = longest if method.adapts else 0
-
-    def one(key):
-        sample_key, adapt_key = jax.random.split(key)
-        support, query = problem.sample(sample_key)
-        blind = mh.problems.Episode(support, None)
-
-        def error(state):
-            return mh.problems.squared_error(problem.predict(state, query.x), query.y)
-
-        start = problem.init(mh.inner.keys(adapt_key).init, hparams, blind)
-        train = mh.inner.unroll(problem, longest, record=error)
-        return jnp.append(error(start), train(adapt_key, hparams, blind)[1])
-
-    keys = jax.random.split(key, episodes)
-    errors = jax.jit(lambda: jax.lax.map(one, keys, batch_size=min(episodes, 100)))()
-    half = 1.96 * errors.std(axis=0, ddof=1) / np.sqrt(episodes)
-    return np.stack([errors.mean(axis=0), half], axis=1)
+    """Mean errors on fresh tasks after 0 ... ``longest`` updates; one where steps mean nothing."""
+    problem, error = method.problem(mh.problems.sinusoid(shots)), mh.problems.squared_error
+    options = {"steps": longest if method.adapts else 0, "episodes": episodes}
+    run = jax.jit(lambda: mh.meta.adaptation_curve(key, problem, hparams, error, **options).mean)
+    return np.asarray(run())
 
 
 GRID = np.linspace(-5, 5, 200, dtype=np.float32)[:, None]
@@ -210,9 +178,9 @@ def functions(method: Method, shots: int, hparams) -> np.ndarray:
     """What the learner makes of one task, f[2, 200]: before and after adaptation."""
     problem = method.problem(mh.problems.sinusoid(shots))
     x = support_points(shots)
-    support = mh.problems.Examples(x, AMPLITUDE * jnp.sin(x - PHASE))
+    support = Examples(x, AMPLITUDE * jnp.sin(x - PHASE))
 
-    @functools.partial(jax.jit, static_argnums=0)
+    @partial(jax.jit, static_argnums=0)
     def after(steps):
         learner = mh.meta.learner(problem, steps)
         adapted = learner.adapt(hparams, support, jax.random.key(0))
@@ -226,131 +194,81 @@ def support_points(shots: int) -> jax.Array:
     return jnp.linspace(0.5, 4.5, shots)[:, None]
 
 
-class Part(NamedTuple):
-    """One training: errors f[n, 2], functions f[2, 200], skipped updates, seconds and bytes."""
-
-    errors: np.ndarray
-    functions: np.ndarray
-    skipped: int
-    seconds: float
-    temporary: int
-
-
-def one_part(name: str, shots: int, seed: int, size: Size, report) -> Part:
-    begin, method = time.perf_counter(), METHODS[name]
-    keys = jax.random.split(jax.random.key(FIRST_SEED + seed), 2)
-    hparams, skipped, temporary = train(keys[0], method, shots, size, report)
-    seconds = time.perf_counter() - begin
+def one_part(method: Method, shots: int, seed: int, size: Size, progress: bool):
+    """A training: errors f[n], functions f[2, 200], skipped updates, seconds."""
+    begin = time.perf_counter()
+    train_key, test_key = jax.random.split(jax.random.key(FIRST_SEED + seed))
+    hparams, skipped = train(train_key, method, shots, size, progress)
+    found = {"skipped": skipped, "seconds": time.perf_counter() - begin}
     longest = max(LONGEST, method.steps)
-    errors = error_curve(keys[1], method, shots, hparams, longest, size.episodes)
-    return Part(errors, functions(method, shots, hparams), skipped, seconds, temporary)
+    found["errors"] = error_curve(test_key, method, shots, hparams, longest, size.episodes)
+    return found | {"functions": functions(method, shots, hparams)}
 
 
-def kept(path: Path, compute: Callable[[], Part]) -> Part:
-    """From the file if an earlier run left it there."""
-    if path.exists():
-        found = mh.report.load_npz(path)
-        return Part(**{name: found[name] for name in Part._fields})
-    part = compute()
-    mh.report.save_npz(path, part._asdict())
-    return part
+def study(size: Size, work: Work) -> Findings:
+    """Every learner, with each of its numbers of shots."""
+    chosen = [(name, shots) for name in size.only or METHODS for shots in METHODS[name].shots]
+    memory = work.each(
+        [(*pair, "memory") for pair in chosen],
+        lambda name: {"bytes": working_bytes(METHODS[name[0]], name[1], size)},
+    )
+    found = work.each_seed(
+        chosen,
+        size.seeds,
+        lambda pair, seed: one_part(METHODS[pair[0]], pair[1], seed, size, work.shown),
+    )
+    rows = [table_row(*pair, found[pair], memory[*pair, "memory"]["bytes"]) for pair in chosen]
+    return Findings(
+        rows,
+        formats={"s a training": ".1f"},
+        pictures={"sinusoid.png": lambda path: plot(found, path)},
+    )
 
 
-def study(out: Path, size: Size = FULL, only=None, progress: bool = False):
-    """All parts: ``{(learner, shots): [Part of each seed]}``."""
-    chosen = [
-        (name, shots)
-        for name, method in METHODS.items()
-        for shots in method.shots
-        if not only or name in only
-    ]
-    found: dict[tuple[str, int], list[Part]] = {}
-    trainings = [(*pair, seed) for pair in chosen for seed in range(size.seeds)]
-    with reporter(progress, "sinusoid", len(trainings) * size.stages, value="loss") as show:
-        for done, (name, shots, seed) in enumerate(trainings):
-            stages = itertools.count(done * size.stages + 1)
-            tell = functools.partial(lambda stages, loss: show(next(stages), loss), stages)
-            file = out / "parts" / f"{name}-{shots}-{seed}-{size.rounds}.npz"
-            part = kept(file, functools.partial(one_part, name, shots, seed, size, tell))
-            found.setdefault((name, shots), []).append(part)
-    return found
+def table_row(name: str, shots: int, parts, memory: int):
+    method = METHODS[name]
+    row = {"learner": name, "shots": shots, "steps": method.steps}
+    # Learners without steps have one error, at 0, which is also their number of steps.
+    row["error"] = interval(parts["errors"][:, method.steps])
+    if method.adapts:
+        row |= {f"after {steps}": parts["errors"][:, steps].mean() for steps in (0, 1, 5, 10)}
+    row |= {"skipped": parts["skipped"].sum(), "s a training": parts["seconds"].mean()}
+    return row | {"working MB": memory / 1e6}
 
 
-def tabulate(found: dict[tuple[str, int], list[Part]]) -> list[dict[str, Any]]:
-    rows = []
-    for (name, shots), parts in found.items():
-        method = METHODS[name]
-        row = {"learner": name, "shots": shots, "steps": method.steps}
-        # Learners without steps have one error, at 0, which is also their number of steps.
-        row["error"] = mh.report.interval([part.errors[method.steps, 0] for part in parts])
-        if method.adapts:
-            for steps in (0, 1, 5, 10):
-                row[f"after {steps}"] = np.mean([part.errors[steps, 0] for part in parts])
-        row["skipped"] = sum(int(part.skipped) for part in parts)
-        row["s a training"] = float(np.mean([part.seconds for part in parts]))
-        row["working MB"] = float(np.mean([part.temporary for part in parts])) / 1e6
-        rows.append(row)
-    return rows
-
-
-def plot(found, path: Path, shots: int = 5) -> None:
-    """Errors against steps, and adapted functions; needs matplotlib."""
-    import matplotlib.pyplot as plt
-
-    figure, (left, *panels) = plt.subplots(1, 4, figsize=(16, 4.2), layout="constrained")
+def plot(found, path, shots: int = 5) -> None:
+    """Errors against steps, and adapted functions."""
     shown = {name: parts for (name, n), parts in found.items() if n == shots}
     styles = {name: {"color": "black" if i == 10 else f"C{i}"} for i, name in enumerate(shown)}
-    for i, (name, parts) in enumerate(shown.items()):
-        mean = np.mean([part.errors[: LONGEST + 1, 0] for part in parts], axis=0)
-        if METHODS[name].adapts:
-            marks = "os^vD<>P*X"[i % 10]
-            left.plot(mean, marker=marks, markersize=4, label=name, **styles[name])
-        else:
-            left.axhline(mean[0], linestyle="--", label=name, **styles[name])
-    left.set(xlabel="adaptation steps", ylabel=f"mean squared error, {shots} shots", yscale="log")
-    left.set_ylim(top=10)  # what goes on from there diverges
-    left.legend(frameon=False, fontsize=7, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     groups = (
         ("MAML", "FOMAML", "Reptile", "iMAML"),
         ("Meta-SGD", "MAML++, 5 steps", "ANIL", "CAVIA"),
         ("ridge head", "neural process", "attentive process"),
     )
     x = np.asarray(support_points(shots))
-    for axes, names in zip(panels, groups, strict=True):
-        axes.plot(GRID, AMPLITUDE * np.sin(GRID - PHASE), color="0.6", linewidth=4, alpha=0.5)
-        axes.plot(x, AMPLITUDE * np.sin(x - PHASE), "k^", zorder=3)
-        for name in names:
-            if name in shown:
-                before, after = shown[name][0].functions
-                axes.plot(GRID, after, label=name, **styles[name])
-                if METHODS[name].adapts:
-                    axes.plot(GRID, before, linestyle=":", linewidth=0.8, **styles[name])
-        axes.set(xlabel="x", title="adapted (dotted: before)", ylim=(-5, 5))
-        if shown.keys() & set(names):  # of a chosen few a panel may be empty
-            axes.legend(frameon=False, fontsize=8)
-    for axes in (left, *panels):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/sinusoid"))
-    parser.add_argument("--quick", action="store_true", help="200 rounds, 2 seeds, 200 tasks")
-    parser.add_argument("--only", nargs="+", choices=METHODS, help="these learners alone")
-    arguments = parser.parse_args()
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    size, out = QUICK if arguments.quick else FULL, arguments.out
-    found = study(out, size, arguments.only, progress=True)
-    rows = tabulate(found)
-    mh.report.print_table(rows, formats={"s a training": ".1f"})
-    mh.report.save_json(out / "results.json", {"settings": size._asdict(), "rows": rows})
-    try:
-        plot(found, out / "sinusoid.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+    with panels(path, 1, 4, size=(16, 4.2)) as (left, *right):
+        for i, (name, parts) in enumerate(shown.items()):
+            mean = parts["errors"][:, : LONGEST + 1].mean(axis=0)
+            if METHODS[name].adapts:
+                marks = "os^vD<>P*X"[i % 10]
+                left.plot(mean, marker=marks, markersize=4, label=name, **styles[name])
+            else:
+                left.axhline(mean[0], linestyle="--", label=name, **styles[name])
+        left.set(xlabel="adaptation steps", ylabel=f"mean squared error, {shots} shots")
+        left.set(yscale="log", ylim=(None, 10))  # what goes on from there diverges
+        left.legend(fontsize=7, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+        for axes, names in zip(right, groups, strict=True):
+            axes.plot(GRID, AMPLITUDE * np.sin(GRID - PHASE), color="0.6", linewidth=4, alpha=0.5)
+            axes.plot(x, AMPLITUDE * np.sin(x - PHASE), "k^", zorder=3)
+            for name in names:
+                if name in shown:
+                    before, after = shown[name]["functions"][0]
+                    axes.plot(GRID, after, label=name, **styles[name])
+                    if METHODS[name].adapts:
+                        axes.plot(GRID, before, linestyle=":", linewidth=0.8, **styles[name])
+            axes.set(xlabel="x", title="adapted (dotted: before)", ylim=(-5, 5))
 
 
 if __name__ == "__main__":
-    main()
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))  # one a core
+    command("experiments.sinusoid", __doc__, study, Size(), QUICK, choices=["only"])

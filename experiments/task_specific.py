@@ -22,12 +22,10 @@ do what 21 random trials do; where the middle of the space is a good guess, as h
 prior adds nothing to that.  Means over 3 meta-trainings; 95 % intervals over tasks, differences
 paired.  The settings were chosen on other tasks.  About a minute and a half on 2 cores.
 
-    python -m experiments.task_specific [--out results/task_specific] [--quick]
+    python -m experiments.task_specific [--quick] [--resume]
 """
 
-import argparse
-import time
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -36,7 +34,9 @@ import numpy as np
 import optax
 
 import metahpo as mh
-from metahpo.run.progress import reporter
+from metahpo.problems import Examples, Split, split
+from metahpo.report import interval
+from metahpo.study import Findings, Work, command, draw_intervals, paired, panels
 
 FEATURES, ROWS = 16, (16, 32, 64)  # training, validation and test rows of a task
 STEPS, ADAPTATIONS, COST = 30, 5, 4  # COST: a hypergradient in trainings
@@ -44,7 +44,6 @@ LOW = {"log_lr": -7.0, "log_l2": -7.0}
 HIGH = {"log_lr": 1.0, "log_l2": 2.0}
 MIDDLE = {name: (LOW[name] + HIGH[name]) / 2 for name in LOW}
 OURS = "own, from the learned prior"
-CHUNK = 25
 
 
 class Size(NamedTuple):
@@ -56,38 +55,24 @@ class Size(NamedTuple):
     held_out: int = 200
 
 
-FULL = Size()
 QUICK = Size(seeds=1, rounds=50, tasks=8, held_out=32)
 
 
-class Rows(NamedTuple):
-    """Features f[n, 16] and targets f[n]."""
+def sample(key) -> Split:
+    """Features of scale 0.37 to 2.7 and noise of 0.1 to 3 times the signal, log-uniformly.
 
-    x: jax.Array
-    y: jax.Array
-
-
-class Task(NamedTuple):
-    """One regression; meta-training learns from the ``test`` part of its own tasks."""
-
-    support: Rows
-    query: Rows
-    test: Rows
-
-
-def sample(key) -> Task:
-    """Features of scale 0.37 to 2.7 and noise of 0.1 to 3 times the signal, log-uniformly."""
+    Meta-training learns from the ``test`` part of its own tasks.
+    """
     scale_key, noise_key, weight_key, x_key, y_key = jax.random.split(key, 5)
     scale = jnp.exp(jax.random.uniform(scale_key, minval=-1.0, maxval=1.0))
     noise = jnp.exp(jax.random.uniform(noise_key, minval=np.log(0.1), maxval=np.log(3.0)))
     weights = jax.random.normal(weight_key, (FEATURES,)) / jnp.sqrt(FEATURES)
     x = jax.random.normal(x_key, (sum(ROWS), FEATURES))
     y = x @ weights + noise * jax.random.normal(y_key, (sum(ROWS),))
-    ends = np.cumsum(ROWS)[:-1]
-    return Task(*map(Rows, jnp.split(scale * x, ends), jnp.split(y, ends)))
+    return split(scale * x, y, *ROWS[:2])
 
 
-def squared_error(weights, rows: Rows):
+def squared_error(weights, rows: Examples):
     return jnp.mean((rows.x @ weights - rows.y) ** 2)
 
 
@@ -108,7 +93,6 @@ def training_problem(judged_on: str = "query") -> mh.Problem:
         sample=sample,
         init=lambda key, task: jnp.zeros(FEATURES),
         loss=lambda weights, task, split: squared_error(weights, getattr(task, split)) / 2,
-        describe=lambda task: jnp.zeros(0),
     )
 
     def loss(key, hparams, task, state):
@@ -149,32 +133,6 @@ def initial_shared(log_rate: float = -1.0, log_precision: float = -4.0):
     return jax.tree.map(jnp.asarray, {**groups, "log_rate": dict.fromkeys(LOW, log_rate)})
 
 
-def meta_learn(keys, problem, steps, start, size: Size, report):
-    """``meta_train`` of all seeds at once, in chunks for the sake of the progress."""
-    estimator = mh.hypergrad.reverse(problem, steps, checkpoint="none")
-    adam = optax.chain(
-        optax.clip_by_global_norm(0.2), optax.adam(optax.cosine_decay_schedule(0.05, size.rounds))
-    )
-    state = mh.run.MetaState(jnp.int32(0), start, adam.init(jax.tree.leaves(start)), ())
-    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(keys)), state)
-
-    @jax.jit
-    @jax.vmap
-    def chunk(key, state):
-        result = mh.meta_train(
-            key, problem, estimator, start, adam, rounds=CHUNK, tasks=size.tasks, state=state
-        )
-        return result.state, result.history
-
-    losses, skipped = [], 0
-    for _ in range(0, size.rounds, CHUNK):
-        state, history = chunk(keys, state)
-        losses.append(history.loss)
-        skipped += int(history.skipped.sum())
-        report(float(history.loss.mean()))
-    return state.hparams, jnp.concatenate(losses, axis=1), skipped
-
-
 def judged(own, task):
     """Validation and test log-error of a training with a task's own hyperparameters."""
     key = jax.random.key(0)  # nothing in the training is random
@@ -187,14 +145,6 @@ def best_of(candidates, task):
     query, test = jax.vmap(judged, in_axes=(0, None))(candidates, task)
     best = jnp.argmin(jnp.where(jnp.isfinite(query), query, jnp.inf))
     return jax.tree.map(lambda a: a[best], candidates), test[best]
-
-
-def random_search(key, task, count: int):
-    candidates = {
-        name: jax.random.uniform(k, (count,), minval=LOW[name], maxval=HIGH[name])
-        for name, k in zip(LOW, jax.random.split(key, 2), strict=True)
-    }
-    return best_of(candidates, task)
 
 
 def grid_search(_, key, task):
@@ -232,7 +182,13 @@ def tuners(pair, shared, alone, seeds: int):
         return own, judged(own, task)[1]
 
     def searched(count):
-        return lambda _, key, task: random_search(key, task, count)
+        def search(_, key, task):
+            keys = dict(zip(LOW, jax.random.split(key, 2), strict=True))
+            draw = partial(jax.random.uniform, shape=(count,))
+            drawn = {n: draw(keys[n], minval=LOW[n], maxval=HIGH[n]) for n in LOW}
+            return best_of(drawn, task)
+
+        return search
 
     return {
         "shared: middle of the space": (1, 1, middle, fixed),
@@ -252,98 +208,85 @@ def everywhere(learned, tune, keys, tasks):
     return jax.tree.map(np.asarray, over_seeds(learned, keys, tasks))
 
 
-def table_rows(methods, results):
+def tabulate(methods, results):
     """Seeds of a task are averaged: the tasks are the independent values."""
     per_task = {name: test.mean(axis=0) for name, (_, test) in results.items()}
     rows = []
-    for name, (trainings, cost, *_) in methods.items():
-        row = {"hyperparameters": name, "trainings": trainings, "cost": cost}
-        row["log test error"] = mh.report.interval(per_task[name])
+    for name, cells in paired(per_task, OURS, "log test error", "minus ours").items():
+        trainings, cost, *_ = methods[name]
+        row = {"hyperparameters": name, "trainings": trainings, "cost": cost, **cells}
         if name != OURS:
-            row["minus ours"] = mh.report.interval(per_task[name] - per_task[OURS])
             row["ours better %"] = 100 * float(np.mean(per_task[name] > per_task[OURS]))
         rows.append(row)
     return rows
 
 
-def study(size: Size = FULL, seed: int = 1, progress: bool = False):
-    """Everything that the table and the picture show."""
-    begin = time.perf_counter()
-    learn_key, test_key, tune_key, search_key = jax.random.split(jax.random.key(seed), 4)
+def study(size: Size, work: Work) -> Findings:
+    learn_key, test_key, tune_key, search_key = jax.random.split(jax.random.key(1), 4)
     learn_keys = jax.random.split(learn_key, size.seeds)
     tasks = jax.vmap(sample)(jax.random.split(test_key, size.held_out))
     others = jax.vmap(sample)(jax.random.split(tune_key, size.held_out))
-    chunks = 2 * len(range(0, size.rounds, CHUNK))
-    with reporter(progress, "meta-training", chunks) as show:
-        done = iter(range(1, chunks + 1))
 
-        def learn(*what):
-            return meta_learn(learn_keys, *what, size, lambda loss: show(next(done), loss))
+    def learn(problem, steps, start):
+        estimator = mh.hypergrad.reverse(problem, steps, checkpoint="none")
+        adam = optax.adam(optax.cosine_decay_schedule(0.05, size.rounds))
+        adam = optax.chain(optax.clip_by_global_norm(0.2), adam)
+        options = {"rounds": size.rounds, "tasks": size.tasks}
+        loop = mh.run.meta_loop(problem, estimator, start, adam, **options)
+        return mh.run.drive(loop, learn_keys, progress=work.shown, name="meta-training")
 
-        middle = initial_shared()["mean"]
-        pair, pair_loss, pair_skipped = learn(training_problem("test"), STEPS, middle)
-        shared, loss, skipped = learn(adaptation_problem(), ADAPTATIONS, initial_shared())
+    pair = learn(training_problem("test"), STEPS, initial_shared()["mean"])
+    shared = learn(adaptation_problem(), ADAPTATIONS, initial_shared())
     alone = initial_shared(tuned_rate(others, size), log_precision=-30.0)
-    methods = tuners(pair, shared, alone, size.seeds)
+    methods = tuners(pair.hparams, shared.hparams, alone, size.seeds)
     keys = jax.random.split(search_key, (size.seeds, size.held_out))
     results = {name: everywhere(*entry[2:], keys, tasks) for name, entry in methods.items()}
-    arrays = {"shared": shared, "loss": loss, "pair": pair, "pair_loss": pair_loss}
-    arrays |= {"own": results[OURS][0], "grid": results["own: grid"][0]}
-    arrays["losses"] = {name: test for name, (_, test) in results.items()}
-    arrays["scale"] = jax.vmap(lambda task: jnp.std(task.query.x))(tasks)
-    learned = jax.tree.map(lambda leaf: mh.report.interval(np.asarray(leaf)), shared)
-    notes = {"skipped_updates": skipped + pair_skipped, "learned": learned}
-    return table_rows(methods, results), arrays, notes, time.perf_counter() - begin
+    rows = tabulate(methods, results)
+    arrays = {
+        "shared": shared.hparams,
+        "loss": shared.history.loss,
+        "pair": pair.hparams,
+        "pair_loss": pair.history.loss,
+        "own": results[OURS][0],
+        "grid": results["own: grid"][0],
+        "losses": {name: test for name, (_, test) in results.items()},
+        "scale": jax.vmap(lambda task: jnp.std(task.query.x))(tasks),
+    }
+    skipped = int(shared.skipped.sum() + pair.skipped.sum())
+    learned = jax.tree.map(lambda leaf: interval(np.asarray(leaf)), shared.hparams)
+    return Findings(
+        rows,
+        formats={"ours better %": ".0f"},
+        settings={"seconds": work.seconds},
+        notes={"skipped_updates": skipped, "learned": learned},
+        arrays=arrays,
+        pictures={"task_specific.png": lambda path: plot(rows, arrays, path)},
+    )
 
 
-def plot(rows, arrays, path: Path) -> None:
+def plot(rows, arrays, path) -> None:
     """Losses, own rates against the features' scale, and learning curves."""
-    import matplotlib.pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained")
-    for i, row in enumerate(rows):
-        if "minus ours" not in row:
-            left.plot(0, i, "D", color="C0")
-            continue
-        mean, half, _ = row["minus ours"]
-        left.errorbar(mean, i, xerr=half, fmt="o", color="0.35", capsize=3)
-    left.axvline(0, color="C0", linewidth=0.8)
-    left.set_yticks(range(len(rows)), [row["hyperparameters"] for row in rows])
-    left.set(xlabel="log test error minus ours, paired", ylim=(len(rows) - 0.5, -0.5))
-    log_scale = np.log(arrays["scale"])
-    middle.plot(log_scale, arrays["grid"]["log_lr"][0], ".", color="0.7", label="best of the grid")
-    middle.plot(log_scale, arrays["own"]["log_lr"][0], ".", color="C0", label="ours")
-    level = float(arrays["pair"]["log_lr"][0])
-    middle.axhline(level, color="C1", linewidth=1.5, label="shared: learned")
-    middle.set(xlabel="log scale of the task's features", ylabel="log rate of the held-out task")
-    middle.legend(fontsize=8, loc="lower left")
-    for name, color, label in (("pair_loss", "C1", "shared pair"), ("loss", "C0", "ours")):
-        smooth = np.convolve(np.mean(arrays[name], axis=0), np.ones(10) / 10, mode="valid")
-        right.plot(10 + np.arange(len(smooth)), smooth, color=color, label=label)
-    right.set(xlabel="meta-training round (mean of 10)", ylabel="log test error, training tasks")
-    right.legend(frameon=False, fontsize=8)
-    for axes in (left, middle, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results/task_specific"))
-    parser.add_argument("--quick", action="store_true", help="1 seed, 50 rounds, 32 tasks")
-    arguments = parser.parse_args()
-    size, out = QUICK if arguments.quick else FULL, arguments.out
-    rows, arrays, notes, seconds = study(size, progress=True)
-    mh.report.print_table(rows, formats={"ours better %": ".0f"})
-    settings = {**size._asdict(), "seconds": round(seconds, 1)}
-    mh.report.save_json(out / "results.json", {"settings": settings, **notes, "rows": rows})
-    mh.report.save_npz(out / "arrays.npz", arrays)
-    try:
-        plot(rows, arrays, out / "task_specific.png")
-    except ImportError:
-        print("no picture: matplotlib is not installed (pip install 'metahpo[plot]')")
+    with panels(path, 1, 3, size=(13, 3.9)) as (left, middle, right):
+        draw_intervals(left, {row["hyperparameters"]: row.get("minus ours") for row in rows})
+        left.plot(0, [row["hyperparameters"] for row in rows].index(OURS), "D", color="C0")
+        left.axvline(0, color="C0", linewidth=0.8)
+        left.set(xlabel="log test error minus ours, paired")
+        x = np.log(arrays["scale"])
+        middle.plot(x, arrays["grid"]["log_lr"][0], ".", color="0.7", label="best of the grid")
+        middle.plot(x, arrays["own"]["log_lr"][0], ".", color="C0", label="ours")
+        level = float(arrays["pair"]["log_lr"][0])
+        middle.axhline(level, color="C1", linewidth=1.5, label="shared: learned")
+        middle.set(
+            xlabel="log scale of the task's features", ylabel="log rate of the held-out task"
+        )
+        middle.legend(loc="lower left", frameon=True)
+        for name, color, label in (("pair_loss", "C1", "shared pair"), ("loss", "C0", "ours")):
+            smooth = np.convolve(np.mean(arrays[name], axis=0), np.ones(10) / 10, mode="valid")
+            right.plot(10 + np.arange(len(smooth)), smooth, color=color, label=label)
+        right.set(
+            xlabel="meta-training round (mean of 10)", ylabel="log test error, training tasks"
+        )
 
 
 if __name__ == "__main__":
-    main()
+    command("experiments.task_specific", __doc__, study, Size(), QUICK)

@@ -60,6 +60,12 @@ class Network(NamedTuple):
     apply: Callable[[Params, chex.Array], chex.Array]
 
 
+def undescribed(task: Task) -> np.ndarray:
+    """The ``describe`` of tasks of which nothing is known before training: ``f32[0]``."""
+    del task
+    return np.zeros(0, np.float32)
+
+
 class TaskFamily(NamedTuple):
     """Data, model and loss of a distribution of tasks, without any training.
 
@@ -68,7 +74,8 @@ class TaskFamily(NamedTuple):
         init: ``(key, task) -> params``, the model's initial parameters.
         loss: ``(params, task, split) -> f32[]``; ``split`` is the static string ``"support"``
             (what training sees) or ``"query"`` (what validation sees).
-        describe: ``(task) -> f32[F]``, what a user would know of the task before training.
+        describe: ``(task) -> f32[F]``, what a user would know of the task before training;
+            nothing by default.
         network: the model behind ``init`` and ``loss``, of families that have just one.
         criterion: ``(outputs, y) -> f32[]``, what ``loss`` makes of the network's outputs.
     """
@@ -76,7 +83,7 @@ class TaskFamily(NamedTuple):
     sample: Callable[[Key], Task]
     init: Callable[[Key, Task], Params]
     loss: Callable[[Params, Task, str], chex.Array]
-    describe: Callable[[Task], chex.Array]
+    describe: Callable[[Task], chex.Array] = undescribed
     network: Network | None = None
     criterion: Callable[[chex.Array, chex.Array], chex.Array] | None = None
 
@@ -89,7 +96,7 @@ class Problem(NamedTuple):
         init: ``(key, hparams, task) -> state``, the training state before the first step.
         step: ``(key, hparams, task, state) -> state``, one inner update.
         loss: ``(key, hparams, task, state) -> f32[]``, the outer loss, always minimised.
-        describe: ``(task) -> f32[F]``.
+        describe: ``(task) -> f32[F]``, as of a ``TaskFamily``.
         predict: ``(state, x) -> outputs`` for inputs ``f[n, ...]``, where there is a model.
         initial: ``(key) -> hparams``, where learning the hyperparameters starts, if that is known.
     """
@@ -98,7 +105,7 @@ class Problem(NamedTuple):
     init: Callable[[Key, HParams, Task], State]
     step: Callable[[Key, HParams, Task, State], State]
     loss: Callable[[Key, HParams, Task, State], chex.Array]
-    describe: Callable[[Task], chex.Array]
+    describe: Callable[[Task], chex.Array] = undescribed
     predict: Callable[[State, chex.Array], chex.Array] | None = None
     initial: Callable[[Key], HParams] | None = None
 

@@ -3,6 +3,7 @@
 from metahpo.study.command import command
 from metahpo.study.comparison import Comparison, Outcome, run
 from metahpo.study.findings import Findings, write
+from metahpo.study.paired import paired
 from metahpo.study.panels import draw_intervals, draw_runs, panels
 from metahpo.study.results import against, as_findings
 from metahpo.study.trials import Reached, Trials, reached, timed
@@ -20,6 +21,7 @@ __all__ = [
     "command",
     "draw_intervals",
     "draw_runs",
+    "paired",
     "panels",
     "prepare",
     "reached",

@@ -11,6 +11,7 @@ import pytest
 import metahpo as mh
 from experiments import bbob as study
 from metahpo.problems.bbob.functions import FUNCTIONS
+from metahpo.study import Work
 
 RESULTS = Path(study.__file__).parent / "results" / "bbob" / "results.json"
 # Published running times to 1e-8 of BIPOP-CMA-ES, as tabulated elsewhere to three digits.
@@ -51,25 +52,21 @@ def test_a_measurement_goes_on_where_it_was_cut_short(tmp_path, monkeypatch):
     program = study.program
     monkeypatch.setattr(study, "program", lambda *args: compiled.append(args) or program(*args))
 
-    first = study.measure("random", 2, SIZE._replace(numbers=(1, 5)), tmp_path)
-    whole = study.measure("random", 2, SIZE, tmp_path)
-    again = study.measure("random", 2, SIZE, tmp_path)
+    first, seconds = study.measure("random", 2, SIZE._replace(numbers=(1, 5)), Work(tmp_path))
+    whole, longer = study.measure("random", 2, SIZE, Work(tmp_path))
+    _, again = study.measure("random", 2, SIZE, Work(tmp_path))
     assert len(compiled) == 2  # nothing is left to run the third time
     for number in (1, 5):
-        np.testing.assert_array_equal(first.runs[number].hits, whole.runs[number].hits)
-    assert again.seconds == whole.seconds > first.seconds
-    for lengths in whole.runs.values():
+        np.testing.assert_array_equal(first[number].hits, whole[number].hits)
+    assert again == longer > seconds
+    for lengths in whole.values():
         assert np.all(lengths.total == 600)  # the budget of 300 in 2 dimensions
         assert np.all(lengths.hits[:, 1:] >= lengths.hits[:, :-1])
         assert np.all((lengths.hits <= 600) | np.isinf(lengths.hits))
     # A disc of radius 1/2 holds 1/127 of the square, so 600 points miss it once in 100 times.
     quarter = np.searchsorted(-mh.report.BBOB_TARGETS, -0.25)
-    assert np.isfinite(whole.runs[1].hits[:, quarter]).all()
-    assert not np.array_equal(whole.runs[1].hits[0], whole.runs[1].hits[1])
-
-    other = study.measure("random", 2, SIZE._replace(seed=2, numbers=(1,)), tmp_path)
-    assert len(compiled) == 3  # what was measured with another seed is not used
-    assert not np.array_equal(other.runs[1].hits, whole.runs[1].hits)
+    assert np.isfinite(whole[1].hits[:, quarter]).all()
+    assert not np.array_equal(whole[1].hits[0], whole[1].hits[1])
 
 
 def test_the_table_holds_ratios_of_running_times():
@@ -77,8 +74,8 @@ def test_the_table_holds_ratios_of_running_times():
     lengths = mh.report.RunLengths(mh.report.BBOB_TARGETS, hits, np.full(15, 1460.0))
     never = lengths._replace(hits=np.full((15, 51), np.inf))
     records = {
-        (study.OURS, study.MAIN): study.Record({1: lengths, 6: never}, 0.0),
-        ("DE", study.MAIN): study.Record({1: never, 6: lengths}, 0.0),
+        (study.OURS, study.MAIN): {1: lengths, 6: never},
+        ("DE", study.MAIN): {1: never, 6: lengths},
     }
     size = study.QUICK._replace(numbers=(1, 6), methods=(study.OURS, "DE"))
     sphere, sector = study.tabulate(records, size)

@@ -34,12 +34,12 @@ def test_the_averaging_problem_has_the_mean_of_the_windows_losses():
 def test_reverse_tells_chaos_from_stability():
     with jax.enable_x64(True):
         reverse = mh.hypergrad.reverse(study.mean_problem(), study.STEPS)
-        grads, info = study.estimate_at(reverse, 1, jnp.array([-1.0, 3.5]))
-        np.testing.assert_array_equal(info["exploding"], [False, True])
+        found = study.estimate_at(reverse, 1, jnp.array([-1.0, 3.5]))
+        np.testing.assert_array_equal(found["exploding"], [False, True])
         step = 1e-4
         below, above = study.curve(np.array([-1.0 - step, -1.0 + step]))
-        np.testing.assert_allclose(grads[0], (above - below) / (2 * step), rtol=1e-5)
-        assert abs(grads[1]) > 1e3
+        np.testing.assert_allclose(found["grads"][0], (above - below) / (2 * step), rtol=1e-5)
+        assert abs(found["grads"][1]) > 1e3
 
 
 def test_committed_es_keeps_the_slope_where_reverse_has_lost_it():

@@ -10,6 +10,8 @@ import pytest
 
 import metahpo as mh
 from experiments import hyper_cleaning as study
+from metahpo.problems.digits import load_images
+from metahpo.study import Work
 
 RESULTS = Path(study.__file__).parent / "results" / "hyper_cleaning" / "results.json"
 
@@ -23,8 +25,7 @@ def test_half_of_the_training_labels_are_wrong_and_no_image_is_in_two_parts(task
     parts = [{x.tobytes() for x in np.asarray(part.x)} for part in task[:3]]
     assert [len(part.y) for part in task[:3]] == [449, 449, 899]
     assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
-    data = study.images()
-    truth = {x.tobytes(): y for x, y in zip(data.x, data.y, strict=True)}
+    truth = {x.tobytes(): y for x, y in zip(*load_images(), strict=True)}
     right = [truth[x.tobytes()] for x in np.asarray(task.support.x)]
     np.testing.assert_array_equal(np.asarray(task.support.y) != right, task.wrong)
     assert task.wrong.sum() == 449 // 2
@@ -56,12 +57,13 @@ def test_f1_counts_as_by_hand():
 
 
 def test_a_few_steps_already_find_most_of_the_wrong_labels():
-    rows, arrays, _ = study.study(study.Size(draws=2, steps=30, rounds=20))
-    by_method = {row["training data"]: row for row in rows}
+    found = study.study(study.Size(draws=2, steps=30, rounds=20), Work())
+    by_method = {row["training data"]: row for row in found.rows}
     ours, everything = by_method["hypergradient"], by_method["everything"]
     assert ours["F1"].mean > 0.88
     assert ours["test accuracy %"].mean > 3 + everything["test accuracy %"].mean
-    assert arrays["weight"][arrays["wrong"]].mean() < arrays["weight"][~arrays["wrong"]].mean()
+    weight, wrong = found.arrays["weight"], found.arrays["wrong"]
+    assert weight[wrong].mean() < weight[~wrong].mean()
 
 
 @pytest.mark.parametrize("column, target", [("F1", 0.92), ("% of oracle", 99.0)])

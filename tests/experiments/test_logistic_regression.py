@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import logistic_regression as study
+from metahpo.study import Work
 
 RESULTS = Path(study.__file__).parent / "results" / "logistic_regression" / "results.json"
 KEY = jax.random.key(0)
@@ -59,7 +60,7 @@ def test_the_right_gradient_finds_the_valley_and_the_wrong_one_leaves_it():
         tasks = jax.tree.map(lambda a: a[None], task)
         size, methods = study.Size(rounds=100), study.estimators()
         right, wrong = (
-            study.descend(methods[name], tasks, size, lambda: None)[0][:, 0]
+            study.descend(methods[name], tasks, size, Work(), name)[0][:, 0]
             for name in (study.RIGHT[0], study.WRONG[1])
         )
         # At the end of either descent the slope has gone; above the valley it points down.

@@ -10,6 +10,8 @@ import pytest
 import metahpo as mh
 from experiments import omniglot as study
 from metahpo.problems.omniglot_splits import members
+from metahpo.run import checkpoint
+from metahpo.study import Work
 
 RESULTS = Path(study.__file__).parent / "results" / "omniglot" / "results.json"
 KEY = jax.random.key(0)
@@ -47,46 +49,55 @@ def test_a_resumed_training_ends_as_one_without_a_break(tmp_path, monkeypatch):
     """On sinusoids, which compile faster than images."""
     p = study.protocol("maml", 5, 1, "cpu")._replace(rounds=6, tasks=2)
     sinusoid = mh.meta.maml(mh.problems.sinusoid(shots=5, hidden=(4,)), 0.01)
-    monkeypatch.setattr(study, "problem", lambda p, part, **where: sinusoid)
+    monkeypatch.setattr(study, "problem", lambda p, part, weights=None, **where: sinusoid)
     monkeypatch.setattr(study, "STAGES", 3)
-    whole = study.train(p, KEY)
-    save = study.checkpoint.save
+    whole, told = study.train(p, KEY, Work(), "toy")
+    save = checkpoint.save
 
     def save_and_die(*arguments):
         save(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study.checkpoint, "save", save_and_die)
+    monkeypatch.setattr(checkpoint, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        study.train(p, KEY, directory=tmp_path)
-    monkeypatch.setattr(study.checkpoint, "save", save)
-    resumed = study.train(p, KEY, directory=tmp_path, resume=True)
-    assert len(whole.losses) == 3 and np.isfinite(whole.losses).all()
-    np.testing.assert_array_equal(whole.losses, resumed.losses)
-    jax.tree.map(np.testing.assert_array_equal, whole.hparams, resumed.hparams)
+        study.train(p, KEY, Work(tmp_path), "toy")
+    monkeypatch.setattr(checkpoint, "save", save)
+    resumed, told_again = study.train(p, KEY, Work(tmp_path), "toy")
+    assert len(told["losses"]) == 3 and np.isfinite(told["losses"]).all()
+    np.testing.assert_array_equal(told["losses"], told_again["losses"])
+    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
 
 
-def test_rows_of_all_commands_stand_in_one_table_and_one_picture(tmp_path):
-    path = tmp_path / "results.json"
-    accuracy = mh.report.interval(np.array([90.0, 94.0, 98.0]))
-    row = {"seed": 3, "rounds": 10, "published": 98.8, "frozen": accuracy, "inductive": accuracy}
-    note = {"loss by stage": np.array([2.0, 1.0])}
-    study.merged(path, "one", row, note)
-    again = study.merged(path, "another", row | {"published": None}, note)
-    runs = study.merged(path, "one", row | {"seed": 4}, note)
-    assert list(again) == list(runs) == ["another", "one"]
-    assert [run["row"]["seed"] for run in runs.values()] == [3, 4]
-    assert runs["one"]["row"]["frozen"] == accuracy
-    study.plot(runs, tmp_path / "omniglot.png")
+def test_rows_of_all_commands_stand_in_one_table_and_one_picture(tmp_path, monkeypatch):
+    """As if the trainings of the first command had been run already."""
+    trained = []
+
+    def one_part(run, p, size, work, **where):
+        trained.append(run.learner)
+        accuracies = dict.fromkeys(study.MODES, np.array([0.9, 0.94, 0.98]))
+        told = {"losses": [2.0, 1.0], "skipped": 0, "seconds": 60.0, "test_seconds": 6.0}
+        return accuracies | told | {"device": "cpu"}
+
+    monkeypatch.setattr(study, "one_part", one_part)
+    size = study.QUICK._replace(learners=("prototypical",), seed=3)
+    study.study(size, Work(tmp_path))
+    found = study.study(size._replace(learners=("maml",)), Work(tmp_path))
+    assert trained == ["prototypical", "maml"]
+    names = ["maml 5-way 1-shot, cpu, seed 3", "prototypical 5-way 1-shot, cpu, seed 3"]
+    assert list(found.results["runs"]) == names
+    assert [row["published"] for row in found.rows] == [98.7, 98.8]
+    assert found.rows[1]["frozen"].mean == pytest.approx(94.0)
+    found.pictures["omniglot.png"](tmp_path / "omniglot.png")
     assert (tmp_path / "omniglot.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow
 def test_embeddings_tell_unseen_patterns_apart_by_frozen_statistics_too(where):
-    settings = {"episodes": 50, "chunk": 50, "where": where}
-    _, row, _ = study.study(SMALL, "cpu", 3, **settings)
+    size, run = study.QUICK._replace(chunk=50), study.Run("prototypical", 5, 1, "cpu", 3)
+    part = study.one_part(run, SMALL, size, Work(), **where)
     for mode in study.MODES:
-        assert row[mode].mean - 2 * row[mode].half_width > 20, mode  # chance
+        score = mh.report.interval(100 * part[mode])
+        assert score.mean - 2 * score.half_width > 20, mode  # chance
 
 
 @pytest.mark.skipif(not RESULTS.exists(), reason="the study has not been run")

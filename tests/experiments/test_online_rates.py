@@ -19,7 +19,7 @@ def test_sgd_comes_within_2_percent_of_the_best_fixed_rate_from_every_first_rate
 ):
     monkeypatch.setattr(study, "HYPER_RATES", {rule: study.HYPER_RATES[rule]})
     grid = np.array([0.13, 0.18, 1.0])  # the best of the whole grid
-    rows, _ = study.compare(batch, study.STEPS[batch], 1, study.L2, grid=grid)
+    rows, _ = study.compare(batch, study.STEPS[batch], 1, study.Size().l2, grid=grid)
     above = {method: [] for method in ("fixed", rule)}
     for row in rows[1:]:
         above[row["SGD"]].append(row[f"worst of {study.LAST}, %"])

@@ -48,7 +48,8 @@ def test_no_method_spends_more_than_the_budget():
         for name, method in study.METHODS.items():
             strategy = method.make(budget)
             asked = jax.eval_shape(lambda s=strategy: s.ask(KEY, s.init(KEY))[0])
-            spent = method.rounds(budget) * asked.unit.shape[0] * method.cost
+            assert asked.unit.shape[0] == method.members(budget)
+            spent = method.rounds(budget) * method.members(budget) * method.cost
             assert 0.75 * budget <= spent <= budget, name
             assert digits.STEPS % method.intervals == 0
 

@@ -14,17 +14,9 @@ from metahpo.strategies.de.l_shade import reductions
 RESULTS = Path(study.__file__).parent / "results" / "schedule_evolution" / "results.json"
 
 
-def test_idle_slots_and_failures_are_no_progress_and_idle_ones_cost_nothing():
-    loss = np.array([[3.0, np.inf, 5.0], [np.inf, 1.0, 2.0]])
-    budget = np.array([[20, 20, 20], [0, 20, 20]])
-    best = study.loss_by_training(loss, budget, 7)
-    np.testing.assert_array_equal(best, [3, 3, 3, 1, 1, 1, 1])
-    np.testing.assert_array_equal(study.loss_by_training(loss, budget, 2), [3, 3])
-
-
 @pytest.mark.parametrize("budget", [1_000, 20_000])
 def test_rounds_of_a_shrinking_population_spend_the_budget(budget):
-    population = study.METHODS["L-SHADE"].population
+    population = study.METHODS["L-SHADE"][1]
     limits, spent = reductions(population, budget), 0
     for _ in range(study.rounds_for("L-SHADE", budget)):
         spent += population - int((spent >= limits).sum())
@@ -52,7 +44,7 @@ def test_committed_evolution_reaches_chebyshevs_rates():
     rows = {row["strategy"]: row for row in results["rows"]}
     assert results["settings"]["budgets"][-1] == 20_000
     assert round(rows["Chebyshev's rates"]["ratio @20,000"], 4) == 0.0361
-    for name in study.FULL.methods:
+    for name in study.Size().methods:
         assert rows[name]["times the optimum"]["n"] == 10
         assert rows[name]["times the optimum"]["mean"] > 1  # nothing beats the optimum
     best = rows["CMA-ES"]
