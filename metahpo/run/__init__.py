@@ -10,7 +10,7 @@ from metahpo.run.meta_train import (
     MetaHistory,
     MetaResult,
     MetaState,
-    evaluate,
+    fresh_losses,
     meta_loop,
     meta_train,
 )
@@ -25,7 +25,9 @@ from metahpo.run.records import (
 )
 from metahpo.run.search import search, search_loop
 
-__getattr__ = renamed(__name__, {"Memory": "Footprint", "memory": "footprint"})
+__getattr__ = renamed(
+    __name__, {"Memory": "Footprint", "memory": "footprint", "evaluate": "fresh_losses"}
+)
 
 __all__ = [
     "AskTell",
@@ -45,8 +47,8 @@ __all__ = [
     "WaitingError",
     "as_problem",
     "drive",
-    "evaluate",
     "footprint",
+    "fresh_losses",
     "meta_loop",
     "meta_train",
     "minimize",

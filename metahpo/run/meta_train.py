@@ -211,7 +211,7 @@ def _rounds_ahead(problem: Problem, rounds: int, tasks: int) -> int:
     return max(n for n in range(1, max(most, 1) + 1) if rounds % n == 0)
 
 
-def evaluate(
+def fresh_losses(
     key: Key,
     problem: Problem,
     hparams: HParams,
@@ -220,7 +220,28 @@ def evaluate(
     tasks: int,
     mesh: Mesh | None = None,
 ) -> chex.Array:
-    """Outer losses ``f[tasks]`` of fixed hyperparameters after ``steps`` updates on fresh tasks."""
+    """Outer losses of fixed hyperparameters on fresh tasks; pure, for ``jit`` and ``vmap``.
+
+    Args:
+        key: draws the tasks, and the keys of their trainings.
+        problem: the training process.
+        hparams: the same for all tasks, for example what ``meta_train`` has learned.
+        steps: updates of each training, at least 0.
+        tasks: how many, at least 1.
+        mesh: devices to spread the tasks over.
+
+    Returns:
+        ``f[tasks]``, the outer loss after ``steps`` updates on each task.
+
+    Raises:
+        ValueError: for no tasks.
+
+    Example:
+        >>> import jax, metahpo as mh
+        >>> problem = mh.problems.function(lambda h: h["x"] ** 2)
+        >>> fresh_losses(jax.random.key(0), problem, {"x": 3.0}, steps=0, tasks=2)
+        Array([9., 9.], dtype=float32)
+    """
     checks.counts(tasks=tasks)
     task_key, train_key = jax.random.split(key)
     some = jax.vmap(problem.sample)(jax.random.split(task_key, tasks))

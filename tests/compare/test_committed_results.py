@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = ROOT / "experiments" / "results"
 DIGITS = json.loads((RESULTS / "digits" / "results.json").read_text())
 QUADRATICS = json.loads((RESULTS / "quadratics" / "results.json").read_text())["methods"]
 TUNED = [name for name in DIGITS["methods"] if name != "default"]

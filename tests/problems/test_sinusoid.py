@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import metahpo as mh
-from metahpo.run.meta_train import evaluate
+from metahpo.run import fresh_losses
 
 KEY = jax.random.key(0)
 
@@ -111,7 +111,7 @@ def test_maml_learns_to_adapt_in_one_step():
             tasks=25,
         )
         losses = [
-            evaluate(test_key, test_problem, result.hparams, steps=steps, tasks=1000)
+            fresh_losses(test_key, test_problem, result.hparams, steps=steps, tasks=1000)
             for steps in (0, 1)
         ]
         return jnp.stack(losses), result.skipped

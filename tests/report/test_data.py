@@ -37,6 +37,17 @@ def test_best_so_far_keeps_single_precision_and_takes_jax_arrays():
     np.testing.assert_array_equal(best, [2, 1])
 
 
+def test_idle_slots_are_left_out_of_the_best_so_far():
+    loss = np.array([[3.0, np.inf, 5.0], [0.0, 1.0, 2.0]])
+    evaluated = np.array([[True, True, True], [False, True, True]])
+    np.testing.assert_array_equal(best_so_far(loss, evaluated), [3, 3, 3, 1, 1, 1])
+    both = best_so_far(np.stack([loss, loss]), np.stack([evaluated, ~evaluated]))
+    np.testing.assert_array_equal(both, [[3, 3, 3, 1, 1, 1], [0, 0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(best_so_far([2.0, 1.0], [False, False]), [np.inf, np.inf])
+    with pytest.raises(ValueError, match="shape"):
+        best_so_far(loss, evaluated[:, :2])
+
+
 def test_regret_is_above_the_optimum_of_each_task():
     losses = np.array([[3.0, 2.0, 4.0], [1.0, 0.5, 0.25]])[:, :, None]
     np.testing.assert_array_equal(regret(losses, optimum=[2.0, 0.0]), [[1, 0, 0], [1, 0.5, 0.25]])

@@ -66,7 +66,7 @@ def test_trained_policy_raises_the_timid_rate(descent, environment, policy, meth
         )
         both = jax.tree.map(lambda *w: jnp.stack(w), untrained, result.hparams)
         return jax.vmap(
-            lambda w: mh.run.evaluate(test_key, tuner, w, steps=SEGMENTS, tasks=200).mean()
+            lambda w: mh.run.fresh_losses(test_key, tuner, w, steps=SEGMENTS, tasks=200).mean()
         )(both)
 
     before, after = train(jax.random.key(2))

@@ -176,8 +176,13 @@ def test_it_needs_rounds_and_tasks(kwargs):
 
 
 def test_evaluate_gives_the_loss_of_fresh_tasks():
-    losses = mh.run.evaluate(
+    losses = mh.run.fresh_losses(
         jax.random.key(1), noisy_targets(), {"x": jnp.array(2.0)}, steps=1, tasks=4000
     )
     # E (2 - t)^2 = 1 with standard error sqrt(2 / 4000) = 0.022
     np.testing.assert_allclose(losses.mean(), 1.0, atol=0.09)
+
+
+def test_the_old_spelling_of_fresh_losses_warns():
+    with pytest.warns(DeprecationWarning, match=r"run\.evaluate is now metahpo\.run\.fresh_losses"):
+        assert mh.run.evaluate is mh.run.fresh_losses

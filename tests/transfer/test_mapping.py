@@ -53,7 +53,9 @@ def test_learned_rates_are_the_best_ones(trained):
 def test_mapping_beats_the_best_constant_on_new_tasks(trained):
     _, problem, learner, weights = trained
     evaluate = jax.jit(
-        lambda problem, h: mh.run.evaluate(jax.random.key(5), problem, h, steps=STEPS, tasks=100),
+        lambda problem, h: mh.run.fresh_losses(
+            jax.random.key(5), problem, h, steps=STEPS, tasks=100
+        ),
         static_argnums=0,
     )
     member = jax.tree.map(lambda w: w[0], weights)
