@@ -93,6 +93,7 @@ def brier(params, task):
 
 def window_problem() -> mh.Problem:
     """Gradient descent with the rate ``exp(log_rate)``; PES and NRES sum the windows' losses."""
+    begin = start()
 
     def step(key, hparams, task, params):
         del key
@@ -102,7 +103,7 @@ def window_problem() -> mh.Problem:
 
     return mh.Problem(
         sample=data,
-        init=lambda key, hparams, task: start(),
+        init=lambda key, hparams, task: begin,
         step=step,
         loss=lambda key, hparams, task, params: brier(params, task),
     )
@@ -119,7 +120,7 @@ def mean_problem() -> mh.Problem:
         return Averaging(params, total, count)
 
     return inner._replace(
-        init=lambda key, hparams, task: Averaging(start(), jnp.zeros(()), jnp.int32(0)),
+        init=lambda *args: Averaging(inner.init(*args), jnp.zeros(()), jnp.int32(0)),
         step=step,
         loss=lambda key, hparams, task, state: state.total / WINDOWS,
     )
