@@ -25,7 +25,6 @@ paired.  The settings were chosen on other tasks.  About a minute and a half on 
     python -m experiments.task_specific [--quick] [--resume]
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -183,9 +182,10 @@ def tuners(pair, shared, alone, seeds: int):
 
     def searched(count):
         def search(_, key, task):
-            keys = dict(zip(LOW, jax.random.split(key, 2), strict=True))
-            draw = partial(jax.random.uniform, shape=(count,))
-            drawn = {n: draw(keys[n], minval=LOW[n], maxval=HIGH[n]) for n in LOW}
+            drawn = {
+                name: jax.random.uniform(k, (count,), minval=LOW[name], maxval=HIGH[name])
+                for name, k in zip(LOW, jax.random.split(key, 2), strict=True)
+            }
             return best_of(drawn, task)
 
         return search
