@@ -239,8 +239,8 @@ def fresh_losses(
     Example:
         >>> import jax, metahpo as mh
         >>> problem = mh.problems.function(lambda h: h["x"] ** 2)
-        >>> fresh_losses(jax.random.key(0), problem, {"x": 3.0}, steps=0, tasks=2)
-        Array([9., 9.], dtype=float32)
+        >>> fresh_losses(jax.random.key(0), problem, {"x": 3.0}, steps=0, tasks=2).tolist()
+        [9.0, 9.0]
     """
     checks.counts(tasks=tasks)
     task_key, train_key = jax.random.split(key)
