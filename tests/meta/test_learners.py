@@ -170,7 +170,8 @@ TABLE = {
         rate=0.01,
     ),
 }
-ROWS = pytest.mark.parametrize("name", list(TABLE))
+# By row (scope="module"), so that one worker compiles the programs of a row.
+ROWS = pytest.mark.parametrize("name", list(TABLE), scope="module")
 TRAINED = [name for name, row in TABLE.items() if row.trained]
 CLASSIFIERS = [name for name in TRAINED if TABLE[name].family is not regression]
 
@@ -329,7 +330,7 @@ def meta_trained(name):
     return functools.cache(jit(run))
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", TRAINED, scope="module")
 def test_meta_training_improves_fresh_tasks(name):
     trained = meta_trained(name)(False)
     assert trained.skipped == 0
@@ -338,7 +339,7 @@ def test_meta_training_improves_fresh_tasks(name):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(trained.learned))
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", CLASSIFIERS, scope="module")
 def test_support_labels_are_all_that_tells_the_classes(name):
     """With shuffled ones even a trained learner knows nothing: a leak of the query would show."""
     real, shuffled = meta_trained(name)(False), meta_trained(name)(True)

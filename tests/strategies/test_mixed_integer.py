@@ -40,6 +40,8 @@ TABLE = {
     "spso2011": functools.partial(strategies.pso, variant="spso2011"),
     "xnes": strategies.xnes,
 }
+# By row (scope="module"), so that one worker compiles a row's program, once.
+EVERY = pytest.mark.parametrize("name", TABLE, scope="module")
 
 
 class Outcome(NamedTuple):
@@ -108,20 +110,20 @@ def outcome(name):
     return jax.tree.map(np.asarray, jitted(keys, all_tasks))
 
 
-@pytest.mark.parametrize("name", TABLE)
+@EVERY
 def test_proposals_stay_in_the_cube(name):
     unit = outcome(name).unit
     assert ((unit >= 0) & (unit <= 1)).all()
 
 
-@pytest.mark.parametrize("name", TABLE)
+@EVERY
 def test_integers_and_choices_keep_mutating_until_the_optimum_is_found(name):
     result = outcome(name)
     frozen = (result.mutating == 0) & ~result.found[:, None]
     assert frozen.mean() <= MOST_FROZEN
 
 
-@pytest.mark.parametrize("name", TABLE)
+@EVERY
 def test_finds_the_optimum_more_often_than_random_search(name):
     ours, theirs = outcome(name).found, outcome("random").found
     wins, losses = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
