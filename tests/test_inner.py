@@ -1,5 +1,6 @@
 """The inner loop: every checkpoint mode is the same function and composes in the same way."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -14,9 +15,12 @@ from metahpo.base import Problem
 from metahpo.recomputation import MODES
 
 KEY = jax.random.key(0)
-MODE = pytest.mark.parametrize("mode", (*MODES, 6))
+# By row (scope="module"), so that one worker compiles a row's program, once.
+MODE = pytest.mark.parametrize("mode", (*MODES, 6), scope="module")
 # No square, a square, a prime, what is too short to nest, and nothing.
-STEPS = pytest.mark.parametrize("steps", [0, 1, 3, 7, 9, 12])
+STEPS = pytest.mark.parametrize("steps", [0, 1, 3, 7, 9, 12], scope="module")
+# These programs compile for seconds and run for milliseconds.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(autouse=True)
@@ -48,14 +52,25 @@ HPARAMS = {"rate": 0.3, "speed": np.array([0.5, -0.2])}
 TASK = 1.2
 
 
-def by_hand(steps: int, hparams=HPARAMS):
-    """The same training in a Python loop: all states, and the loss."""
+def train_by_hand(steps: int, hparams):
+    """The same training in a Python loop: the loss, and all states."""
     problem = pendulum()
     init_key, step_key, loss_key = inner.keys(KEY)
     states = [problem.init(init_key, hparams, TASK)]
     for t in range(steps):
-        states.append(problem.step(jax.random.fold_in(step_key, t), hparams, TASK, states[-1]))
-    return states, problem.loss(loss_key, hparams, TASK, states[-1])
+        states.append(STEP(jax.random.fold_in(step_key, t), hparams, TASK, states[-1]))
+    return problem.loss(loss_key, hparams, TASK, states[-1]), states
+
+
+STEP = jax.jit(pendulum().step)
+
+
+@functools.cache
+def by_hand(steps: int):
+    """The loss, all states, and the gradient of the loss."""
+    train = jax.value_and_grad(train_by_hand, argnums=1, has_aux=True)
+    (loss, states), grad = train(steps, HPARAMS)
+    return loss, states, grad
 
 
 def loss_of(steps: int, mode: str, noisy: bool = True) -> Callable[[dict], chex.Array]:
@@ -63,11 +78,28 @@ def loss_of(steps: int, mode: str, noisy: bool = True) -> Callable[[dict], chex.
     return lambda hparams: run(KEY, hparams, TASK)[0]
 
 
+@functools.cache
+def outcome(steps: int, mode: str):
+    """``outer_loss``, its gradient and a recorded ``unroll``, each in a loop of its own."""
+    run = inner.outer_loss(pendulum(), steps, mode)
+    train = inner.unroll(pendulum(), steps, mode, record=lambda s: (s["angle"], s["count"]))
+
+    @jit
+    def program(hparams):
+        return (
+            run(KEY, hparams, TASK),
+            jax.grad(loss_of(steps, mode))(hparams),
+            train(KEY, hparams, TASK),
+        )
+
+    return program(HPARAMS)
+
+
 @MODE
 @STEPS
 def test_unroll_equals_the_python_loop(mode, steps):
-    states, loss = by_hand(steps)
-    result = jax.jit(inner.outer_loss(pendulum(), steps, mode))(KEY, HPARAMS, TASK)
+    loss, states, _ = by_hand(steps)
+    result, _, _ = outcome(steps, mode)
     chex.assert_trees_all_close(result, (loss, states[-1]), rtol=1e-12)
     assert result[1]["count"] == steps
 
@@ -75,20 +107,17 @@ def test_unroll_equals_the_python_loop(mode, steps):
 @MODE
 @STEPS
 def test_gradient_equals_that_of_the_python_loop(mode, steps):
-    expected = jax.grad(lambda h: by_hand(steps, h)[1])(HPARAMS)
-    result = jax.jit(jax.grad(loss_of(steps, mode)))(HPARAMS)
-    chex.assert_trees_all_close(result, expected, rtol=1e-10)
+    chex.assert_trees_all_close(outcome(steps, mode)[1], by_hand(steps)[2], rtol=1e-10)
 
 
 @MODE
 @STEPS
 def test_recording_sees_every_state(mode, steps):
-    states, _ = by_hand(steps)
-    train = inner.unroll(pendulum(), steps, mode, record=lambda s: (s["angle"], s["count"]))
-    state, (angles, counts) = jax.jit(train)(KEY, HPARAMS, TASK)
+    _, states, _ = by_hand(steps)
+    _, _, (state, (angles, counts)) = outcome(steps, mode)
     chex.assert_trees_all_close(state, states[-1], rtol=1e-12)
     assert angles.shape == (steps, 2) and counts.tolist() == list(range(1, steps + 1))
-    for angle, expected in zip(angles, states[1:], strict=True):
+    for angle, expected in zip(np.asarray(angles), states[1:], strict=True):
         np.testing.assert_allclose(angle, expected["angle"], rtol=1e-12)
 
 
@@ -111,7 +140,7 @@ def transformations() -> dict[str, Callable]:
 def test_every_transformation_of_a_checkpointed_loop_equals_the_plain_one():
     for name, transform in transformations().items():
         plain, *others = (
-            jax.jit(lambda mode=mode, t=transform: t(loss_of(9, mode, noisy=False)))()
+            jit(lambda mode=mode, t=transform: t(loss_of(9, mode, noisy=False)))()
             for mode in (*MODES, 5)
         )
         for other in others:
@@ -119,9 +148,10 @@ def test_every_transformation_of_a_checkpointed_loop_equals_the_plain_one():
 
 
 def test_second_derivative_agrees_with_finite_differences():
-    slope = jax.jit(lambda rate: jax.grad(loss_of(7, "none"))(HPARAMS | {"rate": rate})["rate"])
-    difference = (slope(0.3 + 1e-5) - slope(0.3 - 1e-5)) / 2e-5
-    np.testing.assert_allclose(jax.jit(jax.grad(slope))(0.3), difference, rtol=1e-6)
+    slope = lambda rate: jax.grad(loss_of(7, "none"))(HPARAMS | {"rate": rate})["rate"]  # noqa: E731
+    slopes = jit(jax.value_and_grad(slope))
+    difference = (slopes(0.3 + 1e-5)[0] - slopes(0.3 - 1e-5)[0]) / 2e-5
+    np.testing.assert_allclose(slopes(0.3)[1], difference, rtol=1e-6)
 
 
 @pytest.mark.parametrize("lengths", [(4, 3, 2), (0, 9), (1, 8)])
@@ -130,15 +160,15 @@ def test_segments_equal_the_whole(lengths):
     training = inner.begin(problem, KEY, HPARAMS, TASK)
     for length in lengths:
         training = inner.advance(problem, length, "sqrt")(HPARAMS, training)
-    whole = jax.jit(inner.unroll(problem, 9))(KEY, HPARAMS, TASK)
+    whole = jit(inner.unroll(problem, 9))(KEY, HPARAMS, TASK)
     chex.assert_trees_all_close(training.state, whole, rtol=1e-12)
 
 
 def test_a_segment_may_start_at_a_traced_step():
     problem = pendulum()
-    states, _ = by_hand(7)
+    _, states, _ = by_hand(7)
     there = inner.Training(inner.keys(KEY), TASK, states[4], 4)
-    go_on = jax.jit(lambda start: inner.advance(problem, 3)(HPARAMS, there._replace(steps=start)))
+    go_on = jit(lambda start: inner.advance(problem, 3)(HPARAMS, there._replace(steps=start)))
     chex.assert_trees_all_close(go_on(4).state, states[7], rtol=1e-12)
 
 
