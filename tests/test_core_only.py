@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 
 from metahpo._extras import require
 
+pytestmark = pytest.mark.versions
+
 ROOT = Path(__file__).parents[1]
 
 # Imports every public module while each import of what the core does not bring is refused, and

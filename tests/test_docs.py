@@ -11,6 +11,8 @@ import pytest
 
 import metahpo
 
+pytestmark = pytest.mark.versions
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -7,6 +7,8 @@ import pytest
 
 from metahpo import draws
 
+pytestmark = pytest.mark.versions
+
 KEY = jax.random.key(7)
 
 

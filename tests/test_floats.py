@@ -8,6 +8,8 @@ import pytest
 
 from metahpo import floats
 
+pytestmark = pytest.mark.versions
+
 MIXED = {
     "a": np.float32(2.0),
     "b": np.array([1, 2]),

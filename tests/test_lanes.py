@@ -7,6 +7,8 @@ import pytest
 
 from metahpo.lanes import when
 
+pytestmark = pytest.mark.versions
+
 
 class Counted:
     """Doubles and adds; counts how often it really runs."""

@@ -9,6 +9,8 @@ import pytest
 
 import metahpo as mh
 
+pytestmark = pytest.mark.versions
+
 KEY = jax.random.key(0)
 HPARAMS = {"lr": 0.1, "l2": 0.01, "width": 3}
 

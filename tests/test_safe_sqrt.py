@@ -12,6 +12,8 @@ import pytest
 import metahpo as mh
 from metahpo.safe_sqrt import with_safe_sqrt
 
+pytestmark = pytest.mark.versions
+
 training = importlib.import_module("metahpo.problems.training")
 # These programs compile for seconds and run for microseconds.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

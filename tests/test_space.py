@@ -21,6 +21,8 @@ from metahpo.space import (
     thresholds,
 )
 
+pytestmark = pytest.mark.versions
+
 DISCRETE = [
     mh.Int(4, 64),
     mh.Int(-3, 3),

@@ -12,6 +12,8 @@ import pytest
 
 import metahpo as mh
 
+pytestmark = pytest.mark.versions
+
 KEY = jax.random.key(0)
 WIDTH = 50_000
 

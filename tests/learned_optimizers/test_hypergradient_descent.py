@@ -11,6 +11,8 @@ import pytest
 import metahpo as mh
 from metahpo.learned_optimizers import hypergradient_descent
 
+pytestmark = pytest.mark.versions
+
 RULES = ("multiplicative", "additive")
 
 

@@ -9,6 +9,8 @@ import pytest
 import metahpo as mh
 from metahpo.networks import calibrate, conv4
 
+pytestmark = pytest.mark.versions
+
 FAST = {"xla_backend_optimization_level": 0}
 
 

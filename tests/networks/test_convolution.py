@@ -7,6 +7,8 @@ import pytest
 
 from metahpo.networks import convolve, max_pool
 
+pytestmark = pytest.mark.versions
+
 FAST = {"xla_backend_optimization_level": 0}
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 

@@ -13,6 +13,8 @@ import pytest
 from metahpo._files import atomic_write, writable_folder
 from metahpo.report import Interval, load_json, load_npz, save_json, save_npz
 
+pytestmark = pytest.mark.versions
+
 
 class Point(NamedTuple):
     x: float

@@ -9,6 +9,8 @@ import pytest
 from metahpo import report
 from metahpo.report import plots
 
+pytestmark = pytest.mark.versions
+
 pytest.importorskip("matplotlib")
 
 LABELS = [f"method {i} with a name" for i in range(12)]

@@ -18,6 +18,8 @@ import pytest
 
 from metahpo.run import Loop, checkpoint, drive
 
+pytestmark = pytest.mark.versions
+
 pytest.importorskip("orbax.checkpoint")
 
 HERE = Path(__file__).parent

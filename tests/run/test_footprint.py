@@ -9,6 +9,8 @@ import metahpo as mh
 from metahpo.run import footprint, scan, search_loop
 from metahpo.run.footprint import Footprint
 
+pytestmark = pytest.mark.versions
+
 SPACE = {"lr": mh.Float(1e-3, 1.0, log=True)}
 WIDTH, EXAMPLES = 32, 64
 PARAMETERS = WIDTH * WIDTH + WIDTH

@@ -11,6 +11,8 @@ import pytest
 
 from metahpo.run import checkpoint
 
+pytestmark = pytest.mark.versions
+
 pytest.importorskip("orbax.checkpoint")
 
 HERE = Path(__file__).parent

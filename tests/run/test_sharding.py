@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.versions
+
 HERE = Path(__file__).parent
 PATHS = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
 PROGRAM = """

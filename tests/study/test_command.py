@@ -8,6 +8,8 @@ import pytest
 from metahpo import report
 from metahpo.study import Findings, command
 
+pytestmark = pytest.mark.versions
+
 
 class Size(NamedTuple):
     """How much is computed."""

@@ -11,6 +11,8 @@ import metahpo as mh
 from metahpo.run import checkpoint
 from metahpo.study import Work, prepare
 
+pytestmark = pytest.mark.versions
+
 
 class Part(NamedTuple):
     """Arrays, and a number."""
