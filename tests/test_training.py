@@ -1,5 +1,6 @@
 """A training under way: cut anywhere and kept anywhere, it ends where it ends whole, to the bit."""
 
+import functools
 import itertools
 
 import chex
@@ -11,7 +12,7 @@ import pytest
 
 import metahpo as mh
 from metahpo import inner
-from metahpo.base import Needs, Proposal, Strategy
+from metahpo.base import ANYTHING, Needs, Proposal, Strategy
 
 HPARAMS = {"lr": jnp.array(0.03)}
 STEPS = 9
@@ -32,8 +33,12 @@ def task():
     return FAMILY.sample(jax.random.key(1))
 
 
+@functools.cache
 def go_on(steps, checkpoint="none"):
     return jax.jit(inner.advance(PROBLEM, steps, checkpoint))
+
+
+judge = jax.jit(functools.partial(inner.judge, PROBLEM))
 
 
 def saved(training):
@@ -69,8 +74,7 @@ def test_parts_are_the_whole_to_the_bit_also_from_a_saved_training(start, whole,
         training = advance(HPARAMS, saved(training))
     chex.assert_trees_all_equal(training._replace(keys=()), whole._replace(keys=()))
     assert int(training.steps) == STEPS
-    loss = inner.judge(PROBLEM, HPARAMS, training)
-    assert loss == inner.judge(PROBLEM, HPARAMS, whole)
+    assert judge(HPARAMS, training) == judge(HPARAMS, whole)
 
 
 def test_a_training_is_that_of_unroll(task, whole):
@@ -122,69 +126,72 @@ SPACE, MEMBERS = {"lr": mh.Float(1e-3, 1e-1, log=True)}, 3
 UNIT = jnp.linspace(0.2, 0.8, MEMBERS)[:, None]
 
 
-def members(parents, budget=None):
-    """A strategy whose members never move; ``parents[t]`` are their parents in round t."""
-    parents = jnp.asarray(parents, jnp.int32)
-    full = jnp.full(MEMBERS, mh.base.FULL_BUDGET if budget is None else budget, jnp.int32)
+def moves(parents, budget=mh.base.FULL_BUDGET, unit=UNIT):
+    """The proposals of all rounds: nobody moves; ``parents[t]`` are the parents in round t."""
+    parents = np.asarray(parents, np.int32)
+    budget = np.broadcast_to(np.int32(budget), parents.shape)
+    return Proposal(np.broadcast_to(unit, (*parents.shape, 1)), parents, budget)
 
+
+def following(proposals, needs=ANYTHING):
     def ask(key, t):
-        return Proposal(UNIT, parents[t], full), t + 1
+        return jax.tree.map(lambda x: jnp.asarray(x)[t], proposals), t + 1
 
-    return Strategy(lambda key: jnp.int32(0), ask, lambda key, t, proposal, evaluation: t)
+    return Strategy(lambda key: jnp.int32(0), ask, lambda key, t, proposal, evaluation: t, needs)
 
 
 FRESH, THEMSELVES = [-1] * MEMBERS, list(range(MEMBERS))
 
 
-def searched(strategy, rounds, steps, task, **options):
-    run = jax.jit(
-        lambda task: mh.search(
-            jax.random.key(0), PROBLEM, SPACE, strategy, rounds=rounds, steps=steps, task=task,
-            **options,
+@functools.cache
+def search_program(steps, needs=ANYTHING, chunk=None):
+    @jax.jit
+    def run(proposals, task):
+        return mh.search(
+            jax.random.key(0),
+            PROBLEM,
+            SPACE,
+            following(proposals, needs),
+            rounds=len(proposals.unit),
+            steps=steps,
+            task=task,
+            chunk=chunk,
         )
-    )  # fmt: skip
-    return run(task)
+
+    return run
+
+
+def losses(proposals, steps, task, **options):
+    return np.asarray(search_program(steps, **options)(proposals, task).history.loss)
 
 
 def test_members_that_go_on_from_themselves_are_whole_trainings_to_the_bit(task):
-    once = searched(members([FRESH]), 1, 12, task)
-    for rounds, steps, budget in ((2, 6, None), (4, 3, None), (12, 1, None), (3, 9, 4)):
-        parts = searched(
-            members([FRESH] + [THEMSELVES] * (rounds - 1), budget), rounds, steps, task
-        )
-        np.testing.assert_array_equal(parts.history.loss[-1], once.history.loss[0])
+    once = losses(moves([FRESH]), 12, task)
+    full = mh.base.FULL_BUDGET
+    for rounds, steps, budget in ((2, 6, full), (4, 3, full), (12, 1, full), (3, 9, 4)):
+        parts = losses(moves([FRESH] + [THEMSELVES] * (rounds - 1), budget), steps, task)
+        np.testing.assert_array_equal(parts[-1], once[0])
 
 
 def test_members_in_chunks_and_idle_rounds_go_on_as_well(task):
-    once = searched(members([FRESH]), 1, 12, task)
-    parts = searched(members([FRESH, THEMSELVES]), 2, 6, task, chunk=2)
-    np.testing.assert_array_equal(parts.history.loss[-1], once.history.loss[0])
+    once = losses(moves([FRESH]), 12, task)
+    parts = losses(moves([FRESH, THEMSELVES]), 6, task, chunk=2)
+    np.testing.assert_array_equal(parts[-1], once[0])
 
-    def ask(key, t):  # the second round is idle for everybody
-        budget = jnp.where(t == 1, 0, mh.base.FULL_BUDGET)
-        parent = jnp.where(t == 0, -1, jnp.arange(MEMBERS)).astype(jnp.int32)
-        return Proposal(UNIT, parent, jnp.full(MEMBERS, budget, jnp.int32)), t + 1
-
-    paused = members([FRESH])._replace(ask=ask)
-    parts = searched(paused, 3, 6, task)
-    assert np.isinf(parts.history.loss[1]).all()
-    np.testing.assert_array_equal(parts.history.loss[-1], once.history.loss[0])
+    busy = mh.base.FULL_BUDGET * np.array([[1], [0], [1]])  # the second round is idle for everybody
+    parts = losses(moves([FRESH, THEMSELVES, THEMSELVES], busy), 6, task)
+    assert np.isinf(parts[1]).all()
+    np.testing.assert_array_equal(parts[-1], once[0])
 
 
 def test_a_copy_goes_on_with_keys_of_its_own(task):
-    copies = searched(members([FRESH, [0, 0, 0]]), 2, 6, task)
-    itself = searched(members([FRESH, THEMSELVES]), 2, 6, task)
-    assert copies.history.loss[1, 0] == itself.history.loss[1, 0]
+    copies = losses(moves([FRESH, [0, 0, 0]]), 6, task)
+    itself = losses(moves([FRESH, THEMSELVES]), 6, task)
+    assert copies[1, 0] == itself[1, 0]
     # The same state under other minibatches, at other rates besides.
-    assert len(set(copies.history.loss[1].tolist())) == MEMBERS
-    alike = members([FRESH, [0, 0, 0]])._replace(
-        ask=lambda key, t: (
-            Proposal(jnp.full_like(UNIT, 0.5), jnp.where(t == 0, -1, jnp.zeros(MEMBERS, jnp.int32)),
-                     jnp.full(MEMBERS, mh.base.FULL_BUDGET, jnp.int32)), t + 1,
-        )
-    )  # fmt: skip
-    losses = searched(alike, 2, 6, task).history.loss[1]
-    assert len(set(losses.tolist())) == MEMBERS
+    assert len(set(copies[1].tolist())) == MEMBERS
+    alike = losses(moves([FRESH, [0, 0, 0]], unit=0.5), 6, task)
+    assert len(set(alike[1].tolist())) == MEMBERS
 
 
 def test_a_copy_is_as_old_as_what_it_copied():
@@ -202,42 +209,42 @@ def test_a_copy_is_as_old_as_what_it_copied():
         jax.debug.callback(lambda steps: seen.append(steps.tolist()), evaluation.steps)
         return t
 
-    strategy = members([FRESH, [0, 0, -1], [2, 1, 0]], budget=5)._replace(tell=tell)
+    strategy = following(moves([FRESH, [0, 0, -1], [2, 1, 0]], budget=5))._replace(tell=tell)
     mh.search(jax.random.key(0), counting, SPACE, strategy, rounds=3, steps=7)
     jax.effects_barrier()
     assert sorted(seen) == [[5, 5, 5], [10, 10, 5], [10, 15, 15]]
 
 
 def test_whoever_needs_no_trainings_gets_the_same_losses(task):
-    plain = members([FRESH] * 3)
-    saving = plain._replace(needs=Needs(trainings=False, budgets=False))
-    kept, dropped = (searched(s, 3, 6, task).history.loss for s in (plain, saving))
+    kept = losses(moves([FRESH] * 3), 6, task)
+    dropped = losses(moves([FRESH] * 3), 6, task, needs=Needs(trainings=False, budgets=False))
     np.testing.assert_allclose(kept, dropped, rtol=1e-5)
 
 
 # In the tuning environment.
 
 
+@functools.cache
+def still(segments, steps):
+    """A segmented training of the environment in which nothing moves."""
+    environment = mh.rl.tuning_environment(PROBLEM, SPACE, steps, segments, moves=(0.0,))
+
+    @jax.jit
+    def run(task):
+        start = environment.reset(jax.random.key(3), task)
+
+        def step(state, _):
+            return environment.step(jax.random.key(9), task, state, jnp.array([0]))
+
+        return jax.lax.scan(step, start, length=segments)[0]
+
+    return run
+
+
 @pytest.mark.parametrize("cut", [(2, 6), (4, 3), (12, 1)])
 def test_segments_without_moves_are_one_training_to_the_bit(task, cut):
     segments, steps = cut
-    problem = mh.problems.training(FAMILY, lambda h: optax.adam(h["lr"]), minibatch=some)
-
-    def final(segments, steps):
-        environment = mh.rl.tuning_environment(problem, SPACE, steps, segments, moves=(0.0,))
-
-        @jax.jit
-        def run(task):
-            start = environment.reset(jax.random.key(3), task)
-
-            def step(state, _):
-                return environment.step(jax.random.key(9), task, state, jnp.array([0]))
-
-            return jax.lax.scan(step, start, length=segments)[0]
-
-        return run(task)
-
-    parts, whole = final(segments, steps), final(1, 12)
+    parts, whole = still(segments, steps)(task), still(1, 12)(task)
     assert parts.loss == whole.loss and int(parts.training.steps) == 12
     chex.assert_trees_all_equal(parts.training.state, whole.training.state)
 
@@ -245,11 +252,11 @@ def test_segments_without_moves_are_one_training_to_the_bit(task, cut):
 def test_the_environment_stays_with_the_task_of_its_reset(task):
     other = FAMILY.sample(jax.random.key(8))
     environment = mh.rl.tuning_environment(PROBLEM, SPACE, 3, 2)
-    start = environment.reset(jax.random.key(3), task)
+    start, step = environment.reset(jax.random.key(3), task), jax.jit(environment.step)
     ends = []
     for offered in itertools.product((task, other), repeat=2):
         state = start
         for one in offered:
-            state, _ = environment.step(jax.random.key(0), one, state, jnp.array([2]))
+            state, _ = step(jax.random.key(0), one, state, jnp.array([2]))
         ends.append(float(state.loss))
     assert len(set(ends)) == 1
