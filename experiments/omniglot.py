@@ -279,7 +279,7 @@ def study(size: Size, work: Work) -> Findings:
         str(run): {
             "row": table_row(run, settings(run), part),
             "protocol": settings(run)._asdict(),
-            "loss by stage": np.round(part["losses"], 4),
+            "loss by stage": np.round(part["losses"].astype(float), 4),
             "device": part["device"],
             "episodes": size.episodes,
         }
