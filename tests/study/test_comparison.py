@@ -1,12 +1,13 @@
 """A comparison is saved method by method, resumed, and refuses what is not its own."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 
 from metahpo import report
-from metahpo.study import Comparison, Trials, against, as_findings, reached, run, write
+from metahpo.study import Comparison, Trials, against, as_findings, reached, run, timed, write
 from metahpo.study.results import over_tasks
 
 
@@ -48,6 +49,19 @@ def test_the_best_within_a_budget_is_chosen_by_loss_alone():
     best = reached(Trials(loss, score, 2.0, 0.0, 0.0), [1, 2, 3, 4, 8])
     np.testing.assert_array_equal(best.loss[:, 0, 0], [np.nan, 3.0, 3.0, 1.0, 1.0])
     np.testing.assert_array_equal(best.score[:, 0, 0], [np.nan, 0.9, 0.9, 0.5, 0.5])
+
+
+def test_compiling_and_running_are_timed_apart():
+    traced = []
+
+    def fn(x):
+        traced.append(x)
+        time.sleep(0.2)  # while it is traced
+        return x + 1
+
+    result, compiling, running = timed(fn, np.arange(3))
+    np.testing.assert_array_equal(result, [1, 2, 3])
+    assert len(traced) == 1 and compiling >= 0.2 > running > 0
 
 
 def test_intervals_are_over_tasks_because_seeds_of_one_task_are_not_independent():
