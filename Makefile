@@ -15,7 +15,8 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 # depend on the versions of the dependencies.
 MARKS ?= $(if $(SLOW),,not slow)
 # Most of a test is compilation: what is compiled once is taken from here in every later run.
-TEST := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.jax_cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.2 \
+TEST := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.jax_cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
+  JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 \
   $(RUN) pytest $(PYTEST_ARGS)
 
 # An interpreter asked for by name replaces an environment of another version.

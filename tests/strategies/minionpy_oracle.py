@@ -3,7 +3,6 @@
 The file is written by benchmarks/peers/de_minionpy.py, which defines the functions too.
 """
 
-import functools
 import json
 from pathlib import Path
 
@@ -43,8 +42,7 @@ def medians(strategy, rounds, runs):
         pairs = zip(FUNCTIONS.values(), 10 * unit - 5, strict=True)
         return jnp.stack([every(function)(points) for function, points in pairs])
 
-    # Two thirds of the time would go into optimising a program that runs for a second.
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @jax.jit
     def run(init_keys, round_keys):
         def step(carry, keys):
             state, count, hit = carry

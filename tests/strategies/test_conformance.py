@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xla
 
 import metahpo as mh
 from metahpo import strategies
@@ -140,7 +141,7 @@ class Program:
             self.traces += 1
             return jax.vmap(lambda key: run(key, *numbers))(keys)
 
-        self.run = (jax.jit if costly else jit)(lanes)
+        self.run = jax.jit(lanes, compiler_options=xla.LONG_RUN if costly else xla.SHORT_RUN)
 
     def __call__(self, seed, *numbers):
         keys = jax.random.split(jax.random.key(seed), LANES)
