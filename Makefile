@@ -65,7 +65,7 @@ types: $(READY)  ## Check the types
 	$(RUN) mypy
 
 docs: $(READY)  ## Check the documentation: links, examples, API page
-	$(TEST) tests/test_docs.py
+	$(TEST) tests/docs
 
 api: $(READY)  ## Write docs/api.md from the docstrings
 	$(VENV)/bin/python docs/make_api.py

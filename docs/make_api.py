@@ -1,6 +1,6 @@
 """Writes docs/api.md from the docstrings: every public name, its signature and its first line.
 
-Run as ``make api``; tests/test_docs.py fails when the page is out of date.
+Run as ``make api``; tests/docs/test_api.py fails when the page is out of date.
 """
 
 import ast
