@@ -160,10 +160,10 @@ def unconstrained(problem: Problem, links: PyTree) -> Problem:
         >>> links = {"lr": mh.links.log}
         >>> free = mh.links.unconstrained(problem, links)
         >>> start = mh.links.unconstrain(links, {"lr": 1e-6})
-        >>> result = mh.meta_train(
-        ...     jax.random.key(0), free, mh.hypergrad.reverse(free, steps=1), start,
+        >>> result = jax.jit(lambda key: mh.meta_train(
+        ...     key, free, mh.hypergrad.reverse(free, steps=1), start,
         ...     optax.adam(0.5), rounds=200, tasks=1,
-        ... )
+        ... ))(jax.random.key(0))
         >>> round(float(mh.links.constrain(links, result.hparams)["lr"]), 3)
         0.1
     """

@@ -68,11 +68,11 @@ def when(
     Example:
         >>> import jax, metahpo as mh
         >>> space = {"x": mh.Float(-1.0, 1.0)}
-        >>> result = mh.search(
-        ...     jax.random.key(0), mh.problems.function(lambda h: h["x"] ** 2), space,
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, mh.problems.function(lambda h: h["x"] ** 2), space,
         ...     mh.strategies.random(space, population=8), rounds=100, steps=1,
         ...     stop=when(target=0.5),
-        ... )
+        ... ))(jax.random.key(0))
         >>> int(result.rounds), StopReason(int(result.stop_reason)).name
         (1, 'TARGET')
     """

@@ -31,7 +31,8 @@ def clipped(estimator: Estimator, norm: float) -> Estimator:
         >>> import metahpo as mh
         >>> problem = mh.problems.function(lambda h: h["x"] ** 2)
         >>> estimator = clipped(mh.hypergrad.reverse(problem, steps=1), norm=1.0)
-        >>> estimate, _ = estimator.estimate(jax.random.key(0), {"x": jnp.array(3.0)}, None, ())
+        >>> h = {"x": jnp.array(3.0)}
+        >>> estimate, _ = jax.jit(estimator.estimate)(jax.random.key(0), h, None, ())
         >>> float(estimate.grad["x"]), float(estimate.info["grad_norm"])
         (1.0, 6.0)
     """

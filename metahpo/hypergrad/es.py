@@ -49,7 +49,8 @@ def es(
         >>> import jax, jax.numpy as jnp, metahpo as mh
         >>> problem = mh.problems.function(lambda h: 2.0 * h["x"])
         >>> estimator = mh.hypergrad.es(problem, steps=0, pairs=4096, sigma=0.1)
-        >>> estimate, _ = estimator.estimate(jax.random.key(0), {"x": jnp.array(3.0)}, None, ())
+        >>> h = {"x": jnp.array(3.0)}
+        >>> estimate, _ = jax.jit(estimator.estimate)(jax.random.key(0), h, None, ())
         >>> bool(abs(estimate.grad["x"] - 2.0) < 4 * estimate.info["standard_error"]["x"])
         True
     """

@@ -43,7 +43,8 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
         >>> import jax, jax.numpy as jnp, metahpo as mh
         >>> problem = mh.problems.function(lambda h: h["x"] ** 2)
         >>> estimator = mh.hypergrad.forward(problem, steps=1)
-        >>> estimate, _ = estimator.estimate(jax.random.key(0), {"x": jnp.array(3.0)}, None, ())
+        >>> h = {"x": jnp.array(3.0)}
+        >>> estimate, _ = jax.jit(estimator.estimate)(jax.random.key(0), h, None, ())
         >>> float(estimate.grad["x"])
         6.0
     """

@@ -102,7 +102,8 @@ def implicit(
         ...     loss=lambda key, h, task, w: w,
         ... )
         >>> estimator = mh.hypergrad.implicit(shrink, steps=100)
-        >>> estimate, _ = estimator.estimate(jax.random.key(0), {"l2": jnp.array(1.0)}, None, ())
+        >>> h = {"l2": jnp.array(1.0)}
+        >>> estimate, _ = jax.jit(estimator.estimate)(jax.random.key(0), h, None, ())
         >>> float(estimate.grad["l2"]), bool(estimate.info["converged"])  # -2 / (1 + h)^2
         (-0.5, True)
     """
@@ -178,9 +179,9 @@ def implicit_loss(
         ...     loss=lambda key, c, task, x: x,
         ... )
         >>> loss = mh.hypergrad.implicit_loss(square_root, steps=10)
-        >>> value = lambda c: loss(jax.random.key(0), c, None)[0]
-        >>> float(jax.grad(value)(4.0)), float(jax.grad(jax.grad(value))(4.0))
-        (0.25, -0.03125)
+        >>> slope = jax.grad(lambda c: loss(jax.random.key(0), c, None)[0])
+        >>> [float(d) for d in jax.jit(jax.value_and_grad(slope))(4.0)]
+        [0.25, -0.03125]
     """
     linear = _make_solver(solver, inner_loss, options)
     train, equation_at = trained(problem, steps), equation(problem, inner_loss, params)

@@ -56,7 +56,8 @@ def mixture(
         >>> import jax, jax.numpy as jnp, metahpo as mh
         >>> problem = mh.problems.function(lambda h: 2.0 * h["x"])
         >>> estimator = mh.hypergrad.mixture(problem, steps=0, pairs=8, sigma=0.1)
-        >>> estimate, _ = estimator.estimate(jax.random.key(0), {"x": jnp.array(3.0)}, None, ())
+        >>> h = {"x": jnp.array(3.0)}
+        >>> estimate, _ = jax.jit(estimator.estimate)(jax.random.key(0), h, None, ())
         >>> float(estimate.grad["x"]), float(estimate.info["reparametrised_weight"]["x"])
         (2.0, 1.0)
     """

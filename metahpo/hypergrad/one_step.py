@@ -29,7 +29,8 @@ def one_step(problem: Problem, steps: int) -> Estimator:
         ...     loss=lambda key, h, task, x: x,
         ... )
         >>> estimator = mh.hypergrad.one_step(newton, steps=10)
-        >>> estimate, _ = estimator.estimate(jax.random.key(0), {"c": jnp.array(4.0)}, None, ())
+        >>> h = {"c": jnp.array(4.0)}
+        >>> estimate, _ = jax.jit(estimator.estimate)(jax.random.key(0), h, None, ())
         >>> float(estimate.grad["c"])  # 1 / (2 sqrt(4))
         0.25
     """

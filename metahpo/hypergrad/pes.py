@@ -76,10 +76,11 @@ def pes(
         >>> import jax, jax.numpy as jnp, metahpo as mh
         >>> problem = mh.problems.function(lambda h: 2.0 * h["x"])
         >>> estimator = mh.hypergrad.pes(problem, steps=3, window=2, pairs=4096, sigma=0.1)
+        >>> estimate = jax.jit(estimator.estimate)
         >>> hparams, keys = {"x": jnp.array(3.0)}, jax.random.split(jax.random.key(0), 3)
-        >>> memory = estimator.init(keys[0], hparams, None)
-        >>> first, memory = estimator.estimate(keys[1], hparams, None, memory)
-        >>> last, memory = estimator.estimate(keys[2], hparams, None, memory)
+        >>> memory = jax.jit(estimator.init)(keys[0], hparams, None)
+        >>> first, memory = estimate(keys[1], hparams, None, memory)
+        >>> last, memory = estimate(keys[2], hparams, None, memory)
         >>> bool(abs(first.grad["x"] + last.grad["x"] - 4.0) < 0.5)
         True
     """

@@ -42,11 +42,11 @@ def reptile(problem: Problem, steps: int, *, unrolled: bool = False) -> Estimato
 
     Example:
         >>> import jax, metahpo as mh
-        >>> family = mh.problems.sinusoid(shots=5)
+        >>> family = mh.problems.quadratics(kappa=10.0)
         >>> reptile_ = mh.hypergrad.reptile(mh.meta.maml(family, learning_rate=0.01), steps=5)
-        >>> params = mh.meta.initial_params(jax.random.key(0), family)
-        >>> task = family.sample(jax.random.key(1))
-        >>> estimate, _ = reptile_.estimate(jax.random.key(2), params, task, ())
+        >>> task = jax.jit(family.sample)(jax.random.key(0))
+        >>> params = family.init(jax.random.key(1), task)
+        >>> estimate, _ = jax.jit(reptile_.estimate)(jax.random.key(2), params, task, ())
         >>> bool(estimate.info["finite"])
         True
     """

@@ -49,7 +49,8 @@ def reverse(
         >>> import jax, jax.numpy as jnp, metahpo as mh
         >>> problem = mh.problems.function(lambda h: h["x"] ** 2)
         >>> estimator = mh.hypergrad.reverse(problem, steps=1)
-        >>> estimate, _ = estimator.estimate(jax.random.key(0), {"x": jnp.array(3.0)}, None, ())
+        >>> h = {"x": jnp.array(3.0)}
+        >>> estimate, _ = jax.jit(estimator.estimate)(jax.random.key(0), h, None, ())
         >>> float(estimate.grad["x"])
         6.0
     """

@@ -74,11 +74,11 @@ def saba(
         ... )
         >>> inner = lambda h, task, z, index: (z - h - jnp.array([-5.0, 5.0])[index]) ** 2 / 2
         >>> estimator = mh.hypergrad.saba(problem, inner, batches=2, inner_rate=0.3)
-        >>> h = jnp.array(3.0)
-        >>> memory = estimator.init(jax.random.key(0), h, None)
-        >>> for key in jax.random.split(jax.random.key(1), 150):
-        ...     estimate, memory = estimator.estimate(key, h, None, memory)
-        >>> round(float(estimate.grad), 4)  # h - 1, in spite of the batches' noise
+        >>> estimate, h = jax.jit(estimator.estimate), jnp.array(3.0)
+        >>> memory = jax.jit(estimator.init)(jax.random.key(0), h, None)
+        >>> for i in range(1, 151):
+        ...     found, memory = estimate(jax.random.key(i), h, None, memory)
+        >>> round(float(found.grad), 4)  # h - 1, in spite of the batches' noise
         2.0
     """
     rates = Rates(inner_rate, inner_rate if solver_rate is None else solver_rate)

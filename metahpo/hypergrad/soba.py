@@ -61,11 +61,12 @@ def soba(
         ... )
         >>> inner = lambda h, task, z, index: (z - h) ** 2 / 2
         >>> estimator = mh.hypergrad.soba(problem, inner, batches=1, inner_rate=0.5)
+        >>> estimate = jax.jit(estimator.estimate)
         >>> key, h = jax.random.key(0), jnp.array(3.0)
         >>> memory = estimator.init(key, h, None)
         >>> for _ in range(60):
-        ...     estimate, memory = estimator.estimate(key, h, None, memory)
-        >>> round(float(estimate.grad), 6)  # h - 1
+        ...     found, memory = estimate(key, h, None, memory)
+        >>> round(float(found.grad), 6)  # h - 1
         2.0
     """
     rates = Rates(inner_rate, inner_rate if solver_rate is None else solver_rate)

@@ -56,7 +56,8 @@ def truncated(
         >>> problem = mh.problems.training(family, lambda h: optax.sgd(h["lr"]))
         >>> estimator = mh.hypergrad.truncated(problem, steps=50, window=5)
         >>> task = problem.sample(jax.random.key(0))
-        >>> estimate, _ = estimator.estimate(jax.random.key(1), {"lr": jnp.array(0.1)}, task, ())
+        >>> h = {"lr": jnp.array(0.1)}
+        >>> estimate, _ = jax.jit(estimator.estimate)(jax.random.key(1), h, task, ())
         >>> bool(estimate.info["finite"])
         True
     """

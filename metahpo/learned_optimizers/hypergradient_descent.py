@@ -77,9 +77,12 @@ def hypergradient_descent(
         >>> loss = lambda x: jnp.sum(x**2)
         >>> x = jnp.array([1.0, -2.0])
         >>> state = optimizer.init(x)
-        >>> for _ in range(150):
+        >>> @jax.jit
+        ... def step(x, state):
         ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
-        ...     x = optax.apply_updates(x, updates)
+        ...     return optax.apply_updates(x, updates), state
+        >>> for _ in range(150):
+        ...     x, state = step(x, state)
         >>> bool(loss(x) < 1e-6), bool(state.rates["all"] > 0.1)
         (True, True)
     """

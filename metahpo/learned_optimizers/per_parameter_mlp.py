@@ -91,10 +91,10 @@ def per_parameter_mlp(
     Example:
         >>> import metahpo as mh
         >>> rule = mh.learned_optimizers.per_parameter_mlp()
-        >>> optimizer = rule.transform(rule.init(jax.random.key(0)))
+        >>> optimizer = rule.transform(jax.jit(rule.init)(jax.random.key(0)))
         >>> params = jnp.array([1.0, -2.0])
         >>> state = optimizer.init(params)
-        >>> updates, state = optimizer.update(params, state, params)
+        >>> updates, state = jax.jit(optimizer.update)(params, state, params)
         >>> [round(float(x), 4) for x in optax.apply_updates(params, updates)]
         [0.99, -1.99]
     """

@@ -72,9 +72,11 @@ def attentive_neural_process(
         >>> import jax, metahpo as mh
         >>> problem = attentive_neural_process(mh.problems.sinusoid(shots=5), width=16, heads=2)
         >>> adapt, predict = mh.meta.learner(problem)
-        >>> episode = problem.sample(jax.random.key(0))
-        >>> hparams = problem.initial(jax.random.key(1))
-        >>> predict(adapt(hparams, episode.support, jax.random.key(2)), episode.query.x).shape
+        >>> def answer(key):
+        ...     episode = problem.sample(key)
+        ...     adapted = adapt(problem.initial(key), episode.support, key)
+        ...     return predict(adapted, episode.query.x)
+        >>> jax.jit(answer)(jax.random.key(0)).shape
         (100, 1)
     """
     amortised.check_widths(width=width, depth=depth, heads=heads)

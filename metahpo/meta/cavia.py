@@ -55,10 +55,10 @@ def cavia(
     Example:
         >>> import jax, metahpo as mh
         >>> problem = mh.meta.cavia(mh.problems.sinusoid(shots=10))
-        >>> hparams = problem.initial(jax.random.key(0))
+        >>> hparams = jax.jit(problem.initial)(jax.random.key(0))
         >>> adapt, predict = mh.meta.learner(problem, steps=1)
-        >>> support = problem.sample(jax.random.key(1)).support
-        >>> adapt(hparams, support, jax.random.key(2)).params["context"].shape
+        >>> support = jax.jit(problem.sample)(jax.random.key(1)).support
+        >>> jax.jit(adapt)(hparams, support, jax.random.key(2)).params["context"].shape
         (5,)
     """
     contexts = checks.whole("contexts", contexts)

@@ -32,7 +32,8 @@ def concatenated(network: Network) -> Conditioned:
     Example:
         >>> import jax, metahpo as mh
         >>> network = concatenated(mh.problems.sinusoid(shots=5).network)
-        >>> params = network.init(jax.random.key(0), jnp.zeros((5, 1)), jnp.zeros(4))
+        >>> x, z = jnp.zeros((5, 1)), jnp.zeros(4)
+        >>> params = jax.eval_shape(network.init, jax.random.key(0), x, z)
         >>> params["params"]["Dense_0"]["kernel"].shape
         (5, 40)
     """
@@ -68,7 +69,8 @@ def film(encoder: Network, head: Network) -> Conditioned:
         >>> import jax, metahpo as mh
         >>> body, head = (mh.networks.MLP(hidden=(8,), bias=(0.0,) * n) for n in (6, 1))
         >>> network = film(body, head)
-        >>> params = network.init(jax.random.key(0), jnp.zeros((5, 1)), jnp.zeros(4))
+        >>> x, z = jnp.zeros((5, 1)), jnp.zeros(4)
+        >>> params = jax.eval_shape(network.init, jax.random.key(0), x, z)
         >>> params["modulation"].shape
         (4, 12)
     """

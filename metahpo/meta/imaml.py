@@ -85,8 +85,8 @@ def proximal_loss(
 
     Example:
         >>> import jax, jax.numpy as jnp, metahpo as mh
-        >>> family = mh.problems.sinusoid(shots=5)
-        >>> task = family.sample(jax.random.key(0))
+        >>> family = mh.problems.quadratics(kappa=10.0)
+        >>> task = jax.jit(family.sample)(jax.random.key(0))
         >>> theta = family.init(jax.random.key(1), task)
         >>> loss = proximal_loss(family, 2.0)
         >>> bool(loss(theta, task, theta) == family.loss(theta, task, "support"))

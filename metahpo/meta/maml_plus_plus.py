@@ -92,9 +92,10 @@ def maml_plus_plus(
             positive; when traced, if no leaf adapts.
 
     Example:
-        >>> import jax, optax, metahpo as mh
-        >>> family, steps = mh.problems.sinusoid(shots=5), 3
-        >>> def train(weights, gradient, state):
+        >>> import functools, jax, optax, metahpo as mh
+        >>> family, steps = mh.problems.quadratics(kappa=10.0), 3
+        >>> @functools.partial(jax.jit, static_argnums=1)
+        ... def train(weights, gradient, state):
         ...     problem = mh.meta.maml_plus_plus(family, steps, weights=weights, gradient=gradient)
         ...     return mh.meta_train(
         ...         jax.random.key(0), problem, mh.hypergrad.reverse(problem, steps),

@@ -87,9 +87,9 @@ def neural_process(
         >>> problem = neural_process(mh.problems.sinusoid(shots=5), width=16)
         >>> adapt, predict = mh.meta.learner(problem)
         >>> episode = problem.sample(jax.random.key(0))
-        >>> hparams = problem.initial(jax.random.key(1))
-        >>> adapted = adapt(hparams, episode.support, jax.random.key(2))
-        >>> mean, std = gaussian(adapted, episode.query.x)
+        >>> hparams = jax.jit(problem.initial)(jax.random.key(1))
+        >>> adapted = jax.jit(adapt)(hparams, episode.support, jax.random.key(2))
+        >>> mean, std = jax.jit(gaussian)(adapted, episode.query.x)
         >>> mean.shape, bool((std > 0.1).all())
         ((100, 1), True)
     """
@@ -122,9 +122,9 @@ def gaussian(state: ProcessState, x: chex.Array) -> Gaussian:
         >>> import jax, metahpo as mh
         >>> problem = mh.meta.attentive_neural_process(mh.problems.sinusoid(shots=5))
         >>> episode = problem.sample(jax.random.key(0))
-        >>> hparams = problem.initial(jax.random.key(1))
-        >>> state = problem.init(jax.random.key(2), hparams, episode)
-        >>> gaussian(state, episode.query.x).std.shape
+        >>> hparams = jax.jit(problem.initial)(jax.random.key(1))
+        >>> state = jax.jit(problem.init)(jax.random.key(2), hparams, episode)
+        >>> jax.jit(gaussian)(state, episode.query.x).std.shape
         (100, 1)
     """
     x = flat(x)

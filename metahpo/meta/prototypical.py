@@ -65,10 +65,10 @@ def prototypical(
         >>> family = mh.problems.few_shot(sample, network, mh.problems.cross_entropy)
         >>> problem = prototypical(family, ways=3)
         >>> adapt, predict = mh.meta.learner(problem)
-        >>> support, query = sample(jax.random.key(0))
-        >>> hparams = problem.initial(jax.random.key(1))
-        >>> adapted = adapt(hparams, support, jax.random.key(2))
-        >>> predict(adapted, query.x).argmax(axis=1).tolist()
+        >>> support, query = jax.jit(sample)(jax.random.key(0))
+        >>> hparams = jax.jit(problem.initial)(jax.random.key(1))
+        >>> adapted = jax.jit(adapt)(hparams, support, jax.random.key(2))
+        >>> jax.jit(predict)(adapted, query.x).argmax(axis=1).tolist()
         [0, 1, 2, 0, 1, 2]
     """
     network = amortised.encoder_of(family)

@@ -78,9 +78,10 @@ def relation(
         >>> family = mh.problems.few_shot(sample, network, mh.problems.cross_entropy)
         >>> problem = relation(family, ways=3)
         >>> adapt, predict = mh.meta.learner(problem)
-        >>> support, query = sample(jax.random.key(0))
-        >>> adapted = adapt(problem.initial(jax.random.key(1)), support, jax.random.key(2))
-        >>> predict(adapted, query.x).shape
+        >>> support, query = jax.jit(sample)(jax.random.key(0))
+        >>> def answer(key):
+        ...     return predict(adapt(problem.initial(key), support, key), query.x)
+        >>> jax.jit(answer)(jax.random.key(1)).shape
         (6, 3)
     """
     network = amortised.encoder_of(family)

@@ -77,9 +77,11 @@ def ridge_head(
         >>> family = mh.problems.few_shot(data.sample, network, mh.problems.squared_error)
         >>> problem = ridge_head(family)
         >>> adapt, predict = mh.meta.learner(problem)
-        >>> episode = problem.sample(jax.random.key(0))
-        >>> hparams = problem.initial(jax.random.key(1))
-        >>> predict(adapt(hparams, episode.support, jax.random.key(2)), episode.query.x).shape
+        >>> def answer(key):
+        ...     episode = problem.sample(key)
+        ...     adapted = adapt(problem.initial(key), episode.support, key)
+        ...     return predict(adapted, episode.query.x)
+        >>> jax.jit(answer)(jax.random.key(0)).shape
         (100, 1)
     """
     network = amortised.encoder_of(family)

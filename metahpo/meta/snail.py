@@ -96,9 +96,11 @@ def snail(
         >>> import jax, metahpo as mh
         >>> problem = snail(mh.problems.sinusoid(shots=5))
         >>> adapt, predict = mh.meta.learner(problem)
-        >>> episode = problem.sample(jax.random.key(0))
-        >>> hparams = problem.initial(jax.random.key(1))
-        >>> predict(adapt(hparams, episode.support, jax.random.key(2)), episode.query.x).shape
+        >>> def answer(key):
+        ...     episode = problem.sample(key)
+        ...     adapted = adapt(problem.initial(key), episode.support, key)
+        ...     return predict(adapted, episode.query.x)
+        >>> jax.jit(answer)(jax.random.key(0)).shape
         (100, 1)
     """
     if ways is not None:

@@ -80,8 +80,9 @@ def conv4(
 
     Example:
         >>> network = conv4(outputs=5, filters=8)
-        >>> params = network.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
-        >>> network.apply(params, jnp.zeros((3, 28, 28, 1))).shape
+        >>> images = jnp.zeros((3, 28, 28, 1))
+        >>> params = jax.jit(network.init)(jax.random.key(0), images)
+        >>> jax.jit(network.apply)(params, images).shape
         (3, 5)
     """
     for name, size in {"outputs": outputs, "filters": filters, "layers": layers}.items():
@@ -134,9 +135,9 @@ def calibrate(
 
     Example:
         >>> x = jax.random.normal(jax.random.key(0), (20, 8, 8, 1))
-        >>> params = conv4(None, filters=4, layers=2).init(jax.random.key(1), x)
+        >>> params = jax.jit(conv4(None, filters=4, layers=2).init)(jax.random.key(1), x)
         >>> frozen = conv4(None, filters=4, layers=2, norm="frozen")
-        >>> frozen.apply(calibrate(params, x), x[:1]).shape
+        >>> jax.jit(frozen.apply)(jax.jit(calibrate)(params, x), x[:1]).shape
         (1, 16)
     """
     layers = sum(name.startswith("conv") for name in params)

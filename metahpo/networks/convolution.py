@@ -48,7 +48,8 @@ def convolve(
             with another stride or window.
 
     Example:
-        >>> convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), padding="VALID")[0, 0, 0]
+        >>> images, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
+        >>> jax.jit(lambda x: convolve(x, kernel, padding="VALID"))(images)[0, 0, 0]
         Array([9.], dtype=float32)
     """
     check("padding", padding, PADDINGS)
@@ -99,7 +100,7 @@ def max_pool(x: chex.Array, order: chex.Array | None = None) -> chex.Array:
         ValueError: for images of fewer than 2 x 2 pixels.
 
     Example:
-        >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
+        >>> jax.jit(max_pool)(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
         [[5.0, 7.0], [13.0, 15.0]]
     """
     if min(x.shape[1:3]) < 2:

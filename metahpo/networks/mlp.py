@@ -25,7 +25,7 @@ class MLP(nn.Module):
     Example:
         >>> import jax
         >>> network = MLP(hidden=(8,), bias=(1.0, 2.0), scale=0.0)
-        >>> weights = network.init(jax.random.key(0), jnp.zeros(3))
+        >>> weights = jax.jit(network.init)(jax.random.key(0), jnp.zeros(3))
         >>> network.apply(weights, jnp.ones(3)).tolist()
         [1.0, 2.0]
     """

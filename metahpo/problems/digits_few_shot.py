@@ -52,7 +52,7 @@ def digits_few_shot(
     Example:
         >>> import jax, metahpo as mh
         >>> family = mh.problems.digits_few_shot(ways=3, shots=1, part="test")
-        >>> family.sample(jax.random.key(0)).query.x.shape
+        >>> jax.jit(family.sample)(jax.random.key(0)).query.x.shape
         (45, 8, 8, 1)
     """
     checks.one_of("part", part, CLASSES)

@@ -61,7 +61,7 @@ def episodes(
         >>> import jax, numpy as np, metahpo as mh
         >>> images = np.zeros((10, 20, 8, 8), np.uint8)
         >>> sample = mh.problems.episodes(images, ways=5, shots=1, queries=3)
-        >>> episode = sample(jax.random.key(0))
+        >>> episode = jax.jit(sample)(jax.random.key(0))
         >>> episode.support.x.shape, episode.query.y.tolist()
         ((5, 8, 8), [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4])
     """

@@ -39,8 +39,8 @@ class MaskedMLP(NamedTuple):
 
     Example:
         >>> network = MaskedMLP(inputs=2, max_width=8, outputs=1)
-        >>> params = network.init(jax.random.key(0), width=4)
-        >>> network.apply(params, jnp.ones((3, 2)), width=4).shape
+        >>> params = jax.jit(network.init)(jax.random.key(0), width=4)
+        >>> jax.jit(network.apply)(params, jnp.ones((3, 2)), width=4).shape
         (3, 1)
     """
 

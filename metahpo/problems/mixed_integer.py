@@ -63,10 +63,10 @@ def mixed_integer(function: int, dimension: int, unordered: Collection[int] = UN
         >>> import jax, metahpo as mh
         >>> problem = mh.problems.mixed_integer(1, 5)
         >>> space = mh.problems.mixed_integer_space(5)
-        >>> result = mh.search(
-        ...     jax.random.key(0), problem, space, mh.strategies.snes(space, population=10),
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, problem, space, mh.strategies.snes(space, population=10),
         ...     rounds=100, steps=1, task=mh.problems.mixed_integer_instance(1, 5, 1),
-        ... )
+        ... ))(jax.random.key(0))
         >>> bool(result.best_loss < 1e-3)
         True
     """

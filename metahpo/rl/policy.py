@@ -46,9 +46,9 @@ def softmax_policy(environment: Environment, hidden: Sequence[int] = (16,)) -> P
         >>> space = {"x": mh.Float(0.0, 1.0)}
         >>> environment = mh.rl.tuning_environment(problem, space, segment_steps=1, segments=2)
         >>> policy = mh.rl.softmax_policy(environment)
-        >>> weights = policy.init(jax.random.key(0))
+        >>> weights = jax.jit(policy.init)(jax.random.key(0))
         >>> observation = jnp.zeros(environment.observations)
-        >>> policy.sample(jax.random.key(1), weights, observation).shape
+        >>> jax.jit(policy.sample)(jax.random.key(1), weights, observation).shape
         (1,)
     """
     decisions, choices = environment.decisions, environment.choices

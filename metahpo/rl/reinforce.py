@@ -42,8 +42,8 @@ def reinforce(environment: Environment, policy: Policy, steps: int, rollouts: in
         >>> environment = mh.rl.tuning_environment(problem, space, segment_steps=1, segments=2)
         >>> policy = mh.rl.softmax_policy(environment)
         >>> estimator = reinforce(environment, policy, steps=2, rollouts=8)
-        >>> weights = policy.init(jax.random.key(0))
-        >>> estimate, _ = estimator.estimate(jax.random.key(1), weights, None, ())
+        >>> weights = jax.jit(policy.init)(jax.random.key(0))
+        >>> estimate, _ = jax.jit(estimator.estimate)(jax.random.key(1), weights, None, ())
         >>> bool(estimate.info["finite"])
         True
     """

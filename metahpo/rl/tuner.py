@@ -35,8 +35,8 @@ def policy_problem(
         >>> environment = mh.rl.tuning_environment(problem, space, segment_steps=1, segments=2)
         >>> policy = mh.rl.softmax_policy(environment)
         >>> tuner = policy_problem(problem, environment, policy)
-        >>> weights = policy.init(jax.random.key(0))
-        >>> state = mh.inner.unroll(tuner, steps=2)(jax.random.key(1), weights, None)
+        >>> weights = jax.jit(policy.init)(jax.random.key(0))
+        >>> state = jax.jit(mh.inner.unroll(tuner, steps=2))(jax.random.key(1), weights, None)
         >>> int(state.time)
         2
     """

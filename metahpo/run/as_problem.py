@@ -52,7 +52,7 @@ def as_problem(
 
     Example:
         >>> import jax.numpy as jnp, metahpo as mh
-        >>> family = mh.problems.sinusoid(shots=5)
+        >>> family = mh.problems.quadratics(kappa=10.0)
         >>> def maml(settings):
         ...     problem = mh.meta.maml(family, settings["inner_rate"])
         ...     return MetaTraining(
@@ -60,8 +60,9 @@ def as_problem(
         ...     )
         >>> settings = {"inner_rate": jnp.array(0.01), "meta_rate": jnp.array(0.001)}
         >>> problem = as_problem(maml, settings, tasks=4, steps=1, validation=8)
-        >>> task = problem.sample(jax.random.key(0))
-        >>> state = mh.inner.unroll(problem, steps=3)(jax.random.key(1), settings, task)
+        >>> task = jax.jit(problem.sample)(jax.random.key(0))
+        >>> unroll = jax.jit(mh.inner.unroll(problem, steps=3))
+        >>> state = unroll(jax.random.key(1), settings, task)
         >>> int(state.round)
         3
     """

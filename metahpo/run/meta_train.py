@@ -239,7 +239,8 @@ def fresh_losses(
     Example:
         >>> import jax, metahpo as mh
         >>> problem = mh.problems.function(lambda h: h["x"] ** 2)
-        >>> fresh_losses(jax.random.key(0), problem, {"x": 3.0}, steps=0, tasks=2).tolist()
+        >>> losses = jax.jit(lambda key, h: fresh_losses(key, problem, h, steps=0, tasks=2))
+        >>> losses(jax.random.key(0), {"x": 3.0}).tolist()
         [9.0, 9.0]
     """
     checks.counts(tasks=tasks)

@@ -92,10 +92,10 @@ def search(
     Example:
         >>> import jax, metahpo as mh
         >>> space = {"x": mh.Float(-1.0, 1.0)}
-        >>> result = mh.search(
-        ...     jax.random.key(0), mh.problems.function(lambda h: h["x"] ** 2), space,
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, mh.problems.function(lambda h: h["x"] ** 2), space,
         ...     mh.strategies.random(space, population=8), rounds=4, steps=1,
-        ... )
+        ... ))(jax.random.key(0))
         >>> result.history.loss.shape
         (4, 8)
     """

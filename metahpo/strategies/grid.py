@@ -58,7 +58,8 @@ def grid(
         >>> import jax, metahpo as mh
         >>> space = {"x": mh.Float(0.0, 1.0), "act": mh.Choice(("relu", "tanh"))}
         >>> strategy = grid(space, population=4, points=2, shuffle=False)
-        >>> proposal, _ = strategy.ask(jax.random.key(0), strategy.init(jax.random.key(1)))
+        >>> state = strategy.init(jax.random.key(1))
+        >>> proposal, _ = jax.jit(strategy.ask)(jax.random.key(0), state)
         >>> proposal.unit.tolist()  # sorted names: act, x
         [[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]]
     """

@@ -55,10 +55,10 @@ def hypergradient(
     Example:
         >>> import jax, metahpo as mh
         >>> space = {"x": mh.Float(-1.0, 1.0)}
-        >>> result = mh.search(
-        ...     jax.random.key(0), mh.problems.function(lambda h: (h["x"] - 0.3) ** 2), space,
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, mh.problems.function(lambda h: (h["x"] - 0.3) ** 2), space,
         ...     hypergradient(space, population=2), rounds=20, steps=1,
-        ... )
+        ... ))(jax.random.key(0))
         >>> bool(result.best_loss < 1e-4)
         True
     """

@@ -82,7 +82,8 @@ def correct(
 
     Example:
         >>> found = cells([np.array([]), np.array([0.5]), np.array([0.25, 0.75])])
-        >>> mean, factor = correct(found, jnp.array([0.1, 0.1, 0.5]), jnp.full(3, 0.01), 0.05)
+        >>> means, variances = jnp.array([0.1, 0.1, 0.5]), jnp.full(3, 0.01)
+        >>> mean, factor = jax.jit(lambda m, v: correct(found, m, v, 0.05))(means, variances)
         >>> [round(float(x), 3) for x in mean], [round(float(x), 1) for x in factor]
         ([0.1, 0.484, 0.5], [1.0, 1.0, 12.8])
     """

@@ -56,7 +56,8 @@ def redraw(
 
     Example:
         >>> points = jnp.full((2, 3), 0.5)
-        >>> unit, drawn = redraw(jax.random.key(0), points, np.array([0, 2]), 1.0)
+        >>> missing = jax.jit(lambda key: redraw(key, points, np.array([0, 2]), 1.0))
+        >>> unit, drawn = missing(jax.random.key(0))
         >>> (unit == 0.5).tolist(), bool(drawn.all())
         ([[False, True, False], [False, True, False]], True)
     """

@@ -37,17 +37,16 @@ def mapping(problem: Problem, network: Mapping) -> Problem:
 
     Example:
         >>> import jax, jax.numpy as jnp, optax, metahpo as mh
-        >>> problem = mh.problems.training(
-        ...     mh.problems.sinusoid(shots=5), optimizer=lambda h: optax.sgd(h["lr"])
-        ... )
+        >>> family = mh.problems.quadratics(kappa=10.0)
+        >>> problem = mh.problems.training(family, optimizer=lambda h: optax.sgd(h["lr"]))
         >>> space = {"lr": mh.Float(1e-4, 1.0, log=True)}
         >>> size = problem.describe(problem.sample(jax.random.key(0))).shape
         >>> network = mh.transfer.network(space, {"lr": 0.01}, jnp.zeros(size), jnp.ones(size))
         >>> learner = mh.transfer.mapping(problem, network)
-        >>> result = mh.meta_train(
-        ...     jax.random.key(1), learner, mh.hypergrad.reverse(learner, steps=2),
-        ...     network.init(jax.random.key(2)), optax.adam(1e-2), rounds=2, tasks=4,
-        ... )
+        >>> result = jax.jit(lambda key: mh.meta_train(
+        ...     key, learner, mh.hypergrad.reverse(learner, steps=2), network.init(key),
+        ...     optax.adam(1e-2), rounds=2, tasks=4,
+        ... ))(jax.random.key(1))
     """
     fixed = [
         name

@@ -78,8 +78,8 @@ def network(
         >>> import metahpo as mh
         >>> space = {"lr": mh.Float(1e-4, 1.0, log=True)}
         >>> small = network(space, {"lr": 0.01}, mean=jnp.zeros(3), scale=jnp.ones(3))
-        >>> weights = ensemble_init(jax.random.key(0), small, members=5)
-        >>> mean, std = predict(small, weights, jnp.zeros(3))
+        >>> weights = jax.jit(lambda key: ensemble_init(key, small, members=5))(jax.random.key(0))
+        >>> mean, std = jax.jit(lambda x: predict(small, weights, x))(jnp.zeros(3))
         >>> round(float(mean[0]), 1)
         0.5
     """

@@ -51,8 +51,10 @@ def fit(
         >>> space = {"lr": mh.Float(1e-4, 1.0, log=True)}
         >>> descriptors = jnp.linspace(-1.0, 1.0, 30)[:, None]
         >>> network = mh.transfer.network(space, {"lr": 0.01}, jnp.zeros(1), jnp.ones(1))
-        >>> weights = fit(jax.random.key(0), network, descriptors, 0.5 + 0.3 * descriptors)
-        >>> mean, std = mh.transfer.predict(network, weights, jnp.array([0.5]))
+        >>> learn = jax.jit(lambda key, units: fit(key, network, descriptors, units))
+        >>> weights = learn(jax.random.key(0), 0.5 + 0.3 * descriptors)
+        >>> predict = jax.jit(lambda x: mh.transfer.predict(network, weights, x))
+        >>> mean, std = predict(jnp.array([0.5]))
         >>> round(float(mean[0]), 1)  # 0.65
         0.7
     """

@@ -78,10 +78,10 @@ def cma_es(
     Example:
         >>> import jax, metahpo as mh
         >>> space = {"x": mh.Float(-1.0, 1.0, shape=(3,))}
-        >>> result = mh.search(
-        ...     jax.random.key(0), mh.problems.function(lambda h: ((h["x"] - 0.4) ** 2).sum()),
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, mh.problems.function(lambda h: ((h["x"] - 0.4) ** 2).sum()),
         ...     space, cma_es(space, population=8), rounds=60, steps=1,
-        ... )
+        ... ))(jax.random.key(0))
         >>> bool(result.best_loss < 1e-6)
         True
     """

@@ -112,10 +112,10 @@ def ipop_cma_es(
         >>> space = {"x": mh.Float(-5.0, 5.0, shape=(2,))}
         >>> strategy = ipop_cma_es(space, population=6, doublings=3)
         >>> rastrigin = lambda h: (h["x"] ** 2 + 10 - 10 * jnp.cos(2 * jnp.pi * h["x"])).sum()
-        >>> result = mh.search(
-        ...     jax.random.key(0), mh.problems.function(rastrigin), space, strategy,
-        ...     rounds=1000, steps=1,
-        ... )
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, mh.problems.function(rastrigin), space, strategy,
+        ...     rounds=5000, steps=1,
+        ... ))(jax.random.key(0))
         >>> bool(result.best_loss < 1e-3)
         True
     """
@@ -146,10 +146,10 @@ def bipop_cma_es(
         >>> space = {"x": mh.Float(-5.0, 5.0, shape=(2,))}
         >>> strategy = bipop_cma_es(space, population=6, doublings=3)
         >>> rastrigin = lambda h: (h["x"] ** 2 + 10 - 10 * jnp.cos(2 * jnp.pi * h["x"])).sum()
-        >>> result = mh.search(
-        ...     jax.random.key(0), mh.problems.function(rastrigin), space, strategy,
-        ...     rounds=1000, steps=1,
-        ... )
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, mh.problems.function(rastrigin), space, strategy,
+        ...     rounds=5000, steps=1,
+        ... ))(jax.random.key(0))
         >>> bool(result.best_loss < 1e-3)
         True
     """

@@ -79,10 +79,10 @@ def differential_evolution(
         >>> import jax, metahpo as mh
         >>> space = {"x": mh.Float(-1.0, 1.0)}
         >>> strategy = differential_evolution(space, population=8)
-        >>> result = mh.search(
-        ...     jax.random.key(0), mh.problems.function(lambda h: h["x"] ** 2), space,
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, mh.problems.function(lambda h: h["x"] ** 2), space,
         ...     strategy, rounds=10, steps=1,
-        ... )
+        ... ))(jax.random.key(0))
         >>> bool(result.best_loss < 1e-3)
         True
     """

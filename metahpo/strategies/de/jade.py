@@ -70,10 +70,10 @@ def jade(
     Example:
         >>> import jax, metahpo as mh
         >>> space = {"x": mh.Float(-1.0, 1.0, shape=(2,))}
-        >>> result = mh.search(
-        ...     jax.random.key(0), mh.problems.function(lambda h: (h["x"] ** 2).sum()), space,
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, mh.problems.function(lambda h: (h["x"] ** 2).sum()), space,
         ...     jade(space, population=10), rounds=20, steps=1,
-        ... )
+        ... ))(jax.random.key(0))
         >>> bool(result.best_loss < 1e-3)
         True
     """

@@ -68,10 +68,10 @@ def l_shade(
     Example:
         >>> import jax, metahpo as mh
         >>> space = {"x": mh.Float(-1.0, 1.0, shape=(2,))}
-        >>> result = mh.search(
-        ...     jax.random.key(0), mh.problems.function(lambda h: (h["x"] ** 2).sum()), space,
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, mh.problems.function(lambda h: (h["x"] ** 2).sum()), space,
         ...     l_shade(space, population=20, evaluations=600), rounds=60, steps=1,
-        ... )
+        ... ))(jax.random.key(0))
         >>> int((result.history.budget > 0).sum()), bool(result.best_loss < 1e-2)
         (600, True)
     """

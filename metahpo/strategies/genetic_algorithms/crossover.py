@@ -42,7 +42,7 @@ def sbx(space: Space, eta: chex.Numeric = 15, coordinate_rate: chex.Numeric = 0.
     Example:
         >>> import metahpo as mh
         >>> cross = sbx({"x": mh.Float(0.0, 1.0)}, coordinate_rate=1.0)
-        >>> children = cross(jax.random.key(0), jnp.array([[[0.4]], [[0.5]]]))
+        >>> children = jax.jit(cross)(jax.random.key(0), jnp.array([[[0.4]], [[0.5]]]))
         >>> bool(jnp.allclose(children.sum(), 0.9))  # the mean is kept
         True
     """
@@ -115,7 +115,8 @@ def uniform(rate: chex.Numeric = 0.5) -> Crossover:
         ValueError: if ``rate`` is not a probability.
 
     Example:
-        >>> uniform(1.0)(jax.random.key(0), jnp.array([[[1.0, 2.0]], [[3.0, 4.0]]])).tolist()
+        >>> cross = jax.jit(uniform(1.0))
+        >>> cross(jax.random.key(0), jnp.array([[[1.0, 2.0]], [[3.0, 4.0]]])).tolist()
         [[[3.0, 4.0]], [[1.0, 2.0]]]
     """
     checks.probability("rate", rate)
@@ -139,7 +140,7 @@ def points(count: int = 2) -> Crossover:
         ValueError: for another ``count``.
 
     Example:
-        >>> points(1)(jax.random.key(0), jnp.array([[[1.0, 2.0]], [[3.0, 4.0]]])).tolist()
+        >>> jax.jit(points(1))(jax.random.key(0), jnp.array([[[1.0, 2.0]], [[3.0, 4.0]]])).tolist()
         [[[1.0, 4.0]], [[3.0, 2.0]]]
     """
     if count not in (1, 2):
@@ -173,7 +174,7 @@ def sometimes(cross: Crossover, rate: chex.Numeric = 0.9) -> Crossover:
 
     Example:
         >>> cross = sometimes(uniform(1.0), 0.0)
-        >>> cross(jax.random.key(0), jnp.array([[[1.0, 2.0]], [[3.0, 4.0]]])).tolist()
+        >>> jax.jit(cross)(jax.random.key(0), jnp.array([[[1.0, 2.0]], [[3.0, 4.0]]])).tolist()
         [[[1.0, 2.0]], [[3.0, 4.0]]]
     """
     checks.probability("rate", rate)

@@ -68,7 +68,9 @@ def generational(
         ...     mutate=mutation.gaussian(space, sigma=0.05), replace=replacement.generational(),
         ... )
         >>> problem = mh.problems.function(lambda h: h["x"] ** 2)
-        >>> result = mh.search(jax.random.key(0), problem, space, strategy, rounds=20, steps=1)
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, problem, space, strategy, rounds=20, steps=1,
+        ... ))(jax.random.key(0))
         >>> bool(result.best_loss < 1e-2)
         True
     """

@@ -43,7 +43,7 @@ def polynomial(space: Space, eta: chex.Numeric = 20, rate: chex.Numeric | None =
     Example:
         >>> import metahpo as mh
         >>> mutate = polynomial({"x": mh.Float(0.0, 1.0)}, rate=1.0)
-        >>> bool(mutate(jax.random.key(0), jnp.array([[0.5]]))[0, 0] != 0.5)
+        >>> bool(jax.jit(mutate)(jax.random.key(0), jnp.array([[0.5]]))[0, 0] != 0.5)
         True
     """
     checks.at_least("eta", eta, 0)
@@ -64,7 +64,7 @@ def gaussian(space: Space, sigma: chex.Numeric = 0.1, rate: chex.Numeric | None 
     Example:
         >>> import metahpo as mh
         >>> mutate = gaussian({"x": mh.Float(0.0, 1.0)}, sigma=3.0, rate=1.0)
-        >>> bool(mutate(jax.random.key(0), jnp.array([[0.5]])).max() <= 1.0)
+        >>> bool(jax.jit(mutate)(jax.random.key(0), jnp.array([[0.5]])).max() <= 1.0)
         True
     """
     checks.positive(sigma=sigma)
@@ -129,7 +129,7 @@ def cells(space: Space, rate: chex.Numeric | None = None) -> Mutation:
     Example:
         >>> import metahpo as mh
         >>> mutate = cells({"n": mh.Int(0, 1), "x": mh.Float(0.0, 1.0)}, rate=1.0)
-        >>> mutate(jax.random.key(0), jnp.array([[0.25, 0.5]])).tolist()
+        >>> jax.jit(mutate)(jax.random.key(0), jnp.array([[0.25, 0.5]])).tolist()
         [[0.75, 0.5]]
     """
     return _independent(space, rate, lambda u, unit: unit)

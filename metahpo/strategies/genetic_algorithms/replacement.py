@@ -70,7 +70,7 @@ def plus(survivors: int | None = None) -> Replacement:
     Example:
         >>> old = Members(jnp.zeros((2, 1)), jnp.array([1.0, 5.0]))
         >>> new = Members(jnp.ones((2, 1)), jnp.array([2.0, 3.0]))
-        >>> plus()(jax.random.key(0), old, new).loss.tolist()
+        >>> jax.jit(plus())(jax.random.key(0), old, new).loss.tolist()
         [1.0, 2.0]
     """
     if survivors is not None:

@@ -36,7 +36,7 @@ def tournament(size: int = 2, *, replacement: bool = True) -> Selection:
         ValueError: if ``size`` is below 1, or, when it selects, without replacement above ``N``.
 
     Example:
-        >>> select = tournament(3, replacement=False)
+        >>> select = jax.jit(tournament(3, replacement=False), static_argnums=2)
         >>> select(jax.random.key(0), jnp.array([2.0, 0.5, 1.0]), 4).tolist()
         [1, 1, 1, 1]
     """
@@ -87,7 +87,8 @@ def truncation(share: float = 0.5) -> Selection:
 
     Example:
         >>> loss = jnp.array([3.0, 1.0, 2.0, jnp.inf])
-        >>> set(truncation(0.25)(jax.random.key(0), loss, 9).tolist())
+        >>> select = jax.jit(truncation(0.25), static_argnums=2)
+        >>> set(select(jax.random.key(0), loss, 9).tolist())
         {1}
     """
     if not 0 < share <= 1:
@@ -116,7 +117,8 @@ def ranking(pressure: chex.Numeric = 2.0) -> Selection:
 
     Example:
         >>> loss = jnp.array([3.0, 1.0])  # with s = 2 the worst is never drawn
-        >>> set(ranking(2.0)(jax.random.key(0), loss, 9).tolist())
+        >>> select = jax.jit(ranking(2.0), static_argnums=2)
+        >>> set(select(jax.random.key(0), loss, 9).tolist())
         {1}
     """
     if checks.known(pressure) and not 1 <= pressure <= 2:
@@ -139,7 +141,8 @@ def roulette() -> Selection:
 
     Example:
         >>> loss = jnp.array([3.0, 1.0, jnp.inf])
-        >>> set(roulette()(jax.random.key(0), loss, 9).tolist())
+        >>> select = jax.jit(roulette(), static_argnums=2)
+        >>> set(select(jax.random.key(0), loss, 9).tolist())
         {1}
     """
 

@@ -79,7 +79,9 @@ def nes_utilities(loss: chex.Array, active: chex.Array | None = None) -> chex.Ar
     ``1/n``.  They sum to zero; idle slots get 0.
 
     Example:
-        >>> [round(float(u), 2) for u in nes_utilities(jnp.array([5.0, 1.0, 2.0, 9.0]))]
+        >>> import jax
+        >>> utilities = jax.jit(nes_utilities)(jnp.array([5.0, 1.0, 2.0, 9.0]))
+        >>> [round(float(u), 2) for u in utilities]
         [-0.25, 0.48, 0.02, -0.25]
     """
     better, equal = places(loss, active)

@@ -76,10 +76,10 @@ def open_es(
     Example:
         >>> import jax, metahpo as mh
         >>> space = {"x": mh.Float(-1.0, 1.0, shape=(5,))}
-        >>> result = mh.search(
-        ...     jax.random.key(0), mh.problems.function(lambda h: ((h["x"] - 0.3) ** 2).sum()),
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, mh.problems.function(lambda h: ((h["x"] - 0.3) ** 2).sum()),
         ...     space, open_es(space, population=8), rounds=200, steps=1,
-        ... )
+        ... ))(jax.random.key(0))
         >>> bool(result.best_loss < 1e-2)
         True
     """

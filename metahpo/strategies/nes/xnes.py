@@ -73,10 +73,10 @@ def xnes(
         >>> import jax, metahpo as mh
         >>> space = {"x": mh.Float(-1.0, 1.0), "y": mh.Float(-1.0, 1.0)}
         >>> tilted = lambda h: (h["x"] + h["y"]) ** 2 + 1e-3 * (h["x"] - h["y"] - 0.4) ** 2
-        >>> result = mh.search(
-        ...     jax.random.key(0), mh.problems.function(tilted), space,
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, mh.problems.function(tilted), space,
         ...     xnes(space, population=8), rounds=100, steps=1,
-        ... )
+        ... ))(jax.random.key(0))
         >>> bool(result.best_loss < 1e-6)
         True
     """

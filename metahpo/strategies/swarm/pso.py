@@ -89,7 +89,9 @@ def pso(
         >>> space = {"x": mh.Float(-1.0, 1.0, shape=(4,))}
         >>> problem = mh.problems.function(lambda h: (h["x"] ** 2).sum())
         >>> strategy = pso(space, population=20)
-        >>> result = mh.search(jax.random.key(0), problem, space, strategy, rounds=50, steps=1)
+        >>> result = jax.jit(lambda key: mh.search(
+        ...     key, problem, space, strategy, rounds=50, steps=1,
+        ... ))(jax.random.key(0))
         >>> bool(result.best_loss < 1e-3)
         True
     """
