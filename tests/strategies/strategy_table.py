@@ -1,0 +1,191 @@
+"""The strategies that must be able to do what every strategy does.  A new one is one row.
+
+A row that cannot make a claim says why.
+"""
+
+import functools
+import importlib.util
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xla
+
+import metahpo as mh
+from metahpo import strategies
+
+ROOT = Path(__file__).parents[2]
+
+
+def skeleton():
+    """The strategy that docs/adding_a_strategy.md starts from keeps the protocol itself."""
+    path = ROOT / "docs" / "skeletons" / "strategy.py"
+    spec = importlib.util.spec_from_file_location("strategy_skeleton", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.hill_climbing
+
+
+class Row(NamedTuple):
+    make: Callable  # (space, population, **options) -> Strategy
+    smallest: int = 1  # population
+    warm: bool = False  # takes ``initial``
+    not_better_than_random: str = ""  # the reason
+    duels: int = 200  # with random search; fewer where a round is costly
+    costly: bool = False  # runs for seconds, so compile it well
+
+
+TABLE = {
+    "random": Row(strategies.random, not_better_than_random="it is random search"),
+    "grid": Row(
+        strategies.grid,
+        not_better_than_random="it learns nothing; its own claim, that no point comes twice and "
+        "any part is a fair sample, is tested in test_grid.py",
+    ),
+    "differential_evolution": Row(strategies.differential_evolution, smallest=4, warm=True),
+    "jade": Row(strategies.jade, smallest=4, warm=True),
+    "shade": Row(strategies.shade, smallest=4, warm=True),
+    "l_shade": Row(
+        functools.partial(strategies.l_shade, evaluations=10_000), smallest=4, warm=True
+    ),
+    "cma_es": Row(strategies.cma_es, smallest=2, warm=True),
+    "ipop_cma_es": Row(
+        functools.partial(strategies.ipop_cma_es, doublings=2), smallest=2, warm=True
+    ),
+    "bipop_cma_es": Row(
+        functools.partial(strategies.bipop_cma_es, doublings=2), smallest=2, warm=True
+    ),
+    "pbt": Row(strategies.pbt, smallest=2, warm=True),
+    "pbt_tournament": Row(
+        functools.partial(strategies.pbt, selection="tournament"), smallest=2, warm=True
+    ),
+    "pb2": Row(
+        functools.partial(strategies.pb2, window=32), smallest=2, warm=True, duels=40, costly=True
+    ),
+    "hypergradient": Row(strategies.hypergradient, warm=True),
+    "open_es": Row(strategies.open_es, smallest=2, warm=True),
+    "snes": Row(strategies.snes, smallest=2, warm=True),
+    "xnes": Row(strategies.xnes, smallest=2, warm=True),
+    "genetic": Row(strategies.genetic, smallest=2, warm=True),
+    "pso": Row(strategies.pso, smallest=2, warm=True),
+    "spso2011": Row(functools.partial(strategies.pso, variant="spso2011"), smallest=2, warm=True),
+    "skeleton": Row(skeleton(), warm=True),
+}
+NAMES = list(TABLE)
+WARM = [name for name, row in TABLE.items() if row.warm]
+
+POPULATION, ROUNDS, LANES = 16, 30, 20
+# These programs compile for seconds and run for milliseconds.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+FLOATS = {f"x{i}": mh.Float(-2.0, 2.0) for i in range(6)}
+SPACE = {
+    "lr": mh.Float(1e-3, 1.0, log=True),
+    "drop": mh.Float(0.0, 0.5),
+    "momentum": mh.Float(0.0, 1.0),
+    "smoothing": mh.Float(0.0, 1.0),
+    "width": mh.Int(1, 9),
+    "act": mh.Choice(("a", "b", "c")),
+}
+SIZE = 6
+
+
+def mixed(h, best_drop, holes):
+    """With ``holes`` not a number in half of the cube."""
+    smooth = (
+        (jnp.log10(h["lr"]) / 3 + 0.35) ** 2
+        + 4 * (h["drop"] - best_drop) ** 2
+        + (h["momentum"] - 0.65) ** 2
+        + (h["smoothing"] - 0.65) ** 2
+    )
+    loss = 4 * smooth + 0.02 * (h["width"] - 3) ** 2 + 0.1 * (h["act"] != 1)
+    return jnp.where(holes & (h["smoothing"] < 0.5), jnp.nan, loss)
+
+
+def sphere(h):
+    return sum((x / 2 - 0.3) ** 2 for x in h.values())
+
+
+def rosenbrock(h):
+    x = list(h.values())
+    return sum(100 * (b - a**2) ** 2 + (1 - a) ** 2 for a, b in zip(x, x[1:], strict=False))
+
+
+def floats(h, valley):
+    return jnp.where(valley, rosenbrock(h), sphere(h))
+
+
+def searched(name, space, fn, population=POPULATION, rounds=ROUNDS, **options):
+    """``(key, *numbers) -> SearchResult`` of ``fn(hparams, *numbers)``."""
+
+    def run(key, *numbers):
+        problem = mh.problems.function(lambda hparams: fn(hparams, *numbers))
+        strategy = TABLE[name].make(space, population, **options)
+        return mh.search(key, problem, space, strategy, rounds=rounds, steps=1)
+
+    return run
+
+
+class Program:
+    """``(seed, *numbers) -> SearchResult`` of ``LANES`` keys, on the host, and its traces."""
+
+    def __init__(self, run, costly):
+        self.traces = 0
+
+        def lanes(keys, *numbers):
+            self.traces += 1
+            return jax.vmap(lambda key: run(key, *numbers))(keys)
+
+        self.run = jax.jit(lanes, compiler_options=None if costly else xla.SHORT_RUN)
+
+    def __call__(self, seed, *numbers):
+        keys = jax.random.split(jax.random.key(seed), LANES)
+        return jax.tree.map(np.asarray, self.run(keys, *numbers))
+
+
+@functools.cache
+def program(name, fn):
+    return Program(searched(name, {mixed: SPACE, floats: FLOATS}[fn], fn), TABLE[name].costly)
+
+
+@functools.cache
+def rough_run(name, x64=False):
+    """With losses that are not finite."""
+    with jax.enable_x64(x64):
+        return program(name, mixed)(0, 0.325, True)
+
+
+@functools.cache
+def best_losses(name, function):
+    """Of many seeds."""
+    fn, *numbers = {
+        "sphere": (floats, False),
+        "rosenbrock": (floats, True),
+        "mixed": (mixed, 0.325, False),
+    }[function]
+    batches = range(1, 1 + TABLE[name].duels // LANES)
+    return np.concatenate([program(name, fn)(seed, *numbers).best_loss for seed in batches])
+
+
+def check_beats_random_search(name, function):
+    duels = TABLE[name].duels
+    losses = best_losses(name, function)
+    wins = int((losses < best_losses("random", function)[:duels]).sum())
+    # One-sided sign test: the chance of so many wins if each were the toss of a coin.
+    p = sum(math.comb(duels, k) for k in range(wins, duels + 1)) / 2**duels
+    assert p < 1e-4, f"{wins} wins of {duels}"
+
+
+DUELISTS = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "pb2" else ())
+        for name in NAMES
+        if not TABLE[name].not_better_than_random
+    ],
+    scope="module",
+)
