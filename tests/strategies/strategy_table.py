@@ -81,7 +81,7 @@ WARM = [name for name, row in TABLE.items() if row.warm]
 
 POPULATION, ROUNDS, LANES = 16, 30, 20
 # These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+jit = functools.partial(jax.jit, compiler_options=xla.SHORT_RUN)
 FLOATS = {f"x{i}": mh.Float(-2.0, 2.0) for i in range(6)}
 SPACE = {
     "lr": mh.Float(1e-3, 1.0, log=True),
