@@ -11,6 +11,8 @@ EXTRA ?= $(or $(patsubst $(VENV)/.ready-%,%,$(wildcard $(VENV)/.ready-*)),cpu)
 READY := $(VENV)/.ready-$(EXTRA)
 RUN := $(VENV)/bin/python -m
 PYTEST_ARGS ?= -n 2 --dist worksteal
+# --quick: a trial run.
+DEMO_ARGS ?=
 # SLOW=1 adds the tests that take more than about ten seconds each; MARKS=versions leaves those that
 # depend on the versions of the dependencies.
 MARKS ?= $(if $(SLOW),,not slow)
@@ -40,12 +42,12 @@ $(READY): locks/$(EXTRA).txt pyproject.toml
 	  echo "metahpo needs Python >= 3.11 with pip and venv; $(or $(PYTHON),nothing on PATH) is not that." \
 	    "Say where one is: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(RUN) pip install --quiet --require-hashes --only-binary :all: -r $<
+	$(RUN) pip install --quiet --no-compile --require-hashes --only-binary :all: -r $<
 	$(RUN) pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(READY)  ## Tune the digits tasks with every method, side by side
-	$(RUN) metahpo compare digits
+	$(RUN) metahpo compare digits $(DEMO_ARGS)
 
 test: $(READY)  ## Run the tests that are not slow
 	$(TEST) -m "$(MARKS)"

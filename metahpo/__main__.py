@@ -14,6 +14,7 @@ def compare(
     seeds: int | None = None,
     budget: int | None = None,
     seed: int = 0,
+    quick: bool = False,
     out: Path | None = None,
     resume: bool = False,
 ) -> None:
@@ -26,6 +27,7 @@ def compare(
         seeds: repetitions on each task.
         budget: complete trainings that a method may spend on a task.
         seed: of everything random.
+        quick: a trial run: other defaults for the sizes above, hardly any learning beforehand.
         out: results folder, a new one below results/ by default.
         resume: go on with the run in --out; finished methods are taken from there.
     """
@@ -34,7 +36,7 @@ def compare(
     from metahpo.study import as_findings, run, write
 
     require("matplotlib", "plot")  # say it now rather than after minutes of work
-    what = catalogue.comparison(name, tasks, seeds, budget, seed)
+    what = catalogue.comparison(name, tasks, seeds, budget, seed, quick)
     if resume and out is None:
         raise ValueError("--resume needs --out, the results folder to go on with")
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")

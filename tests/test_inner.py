@@ -19,8 +19,6 @@ KEY = jax.random.key(0)
 MODE = pytest.mark.parametrize("mode", (*MODES, 6), scope="module")
 # No square, a square, a prime, what is too short to nest, and nothing.
 STEPS = pytest.mark.parametrize("steps", [0, 1, 3, 7, 9, 12], scope="module")
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +82,7 @@ def outcome(steps: int, mode: str):
     run = inner.outer_loss(pendulum(), steps, mode)
     train = inner.unroll(pendulum(), steps, mode, record=lambda s: (s["angle"], s["count"]))
 
-    @jit
+    @jax.jit
     def program(hparams):
         return (
             run(KEY, hparams, TASK),
@@ -140,7 +138,7 @@ def transformations() -> dict[str, Callable]:
 def test_every_transformation_of_a_checkpointed_loop_equals_the_plain_one():
     for name, transform in transformations().items():
         plain, *others = (
-            jit(lambda mode=mode, t=transform: t(loss_of(9, mode, noisy=False)))()
+            jax.jit(lambda mode=mode, t=transform: t(loss_of(9, mode, noisy=False)))()
             for mode in (*MODES, 5)
         )
         for other in others:
@@ -149,7 +147,7 @@ def test_every_transformation_of_a_checkpointed_loop_equals_the_plain_one():
 
 def test_second_derivative_agrees_with_finite_differences():
     slope = lambda rate: jax.grad(loss_of(7, "none"))(HPARAMS | {"rate": rate})["rate"]  # noqa: E731
-    slopes = jit(jax.value_and_grad(slope))
+    slopes = jax.jit(jax.value_and_grad(slope))
     difference = (slopes(0.3 + 1e-5)[0] - slopes(0.3 - 1e-5)[0]) / 2e-5
     np.testing.assert_allclose(slopes(0.3)[1], difference, rtol=1e-6)
 
@@ -160,7 +158,7 @@ def test_segments_equal_the_whole(lengths):
     training = inner.begin(problem, KEY, HPARAMS, TASK)
     for length in lengths:
         training = inner.advance(problem, length, "sqrt")(HPARAMS, training)
-    whole = jit(inner.unroll(problem, 9))(KEY, HPARAMS, TASK)
+    whole = jax.jit(inner.unroll(problem, 9))(KEY, HPARAMS, TASK)
     chex.assert_trees_all_close(training.state, whole, rtol=1e-12)
 
 
@@ -168,7 +166,7 @@ def test_a_segment_may_start_at_a_traced_step():
     problem = pendulum()
     _, states, _ = by_hand(7)
     there = inner.Training(inner.keys(KEY), TASK, states[4], 4)
-    go_on = jit(lambda start: inner.advance(problem, 3)(HPARAMS, there._replace(steps=start)))
+    go_on = jax.jit(lambda start: inner.advance(problem, 3)(HPARAMS, there._replace(steps=start)))
     chex.assert_trees_all_close(go_on(4).state, states[7], rtol=1e-12)
 
 

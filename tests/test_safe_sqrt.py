@@ -15,8 +15,6 @@ from metahpo.safe_sqrt import with_safe_sqrt
 pytestmark = pytest.mark.versions
 
 training = importlib.import_module("metahpo.problems.training")
-# These programs compile for seconds and run for microseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 TASK = np.random.default_rng(0).normal(size=(8, 4)) * [0.0, 1.0, 1.0, 1.0]  # no first feature
 OPTIMIZERS = {
@@ -69,10 +67,10 @@ def outer_loss(optimizer, rate):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 def test_hypergradients_agree_with_finite_differences(optimizer):
-    loss = jit(functools.partial(outer_loss, optimizer))
+    loss = jax.jit(functools.partial(outer_loss, optimizer))
     expected = (loss(0.05 + 1e-5) - loss(0.05 - 1e-5)) / 2e-5
     reverse = mh.hypergrad.reverse(problem(optimizer), 2, "none")
-    result = jit(functools.partial(slope, reverse))(0.05)
+    result = jax.jit(functools.partial(slope, reverse))(0.05)
     assert abs(expected) > 1e-3
     np.testing.assert_allclose(result, expected, rtol=1e-6)
 
@@ -80,7 +78,7 @@ def test_hypergradients_agree_with_finite_differences(optimizer):
 @pytest.mark.usefixtures("x64")
 def test_second_derivative_agrees_with_finite_differences():
     reverse = functools.partial(slope, mh.hypergrad.reverse(problem(optax.adam), 2, "step"))
-    second = jit(lambda rate: jnp.stack([reverse(rate), jax.grad(reverse)(rate)]))
+    second = jax.jit(lambda rate: jnp.stack([reverse(rate), jax.grad(reverse)(rate)]))
     expected = (second(0.05 + 1e-5) - second(0.05 - 1e-5))[0] / 2e-5
     np.testing.assert_allclose(second(0.05)[1], expected, rtol=1e-6)
 
@@ -99,11 +97,12 @@ def test_every_mode_gives_what_training_without_the_idle_parameters_gives():
         *(mh.hypergrad.reverse(problem(optax.adam), 5, m) for m in ("none", "step", "sqrt")),
         mh.hypergrad.forward(problem(optax.adam), 5),
     ]
-    exact, *results = jit(lambda rate: [slope(mode, rate) for mode in modes])(0.05)
+    exact, *results = jax.jit(lambda rate: [slope(mode, rate) for mode in modes])(0.05)
     np.testing.assert_allclose(results, exact, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["adam", "lamb", "novograd", "rmsprop"])
+@pytest.mark.optimised
 def test_training_has_the_same_bits_with_and_without(name, monkeypatch):
     def train(rate):
         return mh.inner.unroll(problem(OPTIMIZERS[name]), 5)(KEY, {"lr": rate}, TASK)
@@ -116,7 +115,7 @@ def test_training_has_the_same_bits_with_and_without(name, monkeypatch):
 def test_without_it_the_hypergradient_is_not_a_number(monkeypatch):
     monkeypatch.setattr(training, "with_safe_sqrt", lambda fn: fn)
     forward = mh.hypergrad.forward(problem(optax.adam), 2)
-    assert np.isnan(jit(functools.partial(slope, forward))(0.05))
+    assert np.isnan(jax.jit(functools.partial(slope, forward))(0.05))
 
 
 def test_the_slope_of_adam_at_a_zero_gradient_is_the_true_one():

@@ -1,20 +1,24 @@
 """How the tests have their programs compiled."""
 
+import jax
 import jaxlib
 from packaging.version import Version
 
+# Most of a test is compilation, so programs are compiled fast rather than well.
+_LEVEL = "--xla_backend_optimization_level"
 # Since 0.12 fusions are always compiled by emitters, and the option is unknown.
 _EMITTERS_OPTIONAL = Version(jaxlib.__version__) < Version("0.12")
+_SIMPLE = ["--xla_cpu_use_fusion_emitters=false"] if _EMITTERS_OPTIONAL else []
 
-# Most of a test is compilation, so programs are compiled fast rather than well.
-FLAGS = ["--xla_backend_optimization_level=1"]
-# A program that runs for seconds is worth compiling well: compiler_options=xla.LONG_RUN.
+FLAGS = [f"{_LEVEL}=1", *_SIMPLE]
+# The flags of a process of its own whose programs run for milliseconds.
+HASTE = " ".join([f"{_LEVEL}=0", "--xla_llvm_disable_expensive_passes=true", *_SIMPLE])
+# A program that runs for many seconds is worth compiling well: compiler_options=xla.LONG_RUN.
 LONG_RUN = {"xla_backend_optimization_level": 3}
-# One that runs for milliseconds is not: compiler_options=xla.SHORT_RUN.
-SHORT_RUN = {"xla_backend_optimization_level": 0}
 # What only full optimisation has (times, memory, bits): jax.jit(..., compiler_options=xla.FULL).
-FULL = {"xla_backend_optimization_level": 3}
+FULL = LONG_RUN | ({"xla_cpu_use_fusion_emitters": True} if _EMITTERS_OPTIONAL else {})
 
-if _EMITTERS_OPTIONAL:
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-    FULL["xla_cpu_use_fusion_emitters"] = True
+
+def optimise(well: bool) -> None:
+    """Whether what is compiled from now on runs for long enough to be compiled with some care."""
+    jax.config.update("jax_disable_most_optimizations", not well)

@@ -1,5 +1,7 @@
 """The comparisons by name, with their defaults."""
 
+from typing import Any
+
 from metahpo.compare import digits, digits_learned, quadratics
 from metahpo.study.comparison import Comparison
 
@@ -31,11 +33,26 @@ QUADRATICS = {
 }
 NAMES = ("digits", "quadratics")
 
+# Sizes by comparison; a trial run also puts little into learning on other tasks.
+USUAL = {
+    "digits": {"tasks": 24, "seeds": 3, "budget": 32},
+    "quadratics": {"seeds": 5, "budget": 4**7},
+}
+QUICK = {
+    "digits": {"tasks": 2, "seeds": 1, "budget": 4, "effort": 0.05},
+    "quadratics": {"seeds": 1, "budget": 4**3, "effort": 0.05},
+}
+
 
 def comparison(
-    name: str, tasks: int | None, seeds: int | None, budget: int | None, seed: int
+    name: str,
+    tasks: int | None,
+    seeds: int | None,
+    budget: int | None,
+    seed: int,
+    quick: bool = False,
 ) -> Comparison:
-    """A comparison by name; ``None`` takes its own default.
+    """A comparison by name; ``None`` takes its own default, that of a trial run if ``quick``.
 
     Raises:
         ValueError: for an unknown name, or a number below 1.
@@ -45,11 +62,15 @@ def comparison(
     for what, number in (("tasks", tasks), ("seeds", seeds), ("budget", budget)):
         if number is not None and number < 1:
             raise ValueError(f"{what} must be at least 1, got {number}")
-    return (_digits if name == "digits" else _quadratics)(tasks, seeds, budget, seed)
+    if name == "quadratics" and tasks not in (None, 1):
+        raise ValueError(f"quadratics has one task, its worst case over all starts; got {tasks}")
+    usual = (QUICK if quick else USUAL)[name]
+    asked = {"tasks": tasks, "seeds": seeds, "budget": budget}
+    settings = {size: asked.get(size) or value for size, value in usual.items()} | {"seed": seed}
+    return (_digits if name == "digits" else _quadratics)(settings)
 
 
-def _digits(tasks: int | None, seeds: int | None, budget: int | None, seed: int) -> Comparison:
-    settings = {"tasks": tasks or 24, "seeds": seeds or 3, "budget": budget or 32, "seed": seed}
+def _digits(settings: dict[str, Any]) -> Comparison:
     return Comparison(
         name="digits",
         methods=DIGITS,
@@ -63,10 +84,7 @@ def _digits(tasks: int | None, seeds: int | None, budget: int | None, seed: int)
     )
 
 
-def _quadratics(tasks: int | None, seeds: int | None, budget: int | None, seed: int) -> Comparison:
-    if tasks not in (None, 1):
-        raise ValueError(f"quadratics has one task, its worst case over all starts; got {tasks}")
-    settings = {"seeds": seeds or 5, "budget": budget or 4**7, "seed": seed}
+def _quadratics(settings: dict[str, Any]) -> Comparison:
     return Comparison(
         name="quadratics",
         methods=QUADRATICS,

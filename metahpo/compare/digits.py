@@ -51,22 +51,28 @@ class Setting(NamedTuple):
         tasks: the held-out tasks, leading axis ``[tasks]``.
         keys: ``key[tasks, seeds]``, the same for every method.
         budget: complete trainings that a method may spend on a task.
+        effort: the share of its usual work that a method puts into learning on other tasks.
     """
 
     key: Key
     tasks: Task
     keys: Key
     budget: int
+    effort: float = 1.0
+
+    def share(self, work: int) -> int:
+        """So much of the usual work on other tasks."""
+        return max(1, round(self.effort * work))
 
 
 Method = Callable[[Setting], Trials]
 
 
-def setting(seed: int, tasks: int, seeds: int, budget: int) -> Setting:
+def setting(seed: int, tasks: int, seeds: int, budget: int, effort: float = 1.0) -> Setting:
     """Draws the held-out tasks and the keys of a comparison."""
     task_key, run_key, learn_key = jax.random.split(jax.random.key(seed), 3)
     held_out = jax.jit(jax.vmap(digits(MAX_WIDTH).sample))(jax.random.split(task_key, tasks))
-    return Setting(learn_key, held_out, jax.random.split(run_key, (tasks, seeds)), budget)
+    return Setting(learn_key, held_out, jax.random.split(run_key, (tasks, seeds)), budget, effort)
 
 
 def problem() -> Problem:

@@ -68,7 +68,7 @@ def policy(setting: Setting) -> Trials:
             estimator,
             actor.init(init_key),
             optax.adam(0.01),
-            rounds=100,
+            rounds=setting.share(100),
             tasks=8,
         ).hparams
 
@@ -94,7 +94,7 @@ def learned_optimizer(setting: Setting) -> Trials:
             hypergrad.reverse(learner, STEPS, "step"),
             rule.init(init_key),
             optax.adam(0.01),
-            rounds=60,
+            rounds=setting.share(60),
             tasks=4,
         ).hparams
 
@@ -115,8 +115,9 @@ def mapping(setting: Setting) -> Trials:
         def member(key: Key) -> PyTree:
             init_key, train_key = jax.random.split(key)
             start, optimizer = network.init(init_key), optax.adam(0.02)
+            rounds = setting.share(60)
             return meta_train(
-                train_key, learner, estimator, start, optimizer, rounds=60, tasks=4
+                train_key, learner, estimator, start, optimizer, rounds=rounds, tasks=4
             ).hparams
 
         return jax.lax.map(member, jax.random.split(key, MEMBERS))
@@ -127,7 +128,7 @@ def mapping(setting: Setting) -> Trials:
 def mapping_regression(setting: Setting) -> Trials:
     """An ensemble fitted to the best hyperparameters of a search on each of 64 other tasks."""
     network = _network(setting)
-    return _predicted(setting, network, lambda key: _regression(key, network))
+    return _predicted(setting, network, lambda key: _regression(key, network, setting))
 
 
 def mapping_differential_evolution(setting: Setting) -> Trials:
@@ -142,7 +143,7 @@ def mapping_differential_evolution(setting: Setting) -> Trials:
         strategy = strategies.differential_evolution(SPACE, population, initial)
         return run_search(search_key, task, strategy, -(-setting.budget // population))
 
-    weights, learning = _learn(setting, lambda key: _regression(key, network))
+    weights, learning = _learn(setting, lambda key: _regression(key, network, setting))
     outcome, *seconds = on_all(one, setting, weights)
     return as_trials(outcome, 1, *seconds, learning)
 
@@ -189,10 +190,11 @@ def _predicted(
     return as_trials(outcome, 1, *seconds, learning)
 
 
-def _regression(key: Key, network: transfer.Mapping) -> PyTree:
+def _regression(key: Key, network: transfer.Mapping, setting: Setting) -> PyTree:
     """Searches on other tasks at random, and fits the ensemble to what was best."""
+    count = setting.share(META_TASKS)
     task_key, search_key, fit_key = jax.random.split(key, 3)
-    tasks = jax.vmap(problem().sample)(jax.random.split(task_key, META_TASKS))
+    tasks = jax.vmap(problem().sample)(jax.random.split(task_key, count))
     strategy = strategies.random(SPACE, SEARCH_BUDGET)
 
     def best(pair: tuple[Key, Task]) -> chex.Array:
@@ -200,7 +202,7 @@ def _regression(key: Key, network: transfer.Mapping) -> PyTree:
         result = search(key, problem(), SPACE, strategy, rounds=1, steps=STEPS, task=task)
         return result.best_unit
 
-    units = jax.lax.map(best, (jax.random.split(search_key, META_TASKS), tasks))
+    units = jax.lax.map(best, (jax.random.split(search_key, count), tasks))
     descriptors = jax.vmap(problem().describe)(tasks)
     return transfer.fit(fit_key, network, descriptors, units)
 

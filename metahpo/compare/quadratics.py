@@ -37,15 +37,22 @@ OPTIMUM = chebyshev_ratio(KAPPA, STEPS)
 
 
 class Setting(NamedTuple):
-    """What all methods share: ``keys`` ``key[seeds]`` and the budget in complete trainings."""
+    """What all methods share.
+
+    Attributes:
+        keys: ``key[seeds]``.
+        budget: in complete trainings.
+        effort: the share of the usual rounds that meta-training takes.
+    """
 
     keys: Key
     budget: int
+    effort: float = 1.0
 
 
-def setting(seed: int, seeds: int, budget: int) -> Setting:
+def setting(seed: int, seeds: int, budget: int, effort: float = 1.0) -> Setting:
     """Draws the keys of a comparison."""
-    return Setting(jax.random.split(jax.random.key(seed), seeds), budget)
+    return Setting(jax.random.split(jax.random.key(seed), seeds), budget, effort)
 
 
 def problem(power: float = math.inf) -> Problem:
@@ -195,6 +202,7 @@ def _learned(
     tasks: int,
 ) -> Trials:
     """Meta-trains once for every seed, and spends a single training on the problem itself."""
+    rounds = max(1, round(setting.effort * rounds))
 
     def learn(key: Key) -> PyTree:
         init_key, train_key = jax.random.split(key)

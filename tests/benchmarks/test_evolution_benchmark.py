@@ -9,12 +9,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import xla
 
 from benchmarks import _generations, _strategy_tables, _trainings
 from benchmarks.evolution import FULL
 
 ROOT = Path(__file__).parents[2]
-QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "METAHPO_PEERS": str(folder / "none"), "XLA_FLAGS": QUICK_TO_COMPILE},
+        env={**os.environ, "METAHPO_PEERS": str(folder / "none"), "XLA_FLAGS": xla.HASTE},
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads((folder / "rows.json").read_text())

@@ -9,14 +9,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import xla
 
 from benchmarks import _few_shot_images, _few_shot_sinusoid, _few_shot_tables, few_shot
 from benchmarks._variants import error
 from benchmarks.all import topics
 
 ROOT = Path(__file__).parents[2]
-QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-FAST = {"xla_backend_optimization_level": 0}
 IMAGES = few_shot.QUICK.images
 
 
@@ -29,7 +28,7 @@ def run(tmp_path_factory):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "METAHPO_PEERS": str(folder / "none"), "XLA_FLAGS": QUICK_TO_COMPILE},
+        env={**os.environ, "METAHPO_PEERS": str(folder / "none"), "XLA_FLAGS": xla.HASTE},
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads((folder / "rows.json").read_text())
@@ -74,7 +73,7 @@ def test_both_loops_by_hand_have_the_same_gradient():
     params = _few_shot_images.network(IMAGES).init(jax.random.key(0), data.support.x[0])
 
     def gradient(loop):
-        program = jax.jit(_few_shot_images.by_hand(IMAGES, loop).fn, compiler_options=FAST)
+        program = jax.jit(_few_shot_images.by_hand(IMAGES, loop).fn)
         return _few_shot_images.flat(program(params, data)[1])
 
     assert error(gradient("scan"), gradient("unrolled")) < 1e-4
@@ -85,8 +84,8 @@ def test_a_user_s_sinusoid_is_the_library_s():
     setting = _few_shot_sinusoid.Setting(steps=2, measured=1, tasks=4000, hidden=(8,))
     by_hand, ours = _few_shot_sinusoid.by_hand(setting), _few_shot_sinusoid.ours(setting)
     params = _with(ours.arguments[1], by_hand.arguments[1])
-    first = jax.jit(ours.fn, compiler_options=FAST)(ours.arguments[0], params)[1]
-    second = jax.jit(by_hand.fn, compiler_options=FAST)(*by_hand.arguments)[1]
+    first = jax.jit(ours.fn)(ours.arguments[0], params)[1]
+    second = jax.jit(by_hand.fn)(*by_hand.arguments)[1]
     np.testing.assert_allclose(first[0], second[0], rtol=0.08)
 
 

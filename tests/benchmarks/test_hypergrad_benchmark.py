@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xla
 
 import metahpo as mh
 from benchmarks import _flops, _peers, _reference, _regression, _variants
@@ -18,7 +19,6 @@ from benchmarks._variants import Effort
 from benchmarks.all import topics
 
 ROOT = Path(__file__).parents[2]
-QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 TINY = _reference.Size((3, 4, 2), batch=5, steps=3)
 
 
@@ -31,7 +31,7 @@ def run(tmp_path_factory):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "METAHPO_PEERS": str(folder / "none"), "XLA_FLAGS": QUICK_TO_COMPILE},
+        env={**os.environ, "METAHPO_PEERS": str(folder / "none"), "XLA_FLAGS": xla.HASTE},
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads((folder / "rows.json").read_text())

@@ -14,6 +14,7 @@ RESULTS = Path(study.__file__).parent / "results" / "online_rates" / "results.js
 
 
 @pytest.mark.parametrize(("batch", "rule"), [("full", "additive"), ("100", "multiplicative")])
+@pytest.mark.optimised
 def test_sgd_comes_within_2_percent_of_the_best_fixed_rate_from_every_first_rate(
     batch, rule, monkeypatch
 ):

@@ -90,8 +90,6 @@ EXACT = pytest.mark.parametrize(
 )
 KEY = jax.random.key(3)
 STEPS = 20
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +138,7 @@ def scalar_program(row):
             return result, second
         return slope(hparams["lr"])[1], None
 
-    return jit(run), traces
+    return jax.jit(run), traces
 
 
 def scalar(row, hparams, task=1.1, key=KEY):
@@ -151,17 +149,17 @@ def scalar(row, hparams, task=1.1, key=KEY):
 def edges(row):
     """``(key, hparams, task) -> {steps: Estimate}`` for no step and for a single one."""
     few = {steps: first(row.make(forms.scalar_dynamics(), steps)) for steps in (0, 1)}
-    return jit(lambda *arguments: {steps: run(*arguments) for steps, run in few.items()})
+    return jax.jit(lambda *arguments: {steps: run(*arguments) for steps, run in few.items()})
 
 
 @functools.cache
 def unroll():
-    return jit(mh.inner.unroll(forms.scalar_dynamics(), STEPS))
+    return jax.jit(mh.inner.unroll(forms.scalar_dynamics(), STEPS))
 
 
 @functools.cache
 def momentum_program(row):
-    return jit(first(row.make(forms.momentum_training(), 10)))
+    return jax.jit(first(row.make(forms.momentum_training(), 10)))
 
 
 MOMENTUM = {"lr": np.float64(0.2), "momentum": np.float64(0.7)}
@@ -203,12 +201,12 @@ def test_scalar_dynamics_have_the_known_gradient(row, lr, steps):
 @functools.cache
 def ridge_program(row):
     estimate = first(row.make(forms.ridge(), 150))
-    return jit(jax.value_and_grad(lambda x: estimate(KEY, {"log_l2": x}, None).grad["log_l2"]))
+    return jax.jit(jax.value_and_grad(lambda x: estimate(KEY, {"log_l2": x}, None).grad["log_l2"]))
 
 
 @functools.cache
 def ridge_second():
-    return jit(jax.grad(jax.grad(forms.ridge_value)))
+    return jax.jit(jax.grad(jax.grad(forms.ridge_value)))
 
 
 @EXACT
@@ -228,7 +226,9 @@ def test_second_derivative_of_the_scalar_dynamics(row, lr):
 
 @functools.cache
 def momentum_loss():
-    return jit(lambda h, task: mh.inner.outer_loss(forms.momentum_training(), 10)(KEY, h, task)[0])
+    return jax.jit(
+        lambda h, task: mh.inner.outer_loss(forms.momentum_training(), 10)(KEY, h, task)[0]
+    )
 
 
 @EXACT
@@ -248,7 +248,7 @@ def test_jit_and_vmap_over_hyperparameters_and_tasks_change_nothing(row):
     points, tasks = [point(lr) for lr in (0.1, 0.3, 2.5)], np.array([0.7, 1.4])
     batch = jax.tree.map(lambda *leaves: np.stack(leaves), *points)
     over_tasks = jax.vmap(one, in_axes=(None, 0))
-    mapped = jit(jax.vmap(over_tasks, in_axes=(0, None)))(batch, tasks).grad
+    mapped = jax.jit(jax.vmap(over_tasks, in_axes=(0, None)))(batch, tasks).grad
     # vmap may round the losses of a pair differently, and es divides that by its small sigma.
     rtol = 1e-7 if row.random else 1e-12
     for i, j in np.ndindex(3, 2):

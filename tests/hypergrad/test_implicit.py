@@ -19,8 +19,6 @@ OPTIONS = {"nystrom": {"rho": 1e-13}}
 FORMS = pytest.mark.parametrize("inner_loss", [None, forms.ridge_inner], ids=["step", "loss"])
 BOTH = pytest.mark.parametrize("stationary", [False, True], ids=["step", "loss"])
 STEPS = 250
-# These small programs take longer to optimise than to run.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +33,7 @@ def logistic(stationary):
     inner_loss = forms.logistic_inner if stationary else None
     problem = forms.logistic_training()
     estimator = hypergrad.implicit(problem, 3, inner_loss=inner_loss)
-    return jit(lambda hparams, task: estimator.estimate(KEY, hparams, task, ())[0])
+    return jax.jit(lambda hparams, task: estimator.estimate(KEY, hparams, task, ())[0])
 
 
 @functools.cache
@@ -50,7 +48,7 @@ def unrolled():
     hparams = jax.tree.map(lambda x: jnp.stack([x, x]), forms.logistic_hparams())
     hparams["log_decay"] += jnp.array([[0.0], [1.0]])
     estimate = hypergrad.reverse(problem, STEPS).estimate
-    exact, _ = jit(jax.vmap(lambda h, task: estimate(KEY, h, task, ())))(hparams, tasks)
+    exact, _ = jax.jit(jax.vmap(lambda h, task: estimate(KEY, h, task, ())))(hparams, tasks)
     return tasks, hparams | {"start": exact.info["state"].params}, exact.grad
 
 
@@ -75,7 +73,7 @@ def test_ridge_has_the_closed_form_with_every_solver(solver, inner_loss):
         assert memory == ()
         return estimate.loss, estimate.grad["log_l2"], estimate.info["residual"]
 
-    loss, grad, residual = jit(some)(-1.5)
+    loss, grad, residual = jax.jit(some)(-1.5)
     np.testing.assert_allclose(loss, forms.ridge_value(-1.5), rtol=1e-12)
     np.testing.assert_allclose(grad, forms.ridge_gradient(-1.5), rtol=1e-10)
     assert residual < 1e-11
@@ -105,8 +103,8 @@ def test_every_derivative_of_the_loss_is_exact_and_maps(solver, inner_loss):
 
     at = jnp.array([-1.5, 0.7])
     ours = functools.partial(derivatives, lambda x: loss(KEY, {"log_l2": x}, None)[0])
-    result = jit(jax.vmap(ours))(at)
-    expected = jit(jax.vmap(functools.partial(derivatives, forms.ridge_value)))(at)
+    result = jax.jit(jax.vmap(ours))(at)
+    expected = jax.jit(jax.vmap(functools.partial(derivatives, forms.ridge_value)))(at)
     for name in expected:
         np.testing.assert_allclose(result[name], expected[name], rtol=1e-10, err_msg=name)
 
@@ -118,11 +116,11 @@ def test_the_estimate_itself_has_the_second_derivative(inner_loss):
     def slope(x):
         return estimator.estimate(KEY, {"log_l2": x}, None, ())[0].grad["log_l2"]
 
-    (first, forward), backward = jit(lambda x: (jax.jvp(slope, (x,), (1.0,)), jax.grad(slope)(x)))(
-        0.7
-    )
+    (first, forward), backward = jax.jit(
+        lambda x: (jax.jvp(slope, (x,), (1.0,)), jax.grad(slope)(x))
+    )(0.7)
     np.testing.assert_allclose(first, forms.ridge_gradient(0.7), rtol=1e-10)
-    expected = jit(jax.grad(jax.grad(forms.ridge_value)))(0.7)
+    expected = jax.jit(jax.grad(jax.grad(forms.ridge_value)))(0.7)
     np.testing.assert_allclose([forward, backward], expected, rtol=1e-10)
 
 
@@ -131,7 +129,7 @@ def test_the_estimate_itself_has_the_second_derivative(inner_loss):
 def test_implicit_is_the_limit_of_unrolling(solver):
     tasks, _, exact = unrolled()
     estimator = hypergrad.implicit(forms.logistic_training(), 3, solver)
-    grad = jit(lambda h, task: estimator.estimate(KEY, h, task, ())[0].grad)
+    grad = jax.jit(lambda h, task: estimator.estimate(KEY, h, task, ())[0].grad)
     result = grad(moved(0.0), first(tasks))
     for name in ("log_decay", "log_weight"):
         np.testing.assert_allclose(result[name], exact[name][0], rtol=1e-10)
@@ -145,7 +143,7 @@ def test_after_a_whole_training_finite_differences_agree_per_weight():
         return loss(KEY, hparams | {"log_decay": hparams["log_decay"] + shift}, task)[0]
 
     h = 1e-5 * jnp.eye(3)
-    values, result = jit(lambda x: (jax.vmap(shifted)(x), jax.grad(shifted)(x[0] * 0)))(
+    values, result = jax.jit(lambda x: (jax.vmap(shifted)(x), jax.grad(shifted)(x[0] * 0)))(
         jnp.concatenate([h, -h])
     )
     above, below = values.reshape(2, 3)
@@ -155,7 +153,7 @@ def test_after_a_whole_training_finite_differences_agree_per_weight():
 def test_cg_on_a_jacobian_that_is_not_symmetric_is_flagged():
     tasks, _, exact = unrolled()
     estimator = hypergrad.implicit(forms.logistic_training(), 3, "cg")
-    estimate, _ = jit(estimator.estimate)(KEY, moved(0.0), first(tasks), ())
+    estimate, _ = jax.jit(estimator.estimate)(KEY, moved(0.0), first(tasks), ())
     assert not np.allclose(estimate.grad["log_decay"], exact["log_decay"][0], rtol=1e-2)
     assert estimate.info["residual"] > 1 and not estimate.info["converged"]
     assert estimate.info["stationarity"] < 1e-8
@@ -189,7 +187,7 @@ def test_stationarity_is_the_distance_to_the_root_at_any_rate_and_scale():
         return estimator.estimate(KEY, {"log_l2": jnp.array(0.0)}, None, ())[0]
 
     rates, scales = jnp.array([1e-6, 0.5, 0.5]), jnp.array([1.0, 1e-6, 1e6])
-    info = jit(jax.vmap(lambda *a: estimate(*a).info))(rates, scales)
+    info = jax.jit(jax.vmap(lambda *a: estimate(*a).info))(rates, scales)
     np.testing.assert_allclose(info["stationarity"], 0.01 / 1.01, rtol=1e-8)
     assert not np.any(info["converged"])
 
@@ -218,7 +216,7 @@ def test_a_rate_is_unseen_already_on_the_way_to_a_linear_systems_root(inner_loss
     )
     estimator = hypergrad.implicit(problem, 3, inner_loss=inner_loss)
     hparams = {"lr": jnp.array(0.5), "log_l2": jnp.array(0.0)}  # a value of 0 is no effect of 0
-    info = jit(estimator.estimate)(KEY, hparams, None, ())[0].info
+    info = jax.jit(estimator.estimate)(KEY, hparams, None, ())[0].info
     assert info["sees"] == {"lr": False, "log_l2": True} and not info["converged"]
 
 
@@ -232,7 +230,7 @@ def test_mapped_over_hyperparameters_and_tasks_it_equals_one_by_one(stationary):
         estimate, _ = estimator.estimate(KEY, hparams, task, ())
         return estimate.loss, estimate.grad, estimate.info["iterations"]
 
-    mapped = jit(jax.vmap(jax.vmap(some, (None, 0)), (0, None)))(hparams, tasks)
+    mapped = jax.jit(jax.vmap(jax.vmap(some, (None, 0)), (0, None)))(hparams, tasks)
     for i, j in np.ndindex(2, 2):
         entry = jax.tree.map(lambda x, i=i, j=j: x[i, j], mapped)
         alone = logistic(stationary)(jax.tree.map(lambda x, i=i: x[i], hparams), tasks[j])
@@ -253,12 +251,12 @@ def noisy(draw):
 def test_the_fixed_point_is_that_of_the_next_steps_key_and_noise_is_flagged():
     hparams = {"x": jnp.array(1.0)}
     estimator = hypergrad.implicit(noisy(lambda key: 2.0), 60, "dense")
-    still, _ = jit(estimator.estimate)(KEY, hparams, None, ())
+    still, _ = jax.jit(estimator.estimate)(KEY, hparams, None, ())
     np.testing.assert_allclose([still.loss, still.grad["x"]], 2.0, rtol=1e-12)
     assert still.info["converged"] and still.info["state"][1] == 60
 
     estimator = hypergrad.implicit(noisy(jax.random.normal), 60, "dense")
-    estimate, _ = jit(estimator.estimate)(KEY, hparams, None, ())
+    estimate, _ = jax.jit(estimator.estimate)(KEY, hparams, None, ())
     noise = jax.random.normal(jax.random.fold_in(mh.inner.keys(KEY).steps, 60))
     np.testing.assert_allclose(estimate.grad["x"], noise, rtol=1e-12)
     assert not estimate.info["converged"] and estimate.info["stationarity"] > 0.01
@@ -277,14 +275,14 @@ def test_parameters_are_found_anywhere_in_the_state():
         inner_loss=lambda h, task, params: forms.ridge_inner(h, task, params["deep"]),
         params=lambda s: {"deep": s["w"]},
     )
-    estimate, _ = jit(estimator.estimate)(KEY, {"log_l2": jnp.array(0.7)}, None, ())
+    estimate, _ = jax.jit(estimator.estimate)(KEY, {"log_l2": jnp.array(0.7)}, None, ())
     np.testing.assert_allclose(estimate.grad["log_l2"], forms.ridge_gradient(0.7), rtol=1e-10)
     assert estimate.info["state"]["steps"] == 150 and estimate.info["converged"]
 
 
 def test_damping_is_a_bias_that_the_residual_shows():
     estimator = hypergrad.implicit(forms.ridge(), 150, inner_loss=forms.ridge_inner, damping=0.5)
-    estimate, _ = jit(estimator.estimate)(KEY, {"log_l2": jnp.array(0.7)}, None, ())
+    estimate, _ = jax.jit(estimator.estimate)(KEY, {"log_l2": jnp.array(0.7)}, None, ())
     x, y, _ = forms.ridge_data()
     hessian = x.T @ x / len(y) + jnp.exp(0.7) * jnp.eye(4)
     w = jnp.linalg.solve(hessian, x.T @ y / len(y))
@@ -299,7 +297,7 @@ def test_damping_is_a_bias_that_the_residual_shows():
 def test_thresholds_are_arguments():
     def converged(**options):
         estimator = hypergrad.implicit(forms.ridge(), 20, inner_loss=forms.ridge_inner, **options)
-        return jit(estimator.estimate)(KEY, {"log_l2": jnp.array(0.7)}, None, ())[0].info
+        return jax.jit(estimator.estimate)(KEY, {"log_l2": jnp.array(0.7)}, None, ())[0].info
 
     info = converged()
     assert not info["converged"] and 1e-8 < info["stationarity"] < 1e-2

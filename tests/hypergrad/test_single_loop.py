@@ -1,7 +1,5 @@
 """SOBA and SABA on ridge regression, where everything is known in closed form."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +13,6 @@ from metahpo.hypergrad import saba, soba
 BATCHES, SIZE, FEATURES = 6, 5, 4
 RATE = 0.1
 KEY = jax.random.key(0)
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +75,7 @@ def follow(estimator, log_l2, steps, outer_rate=0.0):
         start = jnp.asarray(log_l2), estimator.init(KEY, hparams(log_l2), None)
         return jax.lax.scan(iterate, start, jax.random.split(jax.random.key(1), steps))[1]
 
-    return jax.tree.map(np.asarray, jit(run)())
+    return jax.tree.map(np.asarray, jax.jit(run)())
 
 
 def test_with_one_batch_the_direction_converges_geometrically_to_the_hypergradient():
@@ -128,7 +125,7 @@ def directions(estimator, memory, x):
         steps = [(before - after) / RATE for before, after in moves]
         return jnp.concatenate([*steps, estimate.grad["log_l2"][None]])
 
-    rows = np.asarray(jit(jax.vmap(one))(jax.random.split(KEY, 100)))
+    rows = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(KEY, 100)))
     _, first = np.unique(rows.round(9), axis=0, return_index=True)
     assert len(first) == BATCHES
     return rows[first]
@@ -163,8 +160,8 @@ def test_estimates_batch_over_hyperparameters_and_say_what_they_are(make):
     def first(log_l2):
         return estimator.estimate(KEY, h := hparams(log_l2), None, estimator.init(KEY, h, None))
 
-    both, memory = jit(jax.vmap(first))(jnp.array([0.3, -1.0]))
-    one, after = jit(first)(-1.0)
+    both, memory = jax.jit(jax.vmap(first))(jnp.array([0.3, -1.0]))
+    one, after = jax.jit(first)(-1.0)
     for many, single in (
         (both.grad["log_l2"], one.grad["log_l2"]),
         (inner(memory)[0], inner(after)[0]),
@@ -185,7 +182,7 @@ def test_single_precision_stays_single(make):
     inner = lambda h, task, w, index: jnp.exp(h) * jnp.sum(w**2) * (1 + index)  # noqa: E731
     estimator, h = make(half, inner, 2, 0.1), jnp.float32(0.3)
     memory = estimator.init(KEY, h, None)
-    estimate, after = jit(estimator.estimate)(KEY, h, None, memory)
+    estimate, after = jax.jit(estimator.estimate)(KEY, h, None, memory)
     assert estimate.loss.dtype == estimate.grad.dtype == jnp.float32
     floats = [x.dtype for x in jax.tree.leaves(after) if jnp.issubdtype(x.dtype, jnp.floating)]
     assert len(floats) >= 2 and set(floats) == {jnp.dtype(jnp.float32)}
@@ -199,7 +196,7 @@ def test_the_parameters_of_a_training_state_are_found():
     inner = lambda h, task, w, index: jnp.sum((w - h["pull"]) ** 2) / 2  # noqa: E731
     estimator = soba(training, inner, 1, 0.5)
     memory = estimator.init(KEY, {"pull": jnp.array(3.0)}, None)
-    estimate, memory = jit(estimator.estimate)(KEY, {"pull": jnp.array(3.0)}, None, memory)
+    estimate, memory = jax.jit(estimator.estimate)(KEY, {"pull": jnp.array(3.0)}, None, memory)
     np.testing.assert_allclose(estimate.info["state"].params, [1.0, 1.0])
     np.testing.assert_allclose(memory.training.state.params, [2.0, 2.0])  # half the way
     np.testing.assert_allclose(memory.v, [-1.0, -1.0])  # half of the negative outer gradient
@@ -207,7 +204,7 @@ def test_the_parameters_of_a_training_state_are_found():
 
 def test_meta_train_drives_saba_as_any_estimator():
     estimator, start = saba(problem(), batch_loss, BATCHES, RATE), {"log_l2": jnp.array(0.3)}
-    result = jit(
+    result = jax.jit(
         lambda key: mh.meta_train(
             key, problem(), estimator, start, optax.sgd(0.1), rounds=3, tasks=1
         )

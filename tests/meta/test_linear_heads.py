@@ -1,7 +1,5 @@
 """Ridge and logistic heads against normal equations and scikit-learn."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +11,6 @@ from metahpo.base import Network
 from metahpo.problems import Episode, Examples, cross_entropy, few_shot, squared_error
 
 KEY = jax.random.key(0)
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 IDENTITY = Network(lambda key, x: {"unit": jnp.ones((), x.dtype)}, lambda p, x: p["unit"] * x)
 RNG = np.random.default_rng(0)
 SIZES = pytest.mark.parametrize(("n", "e"), [(6, 9), (12, 4)])  # fewer and more examples
@@ -41,7 +37,7 @@ def weights(l2, **others):
 
 def predictions(problem, hparams, support, x):
     adapt, predict = mh.meta.learner(problem)
-    return jit(lambda h, support, x: predict(adapt(h, support, KEY), x))(
+    return jax.jit(lambda h, support, x: predict(adapt(h, support, KEY), x))(
         hparams, Examples(*support), x
     )
 
@@ -66,7 +62,7 @@ def test_ridge_head_agrees_with_scikit_learn():
     x, y, new = RNG.normal(size=(7, 5)), RNG.normal(size=(7, 1)), RNG.normal(size=(5, 5))
     problem = mh.meta.ridge_head(make_family(x, y, squared_error), initial_l2=0.5)
     known = Ridge(alpha=0.5, fit_intercept=False).fit(with_ones(x), y).predict(with_ones(new))
-    found = predictions(problem, jit(problem.initial)(KEY), (x, y), new)
+    found = predictions(problem, jax.jit(problem.initial)(KEY), (x, y), new)
     np.testing.assert_allclose(found.squeeze(), known.squeeze(), rtol=1e-10)
 
 
@@ -90,7 +86,7 @@ def test_ridge_gradients_are_the_same_in_both_forms():
         problem = mh.meta.ridge_head(make_family(x, y, squared_error), form=form)
         task = Episode(Examples(x, y), new)
         loss = mh.inner.outer_loss(problem, steps=0)
-        return jit(jax.grad(lambda hparams: loss(KEY, hparams, task)[0]))(
+        return jax.jit(jax.grad(lambda hparams: loss(KEY, hparams, task)[0]))(
             weights(1.0, scale=1.0, bias=0.0)
         )
 
@@ -106,7 +102,7 @@ def test_logistic_head_agrees_with_scikit_learn(n, e, l2):
     x, y, new = RNG.normal(size=(n, e)), np.arange(n) % 3, RNG.normal(size=(5, e))
     family = make_family(x, y, cross_entropy)
     problem = mh.meta.logistic_head(family, ways=3, initial_l2=l2, iterations=12)
-    found = predictions(problem, jit(problem.initial)(KEY), (x, y), new)
+    found = predictions(problem, jax.jit(problem.initial)(KEY), (x, y), new)
     for label in range(3):
         model = LogisticRegression(
             C=1 / l2, fit_intercept=False, solver="newton-cholesky", tol=1e-12
@@ -135,7 +131,7 @@ def test_converged_logistic_gradient_is_that_of_the_implicit_function_theorem():
         hparams = weights(1.0) | {"log_l2": log_l2}
         return adapt(hparams, Examples(x, y), KEY).kernel[:, 1]
 
-    w, slope = jit(lambda x: jax.jvp(kernel, (x,), (jnp.ones(()),)))(np.log(0.7))
+    w, slope = jax.jit(lambda x: jax.jvp(kernel, (x,), (jnp.ones(()),)))(np.log(0.7))
     ones = with_ones(x)
     mean = 1 / (1 + np.exp(-ones @ w))
     hessian = ones.T @ ((mean * (1 - mean))[:, None] * ones) + 0.7 * np.eye(5)
@@ -145,7 +141,7 @@ def test_converged_logistic_gradient_is_that_of_the_implicit_function_theorem():
 @pytest.mark.parametrize("make", [mh.meta.ridge_head, mh.meta.logistic_head])
 def test_any_number_of_ways_shares_hyperparameters(make):
     x, y = RNG.normal(size=(6, 4)), np.arange(6)
-    hparams = jit(make(make_family(x, y, cross_entropy), ways=6).initial)(KEY)
+    hparams = jax.jit(make(make_family(x, y, cross_entropy), ways=6).initial)(KEY)
     fewer = make(make_family(x, y // 3, cross_entropy), ways=2)
     assert predictions(fewer, hparams, (x, y // 3), x).shape == (6, 2)
 
@@ -156,9 +152,11 @@ def test_far_apart_examples_stay_finite_in_single_precision(make):
     x, y = np.float32(1e3 * RNG.normal(size=(6, 9))), np.arange(6) % 3
     problem = make(make_family(x, y, cross_entropy), ways=3)
     loss = mh.inner.outer_loss(problem, steps=0)
-    hparams = jit(problem.initial)(KEY)
+    hparams = jax.jit(problem.initial)(KEY)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(hparams))
-    value, grad = jit(jax.value_and_grad(lambda h: loss(KEY, h, problem.sample(KEY))[0]))(hparams)
+    value, grad = jax.jit(jax.value_and_grad(lambda h: loss(KEY, h, problem.sample(KEY))[0]))(
+        hparams
+    )
     assert all(np.isfinite(leaf) for leaf in [value, *jax.tree.leaves(grad)])
 
 
@@ -216,8 +214,8 @@ def test_a_traced_label_out_of_range_makes_the_loss_not_finite():
     family = make_family(np.eye(3), np.array([0, 1, 2]), cross_entropy)
     for make in (mh.meta.ridge_head, mh.meta.logistic_head):
         problem = make(family, ways=3)
-        hparams, episode = jit(problem.initial)(KEY), problem.sample(KEY)
-        loss = jit(mh.inner.outer_loss(problem, steps=0))
+        hparams, episode = jax.jit(problem.initial)(KEY), problem.sample(KEY)
+        loss = jax.jit(mh.inner.outer_loss(problem, steps=0))
         assert np.isfinite(loss(KEY, hparams, episode)[0])
         support = episode.support._replace(y=np.array([0, 1, 3]))
         assert not np.isfinite(loss(KEY, hparams, episode._replace(support=support))[0])

@@ -145,7 +145,6 @@ def stormy(**options):
                 tasks=10,
             ).history
         ),
-        compiler_options={"xla_backend_optimization_level": 0},
     )(KEY)
 
 

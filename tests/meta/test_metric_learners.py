@@ -13,8 +13,6 @@ from metahpo.base import Network
 from metahpo.problems import Episode, Examples, cross_entropy, few_shot
 
 KEY = jax.random.key(0)
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 RNG = np.random.default_rng(0)
 # Linear, so that embeddings are known: x @ matrix.
 LINEAR = Network(lambda key, x: {"matrix": jnp.eye(x.shape[1])}, lambda p, x: x @ p["matrix"])
@@ -37,7 +35,7 @@ def make_family(x=X, y=Y, network=LINEAR):
 
 def predictor(problem):
     adapt, predict = mh.meta.learner(problem)
-    run = jit(lambda h, support, x: predict(adapt(h, support, KEY), x))
+    run = jax.jit(lambda h, support, x: predict(adapt(h, support, KEY), x))
     return lambda hparams, support=(X, Y), x=NEW: run(hparams, Examples(*support), x)
 
 
@@ -49,7 +47,7 @@ def predictions(problem, hparams, support=(X, Y), x=NEW):
 def compiled(make):
     """A learner of three ways with its weights."""
     problem = make(make_family(), ways=3)
-    return jit(problem.initial)(KEY), predictor(problem)
+    return jax.jit(problem.initial)(KEY), predictor(problem)
 
 
 def cosines(x, y):
@@ -107,7 +105,7 @@ def lstm(layer, x, hidden, cell):
 
 def test_matching_in_context_reads_the_support_both_ways_and_again_for_the_query():
     problem = mh.meta.matching(make_family(), ways=3, context_steps=3)
-    hparams = jit(problem.initial)(KEY)
+    hparams = jax.jit(problem.initial)(KEY)
     context = jax.tree.map(np.asarray, hparams["context"])
     states = {"forward": np.zeros_like(X), "backward": np.zeros_like(X)}
     for name, order in (("forward", range(7)), ("backward", range(6, -1, -1))):
@@ -130,7 +128,7 @@ def test_matching_in_context_reads_the_support_both_ways_and_again_for_the_query
 
 def test_relation_scores_compare_the_query_with_the_sums_of_the_classes():
     problem = mh.meta.relation(make_family(), ways=3, hidden=(6,))
-    hparams = jit(problem.initial)(KEY)
+    hparams = jax.jit(problem.initial)(KEY)
     first, last = (jax.tree.map(np.asarray, layer) for layer in hparams["relation"])
     sums = np.eye(3)[Y].T @ X
     known = np.zeros((5, 3))
@@ -141,7 +139,7 @@ def test_relation_scores_compare_the_query_with_the_sums_of_the_classes():
     np.testing.assert_allclose(predictions(problem, hparams), known, rtol=1e-12)
     labels = np.array([0, 2, 1, 1, 0])
     task = Episode(Examples(X, Y), Examples(NEW, labels))
-    loss, _ = jit(mh.inner.outer_loss(problem, steps=0))(KEY, hparams, task)
+    loss, _ = jax.jit(mh.inner.outer_loss(problem, steps=0))(KEY, hparams, task)
     np.testing.assert_allclose(loss, np.mean((known - np.eye(3)[labels]) ** 2), rtol=1e-12)
 
 
@@ -150,7 +148,7 @@ def test_relation_compares_maps_by_a_network_of_ones_own():
     comparison = mh.networks.conv4(1, 3, layers=1, norm="none")
     x, new = RNG.normal(size=(7, 4, 4, 1)), RNG.normal(size=(5, 4, 4, 1))
     problem = mh.meta.relation(make_family(x, Y, encoder), ways=3, comparison=comparison)
-    hparams = jit(problem.initial)(KEY)
+    hparams = jax.jit(problem.initial)(KEY)
 
     def scores(hparams):
         maps = encoder.apply(hparams["network"], x)  # f[7, 2, 2, 2]
@@ -162,7 +160,7 @@ def test_relation_compares_maps_by_a_network_of_ones_own():
         ]
         return comparison.apply(hparams["relation"], jnp.stack(pairs)).reshape(5, 3)
 
-    known = expit(jit(scores)(hparams))
+    known = expit(jax.jit(scores)(hparams))
     np.testing.assert_allclose(predictions(problem, hparams, (x, Y), new), known, rtol=1e-11)
     wrong = mh.meta.relation(make_family(x, Y, encoder), ways=3, comparison=encoder)
     with pytest.raises(ValueError, match=r"m = 15, but its outputs are \(15, 1, 1, 2\)"):
@@ -174,7 +172,7 @@ def test_relation_compares_maps_by_a_network_of_ones_own():
 @MAKERS
 def test_learned_on_many_ways_serves_few(make):
     y = np.arange(7)
-    hparams = jit(make(make_family(X, y), ways=7).initial)(KEY)
+    hparams = jax.jit(make(make_family(X, y), ways=7).initial)(KEY)
     assert compiled(make)[1](hparams).shape == (5, 3)
 
 
@@ -210,7 +208,7 @@ def test_a_traced_class_without_examples_is_never_predicted(make):
         return value, problem.predict(state, NEW)
 
     lacking = np.where(Y == 2, 1, Y)
-    (_, logits), grad = jit(jax.value_and_grad(loss, has_aux=True))(MATRIX, lacking)
+    (_, logits), grad = jax.jit(jax.value_and_grad(loss, has_aux=True))(MATRIX, lacking)
     assert np.all(logits[:, 2] == -np.inf)
     two = make(make_family(), ways=2)
     known = predictions(two, {"network": {"matrix": MATRIX}}, (X, lacking))
@@ -221,7 +219,7 @@ def test_a_traced_class_without_examples_is_never_predicted(make):
 @MAKERS
 def test_a_traced_label_out_of_range_makes_the_loss_not_finite(make):
     problem = make(make_family(), ways=3)
-    loss = jit(mh.inner.outer_loss(problem, steps=0))
+    loss = jax.jit(mh.inner.outer_loss(problem, steps=0))
     hparams, task = compiled(make)[0], problem.sample(KEY)
     assert np.isfinite(loss(KEY, hparams, task)[0])
     wrong = task._replace(support=Examples(X, Y + 1))
@@ -236,7 +234,7 @@ def test_an_embedding_of_zero_has_a_finite_gradient():
     ):
         loss = mh.inner.outer_loss(problem, steps=0)
         grad = jax.grad(lambda h, loss=loss: loss(KEY, h, make_family(0 * X).sample(KEY))[0])
-        slopes = jit(grad)({"network": {"matrix": MATRIX}})
+        slopes = jax.jit(grad)({"network": {"matrix": MATRIX}})
         assert all(np.isfinite(slope).all() for slope in jax.tree.leaves(slopes))
 
 

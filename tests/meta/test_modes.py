@@ -13,7 +13,6 @@ from metahpo.problems import Episode, Examples, few_shot, squared_error
 
 KEY = jax.random.key(0)
 STEPS = 5
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 NETWORK = mh.networks.MLP(hidden=(4,), bias=(0.0,), scale=1.0)
 
 
@@ -54,7 +53,9 @@ def gradient_of(learner, mode):
     inner_gradient, make = mode
     problem = LEARNERS[learner](inner_gradient)
     task = problem.sample(jax.random.key(1))
-    result = jit(lambda h: make(problem).estimate(KEY, h, task, ())[0].grad)(problem.initial(KEY))
+    result = jax.jit(lambda h: make(problem).estimate(KEY, h, task, ())[0].grad)(
+        problem.initial(KEY)
+    )
     return np.asarray(mh.floats.ravel(result)[0])
 
 
@@ -82,7 +83,7 @@ def test_implicit_is_the_limit_of_a_long_proximal_training():
     task, params = problem.sample(jax.random.key(1)), problem.initial(KEY)
     inner_loss = mh.meta.proximal_loss(FAMILY, 1.0)
     implicit = mh.hypergrad.implicit(problem, 200, "cg", inner_loss=inner_loss)
-    grads = jit(
+    grads = jax.jit(
         lambda h: [
             make.estimate(KEY, h, task, ())[0].grad
             for make in (implicit, mh.hypergrad.reverse(problem, 200, "none"))
@@ -111,7 +112,7 @@ def test_the_order_of_tasks_their_chunks_and_a_loop_change_nothing():
         grads = jax.lax.map(one, keys) if one_by_one else jax.vmap(one)(keys)
         return mh.floats.ravel(jax.tree.map(lambda g: g.mean(axis=0), grads))[0]
 
-    whole, parts, mapped, looped, turned = jit(
+    whole, parts, mapped, looped, turned = jax.jit(
         lambda: (
             update(), update(chunk=2), mean(keys, False), mean(keys, True), mean(keys[::-1], False)
         )

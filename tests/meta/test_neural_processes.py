@@ -13,8 +13,6 @@ import metahpo as mh
 from metahpo.problems import Episode, Examples
 
 KEY = jax.random.key(0)
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 RNG = np.random.default_rng(0)
 X, Y, NEW = RNG.normal(size=(6, 1)), RNG.normal(size=(6, 1)), RNG.normal(size=(5, 1))
 FAMILY = mh.problems.sinusoid(shots=6, queries=5)
@@ -46,7 +44,7 @@ def compiled(make):
     def run(hparams, x, y, new):
         return mh.meta.gaussian(adapt(hparams, Examples(x, y), KEY), new)
 
-    return jax.tree.map(np.asarray, jit(problem.initial)(KEY)), jit(run)
+    return jax.tree.map(np.asarray, jax.jit(problem.initial)(KEY)), jax.jit(run)
 
 
 def mlp(layers, x):
@@ -98,7 +96,7 @@ def test_outer_loss_is_the_negative_log_likelihood_and_the_prediction_the_mean(m
         loss, state = mh.inner.outer_loss(problem, steps=0)(KEY, hparams, task)
         return loss, problem.predict(state, NEW)
 
-    loss, prediction = jit(judge)(hparams)
+    loss, prediction = jax.jit(judge)(hparams)
     mean, std = run(hparams, X, Y, NEW)
     np.testing.assert_allclose(loss, -norm(mean, std).logpdf(target).mean(), rtol=1e-12)
     np.testing.assert_allclose(prediction, mean, rtol=1e-13)
@@ -142,10 +140,10 @@ def test_weights_take_the_type_of_the_data(make):
         sample=lambda key: jax.tree.map(jnp.float32, FAMILY.sample(key)),
     )
     problem = make(family)
-    hparams = jit(problem.initial)(KEY)
+    hparams = jax.jit(problem.initial)(KEY)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(hparams))
-    loss = jit(mh.inner.outer_loss(problem, steps=0))
-    assert loss(KEY, hparams, jit(problem.sample)(KEY))[0].dtype == jnp.float32
+    loss = jax.jit(mh.inner.outer_loss(problem, steps=0))
+    assert loss(KEY, hparams, jax.jit(problem.sample)(KEY))[0].dtype == jnp.float32
 
 
 @pytest.mark.parametrize(

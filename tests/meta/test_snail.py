@@ -13,8 +13,6 @@ from metahpo.base import Network
 from metahpo.problems import Episode, Examples, cross_entropy, few_shot, squared_error
 
 KEY = jax.random.key(0)
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 RNG = np.random.default_rng(0)
 HALF = Network(lambda key, x: {"w": 0.5 * jnp.eye(x.shape[1])}, lambda p, x: x @ p["w"])
 X, NEW = RNG.normal(size=(6, 3)), RNG.normal(size=(4, 3))
@@ -45,7 +43,7 @@ def compiled(kind):
     def run(hparams, x, y, new):
         return predict(adapt(hparams, Examples(x, y), KEY), new)
 
-    return jit(problem.initial)(KEY), jit(adapt), jit(run)
+    return jax.jit(problem.initial)(KEY), jax.jit(adapt), jax.jit(run)
 
 
 def dense(layer, x):

@@ -17,8 +17,6 @@ INSTANCES = [int(i) for i in REFERENCE["instances"]]
 DIMENSIONS = (2, 3, 5, 10, 20, 40)
 NUMBERS = range(1, 25)
 KEY = jax.random.key(0)
-# The programs run once, on few points.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def stacked(function, dimension, instances=INSTANCES):
@@ -46,7 +44,7 @@ def test_values_are_those_of_coco(dimension):
     x = {f: points(f, dimension) for f in NUMBERS}
     tasks = {f: stacked(f, dimension) for f in NUMBERS}
     with jax.enable_x64(True):
-        run = jit(lambda x, tasks: {f: values(f, x[f], tasks[f]) for f in NUMBERS})
+        run = jax.jit(lambda x, tasks: {f: values(f, x[f], tasks[f]) for f in NUMBERS})
         ours = jax.tree.map(np.asarray, run(x, tasks))
     for f in NUMBERS:
         f_opt, theirs = REFERENCE[f"f_opt.{f}"][:, None], REFERENCE[f"f.{f}.{dimension}"]
@@ -86,10 +84,10 @@ def test_single_precision_keeps_its_digits_next_to_the_optimum():
     steps = directions * np.array([0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5])[:, None]
     x = {f: (tasks[f].x_opt[:, None] + steps).astype(np.float32) for f in NUMBERS}
     run = lambda x, tasks: {f: values(f, x[f], tasks[f]) for f in NUMBERS}  # noqa: E731
-    single = jax.tree.map(np.asarray, jit(run)(x, tasks))
+    single = jax.tree.map(np.asarray, jax.jit(run)(x, tasks))
     wide = jax.tree.map(lambda x: x.astype(np.float64), (x, tasks))
     with jax.enable_x64(True):
-        double = jax.tree.map(np.asarray, jit(run)(*wide))
+        double = jax.tree.map(np.asarray, jax.jit(run)(*wide))
     for f in NUMBERS:
         assert single[f].dtype == np.float32 and double[f].dtype == np.float64
         # The largest errors, 4e-6, are rounding magnified by rotations of rough functions.
@@ -106,8 +104,8 @@ def test_a_batch_of_instances_gives_what_single_calls_give():
         return loss(KEY, {"x": x[f][i, j]}, jax.tree.map(lambda leaf: leaf[i], tasks[f]), ())
 
     with jax.enable_x64(True):
-        batch = jit(lambda: {f: values(f, x[f], tasks[f])[1, 3] for f in NUMBERS})()
-        single = jit(lambda: {f: one(f, 1, 3) for f in NUMBERS})()
+        batch = jax.jit(lambda: {f: values(f, x[f], tasks[f])[1, 3] for f in NUMBERS})()
+        single = jax.jit(lambda: {f: one(f, 1, 3) for f in NUMBERS})()
     for f in NUMBERS:
         np.testing.assert_allclose(batch[f], single[f], rtol=1e-9, err_msg=f"f{f}")
 
@@ -132,7 +130,7 @@ def test_derivatives_are_those_of_the_function_and_finite_at_its_optimum():
         return results
 
     with jax.enable_x64(True):
-        results = jax.tree.map(np.asarray, jit(derivatives)(tasks))
+        results = jax.tree.map(np.asarray, jax.jit(derivatives)(tasks))
     for f, (slopes, steepest) in results.items():
         assert np.isfinite(slopes).all(), f"f{f}"
         if f == STEPS:
@@ -147,7 +145,7 @@ def test_a_search_over_many_instances_is_one_program():
     problem, space = mh.problems.bbob(8, 2), mh.problems.bbob_space(2)
     strategy = mh.strategies.random(space, population=4)
 
-    @jit
+    @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, 0))
     def run(key, task):
         traces.append(None)

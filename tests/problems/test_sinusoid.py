@@ -93,6 +93,7 @@ def test_refuses_sizes_below_one(name):
 # after 10,000 of the paper's 70,000 rounds, four seeds: 0.71, 0.74, 0.71, 0.72 (the paper's
 # network after 5,000 rounds: 0.87 to 0.93, after 20,000: 0.58 to 0.66).
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_maml_learns_to_adapt_in_one_step():
     train_family = mh.problems.sinusoid(shots=5, queries=10)
     problem = mh.meta.maml(train_family, learning_rate=0.01)

@@ -13,6 +13,7 @@ from metahpo.run import EvaluationError
 
 
 @pytest.mark.parametrize("strategy", [walker(), strategies.random(SPACE, population=4)])
+@pytest.mark.optimised
 def test_the_history_is_that_of_search(strategy):
     def traced(h):
         x = h["x"] - 0.25

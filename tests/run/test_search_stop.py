@@ -10,6 +10,8 @@ import metahpo as mh
 from metahpo import stopping
 from metahpo.base import FULL_BUDGET, Problem, Proposal, StopReason, Strategy
 
+pytestmark = pytest.mark.optimised  # what is compared to the bit
+
 SPACE = {"x": mh.Float(-1.0, 1.0), "y": mh.Float(-1.0, 1.0)}
 ROUNDS, POPULATION = 30, 6
 KEYS = jax.random.split(jax.random.key(5), 4)

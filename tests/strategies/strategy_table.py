@@ -18,6 +18,7 @@ import xla
 
 import metahpo as mh
 from metahpo import strategies
+from metahpo.base import FULL_BUDGET
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,8 +81,6 @@ NAMES = list(TABLE)
 WARM = [name for name, row in TABLE.items() if row.warm]
 
 POPULATION, ROUNDS, LANES = 16, 30, 20
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options=xla.SHORT_RUN)
 FLOATS = {f"x{i}": mh.Float(-2.0, 2.0) for i in range(6)}
 SPACE = {
     "lr": mh.Float(1e-3, 1.0, log=True),
@@ -140,7 +139,7 @@ class Program:
             self.traces += 1
             return jax.vmap(lambda key: run(key, *numbers))(keys)
 
-        self.run = jax.jit(lanes, compiler_options=None if costly else xla.SHORT_RUN)
+        self.run = jax.jit(lanes, compiler_options=xla.LONG_RUN if costly else None)
 
     def __call__(self, seed, *numbers):
         keys = jax.random.split(jax.random.key(seed), LANES)
@@ -153,10 +152,19 @@ def program(name, fn):
 
 
 @functools.cache
-def rough_run(name, x64=False):
+def rough_run(name):
     """With losses that are not finite."""
-    with jax.enable_x64(x64):
-        return program(name, mixed)(0, 0.325, True)
+    return program(name, mixed)(0, 0.325, True)
+
+
+def check_history(history, shape, dtype):
+    *_, population = shape
+    assert history.unit.dtype == history.loss.dtype == np.dtype(dtype)
+    assert history.unit.shape == (*shape, SIZE)
+    assert ((history.unit >= 0) & (history.unit <= 1)).all()
+    assert ((history.parent >= -1) & (history.parent < population)).all()
+    assert (history.parent[..., 0, :] == -1).all()  # nobody to inherit from in the first round
+    assert ((history.budget >= 0) & (history.budget <= FULL_BUDGET)).all()
 
 
 @functools.cache

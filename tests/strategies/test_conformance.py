@@ -17,14 +17,12 @@ from strategy_table import (
     TABLE,
     WARM,
     check_beats_random_search,
-    jit,
+    check_history,
     mixed,
     program,
     rough_run,
     searched,
 )
-
-from metahpo.base import FULL_BUDGET
 
 
 @pytest.mark.parametrize("name", NAMES, scope="module")
@@ -42,16 +40,8 @@ def test_proposals_keep_the_protocol_and_the_default_float_type(name, x64):
 
 
 @pytest.mark.parametrize("name", NAMES, scope="module")
-@pytest.mark.parametrize("x64", [False, True])
-def test_history_stays_in_bounds_with_known_parents(name, x64):
-    history = rough_run(name, x64).history
-    dtype = np.dtype("float64" if x64 else "float32")
-    assert history.unit.dtype == history.loss.dtype == dtype
-    assert history.unit.shape == (LANES, ROUNDS, POPULATION, SIZE)
-    assert ((history.unit >= 0) & (history.unit <= 1)).all()
-    assert ((history.parent >= -1) & (history.parent < POPULATION)).all()
-    assert (history.parent[:, 0] == -1).all()  # nobody to inherit from in the first round
-    assert ((history.budget >= 0) & (history.budget <= FULL_BUDGET)).all()
+def test_history_stays_in_bounds_with_known_parents(name):
+    check_history(rough_run(name).history, (LANES, ROUNDS, POPULATION), "float32")
 
 
 @pytest.mark.parametrize("name", NAMES, scope="module")
@@ -79,7 +69,7 @@ def warm_program(name):
     """``(key, initial) -> f[P, D]``, the first proposals, and how often that was traced."""
     traces = []
 
-    @jit
+    @jax.jit
     def first(key, initial):  # traced, so its values may be anything
         traces.append(name)
         strategy = TABLE[name].make(SPACE, POPULATION, initial=initial)
@@ -116,49 +106,6 @@ def test_warm_start_is_evaluated_first(name):
     drawn = unit[2:]
     inside = drawn[(drawn > 0) & (drawn < 1)]  # normal samples beyond a bound are moved onto it
     assert len(np.unique(inside)) == inside.size > 0.6 * drawn.size
-
-
-@pytest.mark.parametrize("name", WARM, scope="module")
-@pytest.mark.parametrize(
-    ("shape", "message"),
-    [
-        ((17, SIZE), "initial has 17 points, more than the population 16"),
-        ((2, 3), r"initial must have shape \[K, 6\] for this space, got \(2, 3\)"),
-        ((SIZE,), r"initial must have shape \[K, 6\] for this space, got \(6,\)"),
-    ],
-)
-def test_warm_start_of_a_wrong_shape_is_refused(name, shape, message):
-    with pytest.raises(ValueError, match=message):
-        TABLE[name].make(SPACE, POPULATION, initial=jnp.zeros(shape))
-
-
-@pytest.mark.parametrize("name", WARM, scope="module")
-def test_warm_start_outside_the_bounds_is_refused(name):
-    message = r"initial must lie in the unit cube \[0, 1\]\^6, got 1.5 for drop in point 1"
-    with pytest.raises(ValueError, match=message):
-        TABLE[name].make(SPACE, POPULATION, initial=np.array([[0.5] * 6, [0.5, 1.5, *[0.5] * 4]]))
-
-
-@pytest.mark.parametrize("name", NAMES, scope="module")
-def test_population_that_is_too_small_is_refused(name):
-    row = TABLE[name]
-    row.make(SPACE, row.smallest)
-    for population in {0, -1, row.smallest - 1, row.smallest + 0.5}:
-        message = rf"population .* at least {row.smallest}, got {population}"
-        with pytest.raises(ValueError, match=message):
-            row.make(SPACE, population)
-
-
-@pytest.mark.parametrize("name", NAMES, scope="module")
-def test_smallest_population_works(name):
-    run = searched(name, SPACE, lambda h: h["lr"] + h["width"], TABLE[name].smallest, rounds=5)
-    assert bool(jnp.isfinite(jit(run)(jax.random.key(0)).history.loss).all())
-
-
-@pytest.mark.parametrize("name", NAMES, scope="module")
-def test_what_is_not_a_space_is_refused(name):
-    with pytest.raises(ValueError, match="a space is a pytree whose leaves are"):
-        TABLE[name].make({"lr": 0.1}, POPULATION)
 
 
 @DUELISTS

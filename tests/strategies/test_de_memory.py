@@ -1,7 +1,5 @@
 """How parameters are drawn and learned, against distributions and NumPy."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +7,7 @@ import pytest
 
 from metahpo.strategies.de import memory
 
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-improvements, remembered = jit(memory.improvements), jit(memory.remembered)
+improvements, remembered = jax.jit(memory.improvements), jax.jit(memory.remembered)
 DRAW = jnp.asarray((np.arange(20_000) + 0.5) / 20_000)  # every quantile once
 
 
@@ -22,7 +18,7 @@ def test_weights_are_cauchy_drawn_anew_until_positive_and_cut_at_one(location, x
     drawn = location + 0.1 * rng.standard_cauchy(400_000)
     expected = np.sort(np.minimum(drawn[drawn > 0], 1.0))
     with jax.enable_x64(x64):
-        weight = np.asarray(jit(memory.cauchy)(jnp.asarray(DRAW, float), location))
+        weight = np.asarray(jax.jit(memory.cauchy)(jnp.asarray(DRAW, float), location))
     assert weight.min() > 0 and weight.max() <= 1
     assert (np.diff(weight) >= 0).all()
     levels = np.linspace(0.02, 0.98, 25)
@@ -56,7 +52,7 @@ def test_rates_are_normal_and_clipped(location):
 def test_recalled_pairs_come_from_one_entry_each_equally_often():
     ring = memory.Memory(jnp.array([0.2, 0.9]), jnp.array([0.8, -1.0]), jnp.int32(0))
     draw = jax.random.uniform(jax.random.key(1), (3, 20_000))
-    weight, rate = np.asarray(jit(memory.recalled)(draw, ring))
+    weight, rate = np.asarray(jax.jit(memory.recalled)(draw, ring))
     terminal = rate == 0  # ten standard deviations below 0.8
     np.testing.assert_allclose(terminal.mean(), 0.5, atol=0.02)
     np.testing.assert_allclose(np.median(weight[~terminal]), 0.215, atol=0.02)  # of the positive

@@ -1,7 +1,6 @@
 """The parts of differential evolution against enumerations, distributions and plain loops."""
 
 import collections
-import functools
 import itertools
 
 import jax
@@ -12,8 +11,6 @@ import pytest
 from metahpo.base import StopReason
 from metahpo.strategies.de import trials
 
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 
 
@@ -26,13 +23,13 @@ def chi2(counts, cells):
 def members_draws(seed, times, count, population):
     """``f[times, count, P]``."""
     draw = jax.vmap(lambda key: trials.random_draws(key, count, population, 1)[0])
-    return jit(draw)(jax.random.split(jax.random.key(seed), times))
+    return jax.jit(draw)(jax.random.split(jax.random.key(seed), times))
 
 
 @pytest.mark.parametrize("x64", [False, True])
 def test_draws_are_uniform_and_uncorrelated(x64):
     with jax.enable_x64(x64):
-        fine, coarse = jit(lambda key: trials.random_draws(key, 3, 5000, 7))(KEY)
+        fine, coarse = jax.jit(lambda key: trials.random_draws(key, 3, 5000, 7))(KEY)
         assert fine.dtype == coarse.dtype == jnp.result_type(float)
     assert fine.shape == (3, 5000) and coarse.shape == (5000, 7)
     columns = np.concatenate([np.asarray(fine), np.asarray(coarse).T])
@@ -44,7 +41,7 @@ def test_draws_are_uniform_and_uncorrelated(x64):
 
 
 def test_an_odd_number_of_cells_gets_its_own_draws():
-    coarse = np.asarray(jit(lambda: trials.random_draws(KEY, 1, 33, 3))()[1])
+    coarse = np.asarray(jax.jit(lambda: trials.random_draws(KEY, 1, 33, 3))()[1])
     assert coarse.shape == (33, 3)
     assert len(np.unique(coarse)) > 96  # 99 draws from 65,536 values
 
@@ -52,7 +49,7 @@ def test_an_odd_number_of_cells_gets_its_own_draws():
 def test_parents_are_every_ordered_choice_of_distinct_others_equally_often():
     population = 5
     draw = members_draws(1, 20_000, 3, population)
-    others_of = jit(jax.vmap(lambda d: trials.distinct_others(d, [population] * 3)))
+    others_of = jax.jit(jax.vmap(lambda d: trials.distinct_others(d, [population] * 3)))
     parents = np.asarray(others_of(draw))
     for target in range(population):
         counts = collections.Counter(map(tuple, parents[:, :, target].tolist()))
@@ -65,7 +62,7 @@ def test_second_index_comes_from_population_and_archive_alike():
     population, archived = 4, 3
     draw = members_draws(2, 20_000, 2, population)
     sizes = (population, population + jnp.int32(archived))
-    pairs = np.asarray(jit(jax.vmap(lambda d: trials.distinct_others(d, sizes)))(draw))
+    pairs = np.asarray(jax.jit(jax.vmap(lambda d: trials.distinct_others(d, sizes)))(draw))
     for target in range(population):
         counts = collections.Counter(map(tuple, pairs[:, :, target].tolist()))
         expected = {
@@ -81,14 +78,14 @@ def test_second_index_comes_from_population_and_archive_alike():
 def test_best_are_drawn_equally_often_and_nan_ranks_last():
     loss = jnp.array([3.0, jnp.inf, 1.0, 2.0, jnp.inf, 5.0])
     draw = members_draws(3, 2000, 1, 6)[:, 0]
-    best = jit(jax.vmap(lambda d: trials.best_others(d, loss, 4, 3)))(draw)
+    best = jax.jit(jax.vmap(lambda d: trials.best_others(d, loss, 4, 3)))(draw)
     counts = collections.Counter(np.asarray(best).ravel().tolist())
     assert set(counts) == {0, 2, 3}
     assert chi2(counts, 3) < 20
 
 
 def test_crossover_takes_one_coordinate_for_sure_and_the_others_at_the_rate():
-    fine, coarse = jit(lambda key: trials.random_draws(key, 1, 16_000, 5))(KEY)
+    fine, coarse = jax.jit(lambda key: trials.random_draws(key, 1, 16_000, 5))(KEY)
     sure = trials.index(fine[0], 5)
 
     def rates(rate):
@@ -108,8 +105,8 @@ def test_crossover_takes_one_coordinate_for_sure_and_the_others_at_the_rate():
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.9, 1.0])
 def test_what_crossover_leaves_is_uniform_and_independent_of_it(rate):
-    coarse = jit(lambda: trials.random_draws(KEY, 1, 4000, 10))()[1]
-    share = np.asarray(jit(trials.left_over)(coarse, rate))
+    coarse = jax.jit(lambda: trials.random_draws(KEY, 1, 4000, 10))()[1]
+    share = np.asarray(jax.jit(trials.left_over)(coarse, rate))
     taken = np.asarray(coarse < rate)
     assert ((share >= 0) & (share <= 1)).all()
     for part in (share[taken], share[~taken]):
@@ -122,8 +119,8 @@ def test_what_crossover_leaves_is_uniform_and_independent_of_it(rate):
 def test_bounce_back_draws_between_base_and_bound_and_leaves_the_rest():
     base = jnp.broadcast_to(jnp.array([0.2, 0.2, 0.2, 0.0, 1.0]), (4000, 5))
     point = jnp.broadcast_to(jnp.array([-0.5, 3.0, 0.7, -0.1, 1.1]), (4000, 5))
-    share = jit(lambda: trials.random_draws(KEY, 1, 4000, 5))()[1]
-    out = np.asarray(jit(trials.bounce_back)(share, base, point))
+    share = jax.jit(lambda: trials.random_draws(KEY, 1, 4000, 5))()[1]
+    out = np.asarray(jax.jit(trials.bounce_back)(share, base, point))
     assert ((out >= 0) & (out <= 1)).all()
     np.testing.assert_array_equal(out[:, 2], np.float32(0.7))
     np.testing.assert_array_equal(out[:, 3:], base[:, 3:])  # a base on the bound stays there
@@ -149,7 +146,7 @@ def test_trials_are_one_of_the_formulas_with_or_without_archive():
     one = lambda d: trials.current_to_pbest(  # noqa: E731
         d, jnp.zeros((4, 2)), jnp.asarray(x), archive, best, weight, jnp.ones(4)
     )
-    found = np.asarray(jit(jax.vmap(one))(draw))
+    found = np.asarray(jax.jit(jax.vmap(one))(draw))
     from_archive = 0
     for i in range(4):
         f, pool = float(weight[i]), [*x, *old[:2]]
@@ -163,7 +160,7 @@ def test_trials_are_one_of_the_formulas_with_or_without_archive():
     assert 0.4 < from_archive / 800 < 0.6  # 2 of the 4 that are left
 
 
-ARCHIVED = jit(trials.archived)
+ARCHIVED = jax.jit(trials.archived)
 
 
 def archive_by_loop(draw, rows, size, parents, success, capacity):

@@ -1,6 +1,5 @@
 """Differential evolution: its operators exactly, its selection, its speed."""
 
-import functools
 import itertools
 
 import jax
@@ -12,8 +11,6 @@ import metahpo as mh
 from metahpo.strategies import differential_evolution as de
 from metahpo.strategies.de.differential_evolution import VARIANTS
 
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 PLANE = {"x": mh.Float(0.0, 1.0), "y": mh.Float(0.0, 1.0)}
 
@@ -21,7 +18,7 @@ PLANE = {"x": mh.Float(0.0, 1.0), "y": mh.Float(0.0, 1.0)}
 def told(strategy, losses):
     """The state after the first round with the given losses."""
 
-    @jit
+    @jax.jit
     def run(key):
         proposal, state = strategy.ask(key, strategy.init(key))
         evaluation = mh.Evaluation(jnp.asarray(losses), None, ())
@@ -38,7 +35,7 @@ def test_trial_is_the_formula_of_its_variant(variant):
     strategy = de(PLANE, 4, initial, variant=variant, **options)
     state, _ = told(strategy, [3.0, 1.0, 2.0, 4.0])
     x, best, second = np.asarray(initial), np.asarray(initial[1]), np.asarray(initial[2])
-    trials = np.asarray(jit(strategy.ask)(jax.random.key(8), state)[0].unit)
+    trials = np.asarray(jax.jit(strategy.ask)(jax.random.key(8), state)[0].unit)
     for i in range(4):
         others = [x[j] for j in range(4) if j != i]
         formulas = []
@@ -58,7 +55,7 @@ def test_dither_gives_every_trial_its_own_weight():
     strategy = de({"x": mh.Float(0.0, 1.0)}, 6, initial, weight=(0.5, 1.0), crossover_rate=1.0)
     state, _ = told(strategy, jnp.zeros(6))
     keys = jax.random.split(KEY, 400)
-    unit = jit(jax.vmap(lambda key: strategy.ask(key, state)[0].unit))(keys)
+    unit = jax.jit(jax.vmap(lambda key: strategy.ask(key, state)[0].unit))(keys)
     steps = np.abs(np.asarray(unit[:, 1, 0]) - 0.5)  # the target and the best are at 0.5
     single = [s for s in steps if 0 < s < 0.1001]  # a difference of 0.1
     assert 0.0499 < min(single) < 0.055
@@ -71,7 +68,7 @@ def test_first_round_is_accepted_whole_and_then_a_member_yields_only_to_what_is_
     np.testing.assert_array_equal(state.unit, first.unit)
     np.testing.assert_array_equal(state.loss, [1.0, np.inf, np.inf, 2.0])
 
-    trial, state = jit(strategy.ask)(jax.random.key(5), state)
+    trial, state = jax.jit(strategy.ask)(jax.random.key(5), state)
     loss = jnp.array(
         [1.5, 9.0, jnp.inf, 2.0]
     )  # worse, finite after infinite, still infinite, equal
@@ -91,7 +88,7 @@ def test_ten_dimensional_sphere_is_solved_to_1e_8_within_10000_evaluations():
         return mh.search(key, problem, space, strategy, rounds=rounds, steps=1).best_loss
 
     keys = jax.random.split(KEY, 8)
-    losses = jit(jax.vmap(lambda key: best(key, 40)))(keys)
+    losses = jax.jit(jax.vmap(lambda key: best(key, 40)))(keys)
     assert losses.max() < 1e-8
 
 
@@ -103,8 +100,8 @@ def test_traced_numbers_give_what_plain_ones_give():
         state = strategy.tell(KEY, state, proposal, evaluation)
         return strategy.ask(jax.random.key(4), state)[0].unit
 
-    traced = jit(lambda low, high, rate: first_trials((low, high), rate))(0.4, 0.8, 0.7)
-    plain = jit(lambda: first_trials((0.4, 0.8), 0.7))()
+    traced = jax.jit(lambda low, high, rate: first_trials((low, high), rate))(0.4, 0.8, 0.7)
+    plain = jax.jit(lambda: first_trials((0.4, 0.8), 0.7))()
     np.testing.assert_allclose(traced, plain, rtol=1e-6)
 
 
@@ -123,7 +120,7 @@ def test_optimum_on_the_bounds_is_reached(corner):
     space = [mh.Float(0.0, 1.0)] * 5
     problem = mh.problems.function(lambda h: sum(jnp.abs(x - corner) for x in h))
     strategy = de(space, 20)
-    result = jit(lambda k: mh.search(k, problem, space, strategy, rounds=100, steps=1))(KEY)
+    result = jax.jit(lambda k: mh.search(k, problem, space, strategy, rounds=100, steps=1))(KEY)
     assert result.best_loss < 1e-5
 
 

@@ -1,7 +1,5 @@
 """The generational scheme: any operator can be swapped, and each is called as it says."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +11,6 @@ from metahpo.strategies import generational
 from metahpo.strategies.genetic_algorithms import crossover, mutation, replacement, selection
 from metahpo.strategies.genetic_algorithms.replacement import Members
 
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 PLANE = {"x": mh.Float(0.0, 1.0, shape=(2,))}
 
@@ -40,7 +36,7 @@ def rounds(strategy, fn, count, key=KEY):
         return state, (proposal.unit, loss)
 
     first, *_ = keys = jax.random.split(key, count + 1)
-    return jit(lambda: jax.lax.scan(step, strategy.init(first), keys[1:]))()
+    return jax.jit(lambda: jax.lax.scan(step, strategy.init(first), keys[1:]))()
 
 
 def identity(key, x):

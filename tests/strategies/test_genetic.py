@@ -1,7 +1,5 @@
 """The genetic algorithm's defaults: precise, global, on bounds, and alive on mixed spaces."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,14 +9,12 @@ import metahpo as mh
 from metahpo.strategies import generational, genetic
 from metahpo.strategies.genetic_algorithms import crossover, mutation, replacement, selection
 
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 
 
 def searched(strategy, space, fn, rounds, seeds):
     problem = mh.problems.function(fn)
-    run = jit(
+    run = jax.jit(
         jax.vmap(lambda k: mh.search(k, problem, space, strategy, rounds=rounds, steps=1)),
     )
     return run(jax.random.split(KEY, seeds))

@@ -1,7 +1,6 @@
 """Grid search: which points, in which order."""
 
 import collections
-import functools
 import itertools
 
 import jax
@@ -13,8 +12,6 @@ import metahpo as mh
 from metahpo.strategies import grid, grid_size
 from metahpo.strategies.grid import permute
 
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 SPACE = {
     "act": mh.Choice(("a", "b", "c")),
     "lr": mh.Float(1e-4, 1.0, log=True),
@@ -31,7 +28,7 @@ def visited(strategy, rounds, seed=0):
         return state, proposal.unit
 
     keys = jax.random.split(jax.random.key(100), rounds)
-    return np.concatenate(jit(lambda state: jax.lax.scan(step, state, keys)[1])(state))
+    return np.concatenate(jax.jit(lambda state: jax.lax.scan(step, state, keys)[1])(state))
 
 
 def test_lexicographic_grid_is_the_product_of_cell_centres():
@@ -77,7 +74,7 @@ def test_integers_have_as_many_levels_as_distinct_values():
 @pytest.mark.parametrize("total", [1, 3, 1000])
 def test_permute_is_a_bijection(total):
     indices = jnp.arange(total, dtype=jnp.uint32)
-    orders = jit(jax.vmap(lambda key: permute(key, indices, total)))(
+    orders = jax.jit(jax.vmap(lambda key: permute(key, indices, total)))(
         jax.random.split(jax.random.key(0), 5)
     )
     np.testing.assert_array_equal(np.sort(orders), np.tile(np.arange(total), (5, 1)))
@@ -86,7 +83,7 @@ def test_permute_is_a_bijection(total):
 def test_permute_draws_every_permutation_equally_often():
     draws = 24_000
     keys = jax.random.split(jax.random.key(1), draws)
-    orders = jit(jax.vmap(lambda key: permute(key, jnp.arange(4, dtype=jnp.uint32), 4)))(keys)
+    orders = jax.jit(jax.vmap(lambda key: permute(key, jnp.arange(4, dtype=jnp.uint32), 4)))(keys)
     counts = collections.Counter(map(tuple, np.asarray(orders).tolist()))
     assert len(counts) == 24
     chi2 = sum((count - draws / 24) ** 2 / (draws / 24) for count in counts.values())
@@ -109,7 +106,7 @@ def test_any_part_of_a_shuffled_grid_is_a_fair_sample():
     def first_points(key):
         return strategy.ask(key, strategy.init(key))[0].unit
 
-    units = np.asarray(jit(jax.vmap(first_points))(jax.random.split(jax.random.key(0), 4000)))
+    units = np.asarray(jax.jit(jax.vmap(first_points))(jax.random.split(jax.random.key(0), 4000)))
     cells = (units * 4).astype(int) @ [4, 1]
     counts = np.bincount(cells.ravel(), minlength=16)
     # Each of 16 points is among the first four in a quarter of the orders: 5 standard errors.

@@ -1,7 +1,5 @@
 """Hypergradient descent: projection, independence of the members, failures, a known optimum."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +9,6 @@ import pytest
 import metahpo as mh
 from metahpo.strategies import hypergradient
 
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 LINE = {"x": mh.Float(0.0, 1.0)}
 PLANE = {"x": mh.Float(0.0, 1.0), "y": mh.Float(0.0, 1.0)}
@@ -20,7 +16,7 @@ PLANE = {"x": mh.Float(0.0, 1.0), "y": mh.Float(0.0, 1.0)}
 
 def history(fn, space, strategy, rounds):
     problem = mh.problems.function(fn)
-    run = jit(lambda key: mh.search(key, problem, space, strategy, rounds=rounds, steps=1))
+    run = jax.jit(lambda key: mh.search(key, problem, space, strategy, rounds=rounds, steps=1))
     return jax.tree.map(np.asarray, run(KEY).history)
 
 
@@ -107,7 +103,9 @@ def test_schedule_on_quadratics_comes_close_to_chebyshev():
     problem = mh.problems.schedule_problem(family, steps=20)
     space = mh.problems.schedule_space(20, kappa=100.0)
     strategy = hypergradient(space, 4)
-    result = jit(lambda key: mh.search(key, problem, space, strategy, rounds=300, steps=20))(KEY)
+    result = jax.jit(lambda key: mh.search(key, problem, space, strategy, rounds=300, steps=20))(
+        KEY
+    )
     exact = mh.problems.schedule_problem(mh.problems.quadratics(kappa=100.0), steps=20)
     ratio, _ = mh.inner.outer_loss(exact, 20)(KEY, result.best_hparams, exact.sample(KEY))
     assert mh.problems.chebyshev_ratio(100.0, 20) <= ratio <= 0.045

@@ -1,7 +1,5 @@
 """JADE: its adaptation against NumPy, its run lengths against minionpy's."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +9,6 @@ from minionpy_oracle import SPACE, medians, oracle
 import metahpo as mh
 from metahpo.strategies import jade
 
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 PLANE = {"x": mh.Float(0.0, 1.0, shape=(2,))}
 
@@ -20,7 +16,7 @@ PLANE = {"x": mh.Float(0.0, 1.0, shape=(2,))}
 def round_of(strategy):
     """``(key, state, losses) -> (proposal, asked, told)``."""
 
-    @jit
+    @jax.jit
     def run(key, state, loss):
         proposal, asked = strategy.ask(key, state)
         return proposal, asked, strategy.tell(key, asked, proposal, mh.Evaluation(loss, None, ()))
@@ -65,7 +61,7 @@ def test_nothing_changes_on_a_plateau():
 def test_without_archive_it_runs_and_keeps_none():
     strategy = jade(SPACE, 12, archive_rate=0.0)
     problem = mh.problems.function(lambda h: jnp.sum((h["x"] - 1.2) ** 2))
-    result = jit(lambda key: mh.search(key, problem, SPACE, strategy, rounds=300, steps=1))(KEY)
+    result = jax.jit(lambda key: mh.search(key, problem, SPACE, strategy, rounds=300, steps=1))(KEY)
     assert result.best_loss < 1e-3
 
 

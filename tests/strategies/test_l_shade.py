@@ -1,6 +1,5 @@
 """L-SHADE: its schedule against the formula, its memory, its run lengths against minionpy's."""
 
-import functools
 from fractions import Fraction
 
 import jax
@@ -13,8 +12,6 @@ import metahpo as mh
 from metahpo.strategies import l_shade
 from metahpo.strategies.de.l_shade import reductions
 
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 PLANE = {"x": mh.Float(0.0, 1.0, shape=(2,))}
 
@@ -48,7 +45,7 @@ def generations(population, budget):
 def test_slots_fall_idle_as_the_schedule_says_and_the_run_stops_at_the_budget():
     strategy, rounds = l_shade(PLANE, 30, evaluations=500), 60
 
-    @jit
+    @jax.jit
     @jax.vmap
     def run(key):
         def step(state, key):
@@ -85,7 +82,7 @@ def test_slots_fall_idle_as_the_schedule_says_and_the_run_stops_at_the_budget():
 
 
 def told(strategy, state, key, loss):
-    @jit
+    @jax.jit
     def run(key, state, loss):
         proposal, asked = strategy.ask(key, state)
         return proposal.note, strategy.tell(key, asked, proposal, mh.Evaluation(loss, None, ()))
@@ -118,7 +115,7 @@ def test_memory_takes_weighted_lehmer_means_and_the_terminal_value_stays():
 def test_infinite_losses_do_no_harm():
     strategy = l_shade(PLANE, 12, evaluations=200)
     problem = mh.problems.function(lambda h: jnp.inf + h["x"].sum())
-    history = jit(lambda key: mh.search(key, problem, PLANE, strategy, rounds=40, steps=1))(
+    history = jax.jit(lambda key: mh.search(key, problem, PLANE, strategy, rounds=40, steps=1))(
         KEY
     ).history
     assert jnp.isfinite(history.unit).all() and (history.budget > 0).sum() == 200

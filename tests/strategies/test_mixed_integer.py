@@ -110,7 +110,7 @@ def outcome(name):
     keys = jax.random.split(jax.random.key(1), len(all_tasks[0]))
     if name in COSTLY:
         keys, all_tasks = jax.tree.map(lambda leaf: leaf[::2], (keys, all_tasks))
-    options = xla.LONG_RUN if name in COSTLY else xla.SHORT_RUN
+    options = xla.LONG_RUN if name in COSTLY else None
     jitted = jax.jit(jax.vmap(run), compiler_options=options)
     return jax.tree.map(np.asarray, jitted(keys, all_tasks))
 

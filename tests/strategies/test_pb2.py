@@ -1,7 +1,5 @@
 """Population based bandits: rewards, suggestions, the paper's toy and a drifting optimum."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,8 +19,6 @@ from metahpo.strategies.along_training.pb2 import (
 from metahpo.surrogates import gaussian_process as gp
 from metahpo.surrogates.maximise import everywhere, suggestions
 
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 FLOATS = [mh.Float(0.0, 1.0)] * 2
 KERNEL = bandit(len(FLOATS))
@@ -30,7 +26,7 @@ KERNEL = bandit(len(FLOATS))
 
 def test_rewards_are_standardised_and_failures_are_the_worst():
     values = jnp.array([1.0, 2.0, 3.0, -jnp.inf, jnp.nan])
-    found = jit(lambda v: standardised(v, -LARGEST_REWARD))(values)
+    found = jax.jit(lambda v: standardised(v, -LARGEST_REWARD))(values)
     expected = [-(1.5**0.5), 0.0, 1.5**0.5, -LARGEST_REWARD, -LARGEST_REWARD]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     for value in (0.0, 5.0, 1e30):  # no spread, no reward, no NaN
@@ -63,7 +59,7 @@ def suggested(wanted, exploration, count=24, seeds=1):
     process = gp.posterior(KERNEL, numbers, gp.extended(data, len(wanted)))
     search = at_time(everywhere(FLOATS), jnp.int32(1))
 
-    @jit
+    @jax.jit
     @jax.vmap
     def run(key):
         return suggestions(key, KERNEL, process, count, jnp.array(wanted), exploration, search)
@@ -107,7 +103,7 @@ def test_a_kernel_is_kept_until_a_better_one_is_drawn():
     )
     numbers = gp.Numbers(((jnp.float32(1.0), jnp.float32(0.5)), ()), jnp.float32(0.01))
     evidences = []
-    step = jit(lambda key, numbers: fitted(key, numbers, data, 2))
+    step = jax.jit(lambda key, numbers: fitted(key, numbers, data, 2))
     for key in jax.random.split(KEY, 12):
         evidences.append(float(gp.log_evidence(KERNEL, numbers, data)))
         numbers = step(key, numbers)
@@ -136,7 +132,7 @@ def test_toy_of_the_paper_is_solved():
     space = {"h": mh.Float(0.0, 1.0, shape=(2,))}
     strategy = pb2(space, 2, jnp.eye(2), window=16)
 
-    @jit
+    @jax.jit
     @jax.vmap
     def quality(key):
         result = mh.search(key, climbing(), space, strategy, rounds=40, steps=10)
@@ -167,7 +163,7 @@ def test_a_drifting_optimum_is_followed_better_than_by_random_exploration_or_by_
     space = {"x": mh.Float(0.0, 1.0, shape=(4,))}
 
     def gained(strategy, seeds=12, rounds=30):
-        @jit
+        @jax.jit
         @jax.vmap
         def run(key):
             result = mh.search(key, drifting(), space, strategy, rounds=rounds, steps=1)
@@ -198,7 +194,7 @@ def test_choices_are_drawn_anew_and_frozen_dimensions_are_inherited():
         trust_region=None,
     )
 
-    @jit
+    @jax.jit
     @jax.vmap
     def second(key):
         proposal, state = strategy.ask(key, strategy.init(key))

@@ -1,7 +1,5 @@
 """Population based training: the paper's toy, what a round changes, and what it is robust to."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +9,6 @@ from scipy import stats
 import metahpo as mh
 from metahpo.strategies import pbt
 
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 SPACE = {
     "act": mh.Choice(("a", "b", "c")),
@@ -59,7 +55,7 @@ def without_exploitation():
 def toy_quality(strategy, seeds):
     """Q of both workers in the end: ``f[seeds, 2]``."""
 
-    @jit
+    @jax.jit
     @jax.vmap
     def run(key):
         result = mh.search(key, toy(), TOY_SPACE, strategy, rounds=40, steps=10)
@@ -82,7 +78,7 @@ def test_toy_of_the_paper_is_solved_by_exploitation(selection):
 def told(strategy, losses, unit=None):
     """The units of a first round with these losses, and the proposal of the second."""
 
-    @jit
+    @jax.jit
     def run(key):
         proposal, state = strategy.ask(key, strategy.init(key))
         if unit is not None:
@@ -141,7 +137,7 @@ def test_constant_losses_cause_no_drift_and_no_loss_of_range(selection):
     space = {"lr": mh.Float(1e-4, 1.0, log=True), "x": mh.Float(-1.0, 1.0)}
     strategy = pbt(space, 8, selection=selection)
 
-    @jit
+    @jax.jit
     @jax.vmap
     def run(key):
         problem = mh.problems.function(lambda h: jnp.float32(1.0))
@@ -156,7 +152,7 @@ def test_moves_shrink_where_they_fail_and_grow_where_they_succeed():
     space = {f"x{i}": mh.Float(0.0, 1.0) for i in range(8)}
     strategy = pbt(space, 8)
 
-    @jit
+    @jax.jit
     def last_scale(first_scale, slope):
         def step(state, key):
             proposal, state = strategy.ask(key, state)

@@ -1,7 +1,5 @@
 """Particle swarms: their movement by hand, their stability, and an independent implementation."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +11,6 @@ from metahpo.strategies import pso
 from metahpo.strategies.swarm import motion
 from metahpo.strategies.swarm.motion import Coefficients
 
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 P, D = 6, 3
 SPACE = {"x": mh.Float(0.0, 1.0, shape=(D,))}
@@ -24,11 +20,11 @@ LOSSES = np.array([[3.0, 1.0, 2.0, np.inf, 5.0, 4.0], [2.0, 6.0, 1.5, np.inf, 9.
 def told(strategy, losses=LOSSES):
     """The states before and after each round, with the given losses."""
     init_key, *keys = jax.random.split(KEY, len(losses) + 1)
-    states = [jit(strategy.init)(init_key)]
+    states = [jax.jit(strategy.init)(init_key)]
     for key, loss in zip(keys, losses, strict=True):
         proposal, state = strategy.ask(key, states[-1])
         evaluation = mh.Evaluation(jnp.asarray(loss, float), None, ())
-        states.append(jit(strategy.tell)(key, state, proposal, evaluation))
+        states.append(jax.jit(strategy.tell)(key, state, proposal, evaluation))
     return keys, states
 
 
@@ -75,7 +71,7 @@ def test_two_rounds_are_those_of_a_loop_over_particles(variant, topology):
 def test_every_coordinate_of_every_particle_has_weights_of_its_own():
     n = 20_000
     x = jnp.zeros((n, 2))
-    move = jit(lambda own, theirs: motion.accelerate(KEY, (0.7, 1.2, 0.8), x, x, own, theirs))
+    move = jax.jit(lambda own, theirs: motion.accelerate(KEY, (0.7, 1.2, 0.8), x, x, own, theirs))
     r1 = np.asarray(move(x + 1, x)) / 1.2
     r2 = np.asarray(move(x, x + 1)) / 0.8
     table = np.concatenate([r1, r2], axis=1)
@@ -88,7 +84,7 @@ def test_spso2011_draws_uniform_radii_and_directions_around_the_centre_of_gravit
     n, w, c = 40_000, 0.7, 1.1
     x, v, own, theirs = (jnp.tile(jnp.array(row), (n, 1)) for row in np.eye(4, 3) + 0.1)
     alone = jnp.arange(n) % 2 == 0
-    move = jit(lambda: motion.sphere_velocity(KEY, (w, c, c), x, v, own, theirs, alone))
+    move = jax.jit(lambda: motion.sphere_velocity(KEY, (w, c, c), x, v, own, theirs, alone))
     target = np.asarray(x + move() - w * v)
     centre = np.where(
         np.asarray(alone)[:, None],
@@ -137,7 +133,7 @@ def moments(w, c1, c2, own, theirs, steps):
 
     start = jnp.zeros(shape), jnp.full(shape, 0.3)
     keys = jax.random.split(KEY, steps)
-    return jax.tree.map(np.asarray, jit(lambda: jax.lax.scan(step, start, keys)[1])())
+    return jax.tree.map(np.asarray, jax.jit(lambda: jax.lax.scan(step, start, keys)[1])())
 
 
 @pytest.mark.parametrize("name", ["constriction", "inertia"])
@@ -202,7 +198,7 @@ def test_impossible_options_are_refused(options, message):
 
 
 def test_coefficients_may_be_traced():
-    @jit
+    @jax.jit
     def first_move(w):
         strategy = pso(SPACE, P, inertia=w)
         state = strategy.init(KEY)
@@ -215,7 +211,7 @@ def test_coefficients_may_be_traced():
 def searched(strategy, space, fn, rounds, seeds):
     problem = mh.problems.function(fn)
     run = jax.vmap(lambda k: mh.search(k, problem, space, strategy, rounds=rounds, steps=1))
-    return jit(run)(jax.random.split(KEY, seeds))
+    return jax.jit(run)(jax.random.split(KEY, seeds))
 
 
 # minionpy 1.9.1, SPSO2011: population 40, maxevals 20,000, box [-5, 5]^10, optimum at 1, inertia
@@ -264,7 +260,7 @@ def test_swarm_that_knows_nothing_is_drawn_anew_and_nothing_breaks_on_a_plateau(
             return strategy.tell(key, state, proposal, evaluation), proposal.unit
 
         keys = jax.random.split(jax.random.key(4), 60)
-        return np.asarray(jit(lambda: jax.lax.scan(step, strategy.init(KEY), keys))()[1])
+        return np.asarray(jax.jit(lambda: jax.lax.scan(step, strategy.init(KEY), keys))()[1])
 
     lost = run(jnp.inf)
     assert len(np.unique(lost)) > 0.99 * lost.size  # always new points

@@ -1,7 +1,5 @@
 """What SNES, xNES and OpenES have in common: bounds, failures, invariances, first points, ends."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +16,6 @@ NAMES = ["snes", "xnes", "open_es"]
 SIZE, POPULATION = 4, 10
 SPACE = {"x": mh.Float(0.0, 1.0, shape=(SIZE,))}
 OPTIMUM = jnp.array([0.15, 0.3, 0.6, 0.8])
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def make(name, space=SPACE, initial=None):
@@ -67,7 +64,7 @@ def test_constant_losses_move_nothing(name):
     def last(value):
         return evolve(strategy, lambda u: jnp.full(POPULATION, value), 50, jax.random.key(0))[0]
 
-    state = jit(jax.vmap(last))(jnp.array([2.5, jnp.inf]))
+    state = jax.jit(jax.vmap(last))(jnp.array([2.5, jnp.inf]))
     np.testing.assert_array_equal(state.mean, jnp.concatenate([start, start]))
     first = np.asarray(spread(strategy.init(jax.random.key(0))))
     expected = first * 0.99**50 if name == "open_es" else first  # which decays by plan
@@ -85,7 +82,7 @@ def test_idle_slots_are_ignored(name):
 
         return evolve(make(name), loss, 5, jax.random.key(0), budget)[0].mean
 
-    low, high = jit(jax.vmap(last))(jnp.array([-1.0, jnp.inf]))
+    low, high = jax.jit(jax.vmap(last))(jnp.array([-1.0, jnp.inf]))
     np.testing.assert_array_equal(low, high)
     assert float(jnp.abs(low - 0.5).max()) > 0.01  # the others are learned from
 
@@ -96,7 +93,9 @@ def test_optimum_in_a_corner_is_reached_exactly_and_one_near_a_bound_closely(nam
     near = jnp.array([0.001, 0.999, 0.5, 0.5])
     losses = [lambda u: u @ jnp.array([1.0, -1.0, 5.0, -0.2]), lambda u: ((u - near) ** 2).sum(1)]
     with jax.enable_x64(True):
-        runs = jit(jax.vmap(lambda key: [evolve(make(name), loss, 600, key)[1] for loss in losses]))
+        runs = jax.jit(
+            jax.vmap(lambda key: [evolve(make(name), loss, 600, key)[1] for loss in losses])
+        )
         slope, bowl = map(np.asarray, runs(jax.random.split(jax.random.key(0), 16)))
     assert (slope == [0, 1, 0, 1]).all(-1).any((1, 2)).all()
     distance = np.abs(bowl - near).max(-1).min((1, 2))
@@ -109,14 +108,14 @@ def test_search_starts_at_the_mean_of_the_given_points(name):
     strategy = make(name, initial=initial)
     state = strategy.init(jax.random.key(0))
     np.testing.assert_allclose(state.mean, [0.3, 0.3, 0.3, 0.8], rtol=1e-6)
-    ask = jit(strategy.ask)
+    ask = jax.jit(strategy.ask)
     proposal, asked = ask(jax.random.key(1), state)
     np.testing.assert_array_equal(proposal.unit[:3], initial)
     std = spread(state)
     # Near points are learned from as samples of the distribution.
     np.testing.assert_allclose(state.mean + std * proposal.note.z[:3], initial, atol=1e-6)
     evaluation = mh.Evaluation(sphere(proposal.unit), None, ())
-    state = jit(strategy.tell)(jax.random.key(2), asked, proposal, evaluation)
+    state = jax.jit(strategy.tell)(jax.random.key(2), asked, proposal, evaluation)
     again, _ = ask(jax.random.key(3), state)
     assert not np.isin(np.asarray(again.unit), np.asarray(initial)).any()  # and then forgotten
     np.testing.assert_allclose(make(name).init(jax.random.key(0)).mean, 0.5)
@@ -144,7 +143,7 @@ def test_stops_once_no_float_can_change(name):
         end, _ = evolve(strategy, sphere, 1500, key)
         return strategy.stop(early), strategy.stop(end), end.mean
 
-    early, end, mean = jit(run)(jax.random.key(0))
+    early, end, mean = jax.jit(run)(jax.random.key(0))
     assert (int(early), int(end)) == (StopReason.RUNNING, StopReason.COLLAPSE)
     assert end.dtype == jnp.int32
     np.testing.assert_allclose(mean, OPTIMUM, atol=1e-6)
@@ -163,7 +162,7 @@ def test_distribution_stays_of_use_where_the_loss_rewards_width(name):
     def bounds(unit):
         return -jnp.abs(unit - 0.5).sum(1)
 
-    state, units = jit(lambda key: evolve(make(name), bounds, 300, key))(jax.random.key(0))
+    state, units = jax.jit(lambda key: evolve(make(name), bounds, 300, key))(jax.random.key(0))
     std = np.asarray(spread(state))
     assert np.isfinite(state.mean).all() and (std <= 1.0 + 1e-6).all()
     assert ((state.mean >= -std - 1e-6) & (state.mean <= 1 + std + 1e-6)).all()
@@ -178,7 +177,7 @@ def test_integers_that_the_loss_ignores_keep_mutating(name):
     def loss(unit):
         return ((unit[:, 1:] - OPTIMUM[1:]) ** 2).sum(1) + (jnp.floor(5 * unit[:, 0]) != 3)
 
-    run = jit(jax.vmap(lambda key: evolve(make(name, space), loss, 400, key)[1]))
+    run = jax.jit(jax.vmap(lambda key: evolve(make(name, space), loss, 400, key)[1]))
     value = np.floor(5 * np.asarray(run(jax.random.split(jax.random.key(0), 16)))[:, 200:, :, 0])
     share = (value != 3).mean()
     assert 0.5 / (POPULATION * SIZE) < share < 4 / (POPULATION * SIZE)

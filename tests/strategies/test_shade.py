@@ -11,8 +11,6 @@ import metahpo as mh
 from metahpo.strategies import shade
 from metahpo.strategies.de import trials
 
-# These programs compile for seconds and run for milliseconds.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 PLANE = {"x": mh.Float(0.0, 1.0, shape=(2,))}
 SPACE = {"x": mh.Float(-5.0, 5.0, shape=(10,))}
@@ -21,7 +19,7 @@ SPACE = {"x": mh.Float(-5.0, 5.0, shape=(10,))}
 def round_of(strategy):
     """``(key, state, losses) -> (proposal, asked, told)``."""
 
-    @jit
+    @jax.jit
     def run(key, state, loss):
         proposal, asked = strategy.ask(key, state)
         return proposal, asked, strategy.tell(key, asked, proposal, mh.Evaluation(loss, None, ()))
@@ -66,7 +64,7 @@ def memories():
 
     strategy = shade(SPACE, 50, memory_size=10)
 
-    @jit
+    @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, None))
     def run(key, which):
         def step(state, key):
@@ -104,7 +102,7 @@ def test_constant_losses_change_neither_memory_nor_population():
 def test_members_of_equal_loss_attract_the_others_by_turns():
     loss = np.array([2.0, 1, 1, 1, 1, 1, 1, 1])
     draw = jax.random.uniform(KEY, (8000, 8))
-    chosen = jit(jax.vmap(lambda d: trials.best_others(d, jnp.asarray(loss), 2)))(draw)
+    chosen = jax.jit(jax.vmap(lambda d: trials.best_others(d, jnp.asarray(loss), 2)))(draw)
     share = np.bincount(np.asarray(chosen).ravel(), minlength=8) / chosen.size
     expected = np.zeros(8)
     for first in range(8):  # the two best, seen from every member
