@@ -226,6 +226,7 @@ def test_saving_leaves_logging_as_it_was(tmp_path, caplog):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_a_killed_run_resumes_to_a_byte_identical_history(tmp_path):
     folder = tmp_path / "run"
     root = str(HERE.parents[1])

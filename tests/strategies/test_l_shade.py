@@ -126,6 +126,7 @@ def test_default_population_is_eighteen_times_the_dimension():
     assert jax.eval_shape(strategy.init, KEY).unit.shape == (180, 10)
 
 
+@pytest.mark.optimised
 def test_evaluations_to_the_target_are_minionpys():
     with jax.enable_x64(True):
         strategy = l_shade(SPACE, 60, evaluations=20_000)
@@ -134,6 +135,7 @@ def test_evaluations_to_the_target_are_minionpys():
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_evaluations_to_the_target_are_minionpys_with_its_default_population():
     with jax.enable_x64(True):
         strategy = l_shade(SPACE, evaluations=100_000)
