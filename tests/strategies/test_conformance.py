@@ -87,7 +87,7 @@ def test_one_trace_serves_all_numbers(name):
     assert not np.array_equal(one.history.loss, other.history.loss)
     if TABLE[name].warm:
         first, traces = warm_program(name)
-        one, other = (first(jax.random.key(0), jnp.full((2, SIZE), x)) for x in (0.2, 0.7))
+        one, other = (first(jax.random.key(0), jnp.full((2, SIZE), x, "f4")) for x in (0.2, 0.7))
         assert len(traces) == 1
         assert not np.array_equal(one, other)
         # The whole search takes points that are not known yet, too.
