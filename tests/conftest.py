@@ -17,7 +17,7 @@ if not hasattr(jax, "enable_x64"):  # before JAX 0.8
 CPU = "cpu seconds"
 # Of the whole suite, the largest share of a file that is none too long where all of it is slow: the
 # same test takes up to twice as many seconds of a processor that others use as well.
-SHARE = 25
+SHARE = 20
 
 
 def pytest_addoption(parser):
