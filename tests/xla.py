@@ -20,5 +20,8 @@ FULL = LONG_RUN | ({"xla_cpu_use_fusion_emitters": True} if _EMITTERS_OPTIONAL e
 
 
 def optimise(well: bool) -> None:
-    """Whether what is compiled from now on runs for long enough to be compiled with some care."""
+    """Whether what is compiled from now on runs for long enough to be compiled with some care.
+
+    A program that is compiled already stays as it is, so tests that share one are marked alike.
+    """
     jax.config.update("jax_disable_most_optimizations", not well)

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from metahpo.__main__ import main
-from metahpo.compare.catalogue import powers
+from metahpo.compare.catalogue import comparison, powers
+from metahpo.compare.digits import Setting
 
 
 def call(monkeypatch, *arguments):
@@ -57,6 +58,19 @@ def test_wrong_inputs_end_with_one_line_that_names_them(monkeypatch, capsys, arg
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_trial_run_is_small_learns_little_and_says_so_in_its_settings():
+    usual = comparison("quadratics", None, None, None, seed=0)
+    quick = comparison("quadratics", None, None, 20, seed=0, quick=True)
+    assert usual.settings == {"seeds": 5, "budget": 4**7, "seed": 0}
+    assert quick.settings == {"seeds": 1, "budget": 20, "effort": 0.05, "seed": 0}
+    assert (usual.setting.effort, quick.setting.effort) == (1.0, 0.05)
+
+
+@pytest.mark.parametrize(("effort", "rounds"), [(1.0, 60), (0.05, 3), (0.001, 1)])
+def test_effort_is_a_share_of_the_usual_work_but_never_none(effort, rounds):
+    assert Setting(None, None, None, budget=4, effort=effort).share(60) == rounds
 
 
 def test_budgets_are_powers_and_end_at_the_budget():
