@@ -5,7 +5,7 @@ chunked, resumable drive from the host (``metahpo.run.host``) are written once f
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import chex
 import jax
@@ -13,6 +13,9 @@ import jax.numpy as jnp
 
 from metahpo.base import Key, PyTree
 from metahpo.lanes import freeze, highest
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Loop(NamedTuple):
@@ -57,6 +60,7 @@ def scan(loop: Loop, key: Key) -> Any:
     keys = round_keys(loop, round_key)
     carry = loop.init(init_key)
     if loop.done is not None:
+        loop = loop._replace(step=traced_once(loop.step))
         carry = jax.tree.map(strongly_typed, carry)
         history = empty_history(loop, keys, carry)
         _, (carry, history) = advance(loop, keys, (carry, history), 0, loop.rounds)
@@ -141,6 +145,18 @@ def empty_history(loop: Loop, keys: PyTree, carry: PyTree) -> PyTree:
     row = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     row = row if loop.blank is None else loop.blank(row)
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (loop.rounds, *x.shape)), row)
+
+
+def traced_once(function: Callable[P, T]) -> Callable[P, T]:
+    """A function whose one trace serves all calls with arguments of the same types.
+
+    A run is asked for the shapes of a round before it goes through one.
+    """
+
+    def own(*args: P.args, **kwargs: P.kwargs) -> T:  # has a hash, and a memory of its own
+        return function(*args, **kwargs)
+
+    return jax.jit(own, inline=True)
 
 
 def loop_keys(key: Key) -> tuple[Key, Key]:

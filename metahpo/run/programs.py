@@ -25,6 +25,7 @@ from metahpo.run.loop import (
     loop_keys,
     round_keys,
     strongly_typed,
+    traced_once,
 )
 
 KEPT = 8
@@ -79,6 +80,8 @@ def compiled(
 
 
 def _programs(loop: Loop, lanes: bool) -> Programs:
+    loop = loop._replace(step=traced_once(loop.step))
+
     def start(key: Key) -> tuple[PyTree, PyTree]:
         init_key, round_key = loop_keys(key)
         carry = jax.tree.map(strongly_typed, loop.init(init_key))

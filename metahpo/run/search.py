@@ -22,7 +22,7 @@ from metahpo.base import (
     Strategy,
     Task,
 )
-from metahpo.run.loop import Loop, scan
+from metahpo.run.loop import Loop, scan, traced_once
 from metahpo.run.member import Job, Metrics, blank, select, trainer, trainer_with_gradient
 from metahpo.run.population import Evaluate, evaluator
 from metahpo.run.records import SearchHistory, SearchResult, not_run
@@ -140,7 +140,8 @@ def search_loop(
         estimator = None
         train = trainer(problem, space, steps, metrics, cut=stop is not None or needs.budgets)
     keep = needs.trainings and not needs.gradients
-    evaluate = evaluator(train, keep, chunk, mesh)
+    evaluate = traced_once(evaluator(train, keep, chunk, mesh))
+    strategy = strategy._replace(ask=traced_once(strategy.ask))
 
     def init(key: Key) -> _Carry:
         return _first_carry(key, problem, estimator, space, strategy, task, stop, evaluate, keep)
@@ -245,7 +246,8 @@ def _first_carry(
 ) -> _Carry:
     task_key, strategy_key, member_key = jax.random.split(key, 3)
     task = problem.sample(task_key) if task is None else task
-    shape = jax.eval_shape(lambda key: strategy.ask(key, strategy.init(key))[0].unit, key)
+    asked = strategy.init(strategy_key)
+    shape = jax.eval_shape(strategy.ask, strategy_key, asked)[0].unit
     unit = jnp.zeros(shape.shape, shape.dtype)
     size = unit.shape[0]
     hparams = jax.vmap(lambda u: spaces.decode(space, u))(unit)
@@ -269,7 +271,7 @@ def _first_carry(
     return _Carry(
         round=zero,
         task=task,
-        strategy=strategy.init(strategy_key),
+        strategy=asked,
         trainings=trainings,
         memory=memory,
         best_loss=jnp.full((), jnp.inf, trained.loss.dtype),

@@ -9,8 +9,6 @@ import pytest
 import metahpo as mh
 from metahpo.networks import calibrate, conv4
 
-pytestmark = pytest.mark.versions
-
 
 class Reference(nn.Module):
     """The same network from flax's own parts, in the order of the papers: norm, ReLU, pooling."""

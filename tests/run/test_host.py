@@ -19,8 +19,6 @@ from metahpo import strategies
 from metahpo.run import Loop, drive, meta_loop, scan, search_loop
 from metahpo.run.programs import KEPT, _kept, programs
 
-pytestmark = pytest.mark.versions
-
 ROOT = Path(__file__).parents[2]
 SPACE = {"x": mh.Float(-1.0, 1.0), "y": mh.Float(1e-3, 1.0, log=True)}
 
