@@ -13,6 +13,8 @@ from learner_table import CLASSIFIERS, TABLE, TRAINED, WAYS, regression
 import metahpo as mh
 from metahpo.problems import Examples, accuracy, squared_error
 
+pytestmark = pytest.mark.slow
+
 
 class Trained(NamedTuple):
     """Mean losses on fresh tasks, and the accuracy with its standard error."""

@@ -3,6 +3,8 @@
 import pytest
 from strategy_table import DUELISTS, check_beats_random_search
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("function", ["sphere", "rosenbrock"])
 @DUELISTS

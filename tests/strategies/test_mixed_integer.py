@@ -13,6 +13,8 @@ import xla
 import metahpo as mh
 from metahpo import strategies
 
+pytestmark = pytest.mark.slow
+
 DIMENSION, POPULATION, ROUNDS = 10, 20, 150
 FUNCTIONS = (1, 2, 3, 8)  # sphere, ellipsoid, Rastrigin, Rosenbrock
 INSTANCES = range(1, 11)

@@ -17,7 +17,7 @@ import xla
 import metahpo as mh
 from metahpo import strategies
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.slow]
 
 DIMENSION, EVALUATIONS, SHARE = 10, 20_000, 0.95
 SPACE = {"x": mh.Float(-5.0, 5.0, shape=(DIMENSION,))}
