@@ -43,6 +43,7 @@ def test_hyperparameters_may_move_within_an_episode():
     assert np.any(np.abs(grad - unmoved) > 6 * error)
 
 
+@pytest.mark.slow
 def test_influence_balancing_ends_at_the_optimum():
     """A window of one step, 1,000 particles, sigma 0.1, SGD at 1e-4: published 4e-11."""
     losses = forms.influence_descent(pes, keys=4)

@@ -241,6 +241,7 @@ print(hash(tuple(as_bytes(result))), round(1e3 * sum(compiled)))
 """
 
 
+@pytest.mark.slow
 def test_a_folder_keeps_the_program_for_other_processes(tmp_path):
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
     env |= {"PYTHONHASHSEED": "0", "JAX_ENABLE_COMPILATION_CACHE": "false"}

@@ -61,6 +61,7 @@ def losses(proposals, steps, task, **options):
     return np.asarray(search_program(steps, **options)(proposals, task).history.loss)
 
 
+@pytest.mark.slow
 def test_members_that_go_on_from_themselves_are_whole_trainings_to_the_bit(task):
     once = losses(moves([FRESH]), 12, task)
     full = mh.base.FULL_BUDGET
