@@ -13,7 +13,7 @@ RUN := $(VENV)/bin/python -m
 PYTEST_ARGS ?= -n 2 --dist worksteal
 # --quick: a trial run.
 DEMO_ARGS ?=
-# SLOW=1 adds the tests that take ten seconds and more, or make whole runs by the dozen; MARKS=versions
+# SLOW=1 adds the tests that take five seconds and more, or make whole runs by the dozen; MARKS=versions
 # leaves those that depend on the versions of the dependencies.
 MARKS ?= $(if $(SLOW),,not slow)
 # Most of a test is compilation: what is compiled once is taken from here in every later run.

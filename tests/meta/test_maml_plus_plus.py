@@ -148,6 +148,7 @@ def stormy(**options):
     )(KEY)
 
 
+@pytest.mark.slow
 def test_five_steps_stay_finite_where_unguarded_ones_never_start():
     guarded, unguarded = stormy(), stormy(**UNGUARDED)
     assert unguarded.skipped.all()

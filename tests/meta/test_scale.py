@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import metahpo as mh
 
@@ -42,6 +43,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_tasks_over_a_mesh_of_eight_devices_give_what_one_device_gives():
     flags = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 "

@@ -67,6 +67,7 @@ def test_restarts_solve_what_one_run_does_not():
     assert (doubled.min(axis=1) < 1e-8).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [bipop_cma_es, ipop_cma_es])
 def test_one_trace_serves_all_restarts_and_step_sizes(make):
     (state, _), traces = searched(make, doublings=6)
