@@ -21,6 +21,9 @@ TEST := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.jax_cache JAX_PERSISTENT_CACHE_MIN_
   JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 \
   $(RUN) pytest $(PYTEST_ARGS)
 
+# What pip left uncompiled is compiled at its first import, and must be kept: many tests are processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 # An interpreter asked for by name replaces an environment of another version.
 ifneq ($(origin PYTHON),file)
 ifneq ($(shell $(or $(PYTHON),false) -V 2>&1 || :),$(shell $(VENV)/bin/python -V 2>&1 || :))
