@@ -13,8 +13,8 @@ RUN := $(VENV)/bin/python -m
 PYTEST_ARGS ?= -n 2 --dist worksteal
 # --quick: a trial run.
 DEMO_ARGS ?=
-# SLOW=1 adds the tests that take five seconds and more, or make whole runs by the dozen; MARKS=versions
-# leaves those that depend on the versions of the dependencies.
+# SLOW=1 adds what takes five seconds and more, makes whole runs by the dozen or tries a whole program;
+# MARKS=versions leaves what depends on the versions of the dependencies.
 MARKS ?= $(if $(SLOW),,not slow)
 # Most of a test is compilation: what is compiled once is taken from here in every later run.
 TEST := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.jax_cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \

@@ -18,6 +18,8 @@ CPU = "cpu seconds"
 # Of the whole suite, the largest share of a file that is none too long where all of it is slow: the
 # same test takes up to twice as many seconds of a processor that others use as well.
 SHARE = 20
+# Folders whose tests try out whole programs.
+PROGRAMS = ("benchmarks", "experiments")
 
 
 def pytest_addoption(parser):
@@ -27,6 +29,13 @@ def pytest_addoption(parser):
         metavar="SECONDS",
         help=f"fail if a file takes more CPU seconds, and more than 1 / {SHARE} of all of them",
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent.name in PROGRAMS:
+            item.add_marker("slow")
 
 
 def _cpu() -> float:

@@ -57,7 +57,6 @@ def test_imports_only_the_core(path):
     assert names <= CORE | set(sys.stdlib_module_names)
 
 
-@pytest.mark.slow
 def test_rows_have_the_fields(rows):
     assert rows
     for row in rows:

@@ -35,7 +35,6 @@ def run(tmp_path_factory):
     return {(row["name"], row["metric"]): row for row in rows}, done
 
 
-@pytest.mark.slow
 def test_without_peers_it_measures_ours_and_says_in_one_line_how_to_get_them(run):
     rows, done = run
     assert "python benchmarks/peers/install.py" in done.stderr.splitlines()[0]

@@ -6,7 +6,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jax.flatten_util import ravel_pytree
 
 from experiments import million as study
@@ -14,7 +13,6 @@ from experiments import million as study
 RESULTS = Path(study.__file__).parent / "results" / "million" / "results.json"
 
 
-@pytest.mark.slow
 def test_the_implicit_gradient_is_the_dense_one_at_a_minimum():
     with jax.enable_x64(True):
         task = study.sample(jax.random.key(1))

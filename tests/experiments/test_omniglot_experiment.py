@@ -91,7 +91,6 @@ def test_rows_of_all_commands_stand_in_one_table_and_one_picture(tmp_path, monke
     assert (tmp_path / "omniglot.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
 def test_embeddings_tell_unseen_patterns_apart_by_frozen_statistics_too(where):
     size, run = study.QUICK._replace(chunk=50), study.Run("prototypical", 5, 1, "cpu", 3)
     part = study.one_part(run, SMALL, size, Work(), **where)

@@ -6,7 +6,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import metahpo as mh
 from experiments import pbt_digits as study
@@ -27,7 +26,6 @@ def test_a_lineage_follows_the_parents_of_the_best_member_of_the_last_round():
     np.testing.assert_array_equal(lineage(unit, again, loss)[:, 0], [8, 8, 8, 9])
 
 
-@pytest.mark.slow
 def test_a_constant_schedule_is_an_ordinary_training():
     setting = digits.setting(0, 1, 1, 1)
     task = jax.tree.map(lambda leaf: leaf[0], setting.tasks)

@@ -83,6 +83,7 @@ def test_an_episode_adds_up_to_the_evolution_strategy_of_the_sum():
 
 
 @pytest.mark.optimised
+@pytest.mark.slow
 def test_influence_balancing_ends_at_the_optimum():
     """A window of one step, 1,000 particles, sigma 0.1, SGD at 1e-4: published 6e-14."""
     losses = forms.influence_descent(nres, keys=4)

@@ -207,6 +207,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.slow
 def test_median_run_lengths_are_the_published_ones_in_both_float_types(name):
     fn, rounds, median, successes = PUBLISHED[name]
     with jax.enable_x64(True):

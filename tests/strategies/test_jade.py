@@ -72,6 +72,7 @@ def test_default_population_is_the_sources():
 
 
 @pytest.mark.optimised
+@pytest.mark.slow
 def test_evaluations_to_the_target_are_minionpys():
     with jax.enable_x64(True):
         strategy = jade(SPACE, 30, weight_mean="arithmetic")  # as minionpy has it

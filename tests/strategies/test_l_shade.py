@@ -127,6 +127,7 @@ def test_default_population_is_eighteen_times_the_dimension():
 
 
 @pytest.mark.optimised
+@pytest.mark.slow
 def test_evaluations_to_the_target_are_minionpys():
     with jax.enable_x64(True):
         strategy = l_shade(SPACE, 60, evaluations=20_000)

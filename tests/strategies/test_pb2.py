@@ -159,6 +159,7 @@ def drifting(period=60.0, width=0.3):
     )
 
 
+@pytest.mark.slow
 def test_a_drifting_optimum_is_followed_better_than_by_random_exploration_or_by_pbt():
     space = {"x": mh.Float(0.0, 1.0, shape=(4,))}
 

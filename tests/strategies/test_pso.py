@@ -220,6 +220,7 @@ def searched(strategy, space, fn, rounds, seeds):
 MINIONPY = {"sphere": 6642.0, "rosenbrock": 0.616}
 
 
+@pytest.mark.slow
 def test_spso2011_needs_what_minionpy_needs():
     space = {"x": mh.Float(-5.0, 5.0, shape=(10,))}
     functions = {
