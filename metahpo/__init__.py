@@ -13,6 +13,7 @@ from metahpo import (
     report,
     rl,
     run,
+    schedules,
     space,
     stopping,
     strategies,
@@ -33,6 +34,7 @@ from metahpo.base import (
     Strategy,
     TaskFamily,
 )
+from metahpo.choose import choose
 from metahpo.mixed_mode import mixed_gradient
 from metahpo.reparametrised import reparametrised
 from metahpo.run import meta_train, minimize, search
@@ -57,6 +59,7 @@ __all__ = [
     "Strategy",
     "TaskFamily",
     "base",
+    "choose",
     "floats",
     "hypergrad",
     "inner",
@@ -72,6 +75,7 @@ __all__ = [
     "report",
     "rl",
     "run",
+    "schedules",
     "search",
     "space",
     "stopping",

@@ -134,11 +134,16 @@ class Estimator(NamedTuple):
         objective: ``(key, hparams, task) -> f[]``, of estimators without a memory whose estimate
             is its value and its gradient as JAX differentiates it.  The gradient of its mean over
             tasks is then that of all of them together, without one gradient for every task.
+        problem: whose gradient it is, so that a run of another problem can refuse it; ``None`` if
+            that is not one problem.
+        steps: updates of the whole trainings that it goes through, ``None`` if it does not.
     """
 
     init: Callable[[Key, HParams, Task], PyTree]
     estimate: Callable[[Key, HParams, Task, PyTree], tuple[Estimate, PyTree]]
     objective: Callable[[Key, HParams, Task], chex.Array] | None = None
+    problem: Problem | None = None
+    steps: int | None = None
 
 
 class Proposal(NamedTuple):
@@ -213,6 +218,7 @@ class _Strategy(NamedTuple):
     tell: Callable[[Key, PyTree, Proposal, Evaluation], PyTree]
     needs: Needs = ANYTHING
     stop: Callable[[PyTree], chex.Array] | None = None
+    space: PyTree = None
 
 
 class Strategy(_Strategy):
@@ -225,6 +231,7 @@ class Strategy(_Strategy):
         needs: what it asks of the run (static).
         stop: ``(state) -> i32[]``, a ``StopReason``: why the strategy has nothing left to do that
             could help.  It may be asked to go on nevertheless.  ``None`` if it never says so.
+        space: that it was made for, so that a run can refuse it in another; ``None`` if unknown.
     """
 
     __slots__ = ()
@@ -236,6 +243,7 @@ class Strategy(_Strategy):
         tell: Callable[[Key, PyTree, Proposal, Evaluation], PyTree],
         needs: Needs | bool = ANYTHING,
         stop: Callable[[PyTree], chex.Array] | None = None,
+        space: PyTree = None,
         *,
         needs_grad: bool | None = None,
     ) -> "Strategy":
@@ -245,7 +253,7 @@ class Strategy(_Strategy):
         if needs_grad is not None:
             warn("Strategy(needs_grad=...) is now Strategy(needs=Needs(gradients=...))")
             needs = needs._replace(gradients=needs_grad)
-        return super().__new__(cls, init, ask, tell, needs, stop)
+        return super().__new__(cls, init, ask, tell, needs, stop, space)
 
     @property
     def needs_grad(self) -> bool:

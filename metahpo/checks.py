@@ -3,13 +3,17 @@
 Traced numbers have no value yet, so what may be traced is checked only where it is concrete.
 """
 
+import inspect
 import math
 from collections.abc import Collection
 from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+_FEWEST = 100
 
 
 def known(*values: chex.Numeric) -> bool:
@@ -32,10 +36,13 @@ def whole(name: str, value: Any, at_least: int = 1) -> int:
     return int(value)
 
 
-def counts(**numbers: Any) -> None:
-    """Raises ``ValueError`` unless all are whole numbers of at least 1."""
-    for name, number in numbers.items():
-        whole(name, number)
+def counts(**numbers: Any) -> list[int]:
+    """The numbers as ``int``, in their order.
+
+    Raises:
+        ValueError: unless all are whole numbers of at least 1.
+    """
+    return [whole(name, number) for name, number in numbers.items()]
 
 
 def is_whole(value: Any) -> bool:
@@ -45,6 +52,22 @@ def is_whole(value: Any) -> bool:
         return bool(number.shape == () and number.dtype.kind in "iuf" and number == int(number))
     except (TypeError, ValueError, OverflowError):  # no number, not a number, infinite
         return False
+
+
+def fits_floats(low: float, high: float, log: bool, name: Any) -> None:
+    """Raises ``ValueError`` if the default float type cannot hold a range and values within it."""
+    dtype = np.dtype(jax.dtypes.canonicalize_dtype(float))
+    info = np.finfo(dtype)
+    largest, smallest = float(info.max), float(info.tiny)
+    if max(abs(low), abs(high), high - low) > largest:
+        rule = f"must lie within {largest:.2g} and be no longer"
+    elif log and low < smallest:
+        rule = f"must be at least {smallest:.2g} on a logarithmic scale"
+    elif (high - low) / max(abs(low), abs(high)) < _FEWEST * float(info.eps):
+        rule = f"must be wide enough for {_FEWEST} different numbers"
+    else:
+        return
+    raise ValueError(f"bounds {rule} in {dtype.name}, got {name} (jax_enable_x64 has more)")
 
 
 def positive(**numbers: chex.Numeric) -> None:
@@ -80,3 +103,64 @@ def one_of(name: str, value: Any, options: Collection[Any]) -> None:
     """Raises ``ValueError`` unless ``value`` is one of the options."""
     if value not in options:
         raise ValueError(f"{name} must be one of {tuple(options)}, got {value!r}")
+
+
+def record(name: str, value: Any, kind: type, made_by: str) -> None:
+    """Raises ``ValueError`` unless ``value`` is a record of a kind.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        kind: of the record.
+        made_by: what makes one, for the message.
+
+    Example:
+        >>> record("numbers", [1], list, "a list")
+    """
+    if isinstance(value, kind):
+        return
+    hint = ", which was not called" if callable(value) and not isinstance(value, tuple) else ""
+    raise ValueError(
+        f"{name} must be a {kind.__name__}, as {made_by} makes it, got {value!r}{hint}"
+        if not isinstance(value, tuple)
+        else f"{name} must be a {kind.__name__}, as {made_by} makes it, got a "
+        f"{type(value).__name__}"
+    )
+
+
+def function(name: str, value: Any, of: str, *arguments: Any) -> None:
+    """Raises ``ValueError`` unless ``value`` is a function that takes such arguments.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        of: its arguments, in words, for the message.
+        arguments: as many as it must take.
+    """
+    if not callable(value):
+        raise ValueError(f"{name} must be a function {of}, got {value!r}")
+    try:
+        inspect.signature(value).bind(*arguments)
+    except TypeError as error:
+        raise ValueError(f"{name} must be a function {of}: {error}") from error
+    except ValueError:  # a function of C, which does not tell
+        pass
+
+
+def alike(what: str, new: Any, old: Any) -> None:
+    """Raises ``ValueError`` unless two pytrees have the same structure and shapes.
+
+    Args:
+        what: made the new one, for the message.
+        new: a pytree of arrays.
+        old: a pytree of arrays.
+    """
+    after, before = jax.tree.structure(new), jax.tree.structure(old)
+    if not bool(after == before):
+        raise ValueError(f"{what} must keep the structure {before}, got {after}")
+    for (path, a), b in zip(jax.tree.leaves_with_path(new), jax.tree.leaves(old), strict=True):
+        if jnp.shape(a) != jnp.shape(b):
+            raise ValueError(
+                f"{what} must keep shapes, got {jnp.shape(a)} for {jnp.shape(b)} at "
+                f"{jax.tree_util.keystr(path) or 'its only leaf'}"
+            )

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metahpo import floats
 from metahpo.base import HParams, Key, PyTree, Task
 
 
@@ -15,13 +16,17 @@ def gradient_info(loss: chex.Array, grad: HParams) -> dict[str, PyTree]:
     bool[] like the hyperparameters: whether a leaf's gradient is exactly zero everywhere, as it is
     for whole numbers and for hyperparameters that have no effect on the loss.
     """
-    scale, scaled = scaled_norm(jax.tree.leaves(grad))
+    scale, scaled = scaled_norm(floats.parts(grad)[0])
     norm = scale * scaled
     return {
         "grad_norm": norm,
         "finite": jnp.isfinite(norm) & jnp.isfinite(loss),
-        "zero_grad": jax.tree.map(lambda leaf: jnp.all(leaf == 0), grad),
+        "zero_grad": jax.tree.map(_zero, grad),
     }
+
+
+def _zero(leaf: chex.Array) -> chex.Array:
+    return jnp.all(leaf == 0) if floats.is_float(leaf) else jnp.array(True)
 
 
 def scaled_norm(leaves: list[chex.Array]) -> tuple[chex.Array, chex.Array]:

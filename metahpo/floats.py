@@ -18,7 +18,7 @@ def split(hparams: HParams) -> tuple[Floats, Callable[[Floats], HParams]]:
     Raises:
         ValueError: if there is no float leaf, so that there is nothing to differentiate.
     """
-    leaves, merge = parts(hparams)
+    leaves, merge = _where(is_float, hparams)
     if not leaves:
         treedef = jax.tree.structure(hparams)
         raise ValueError(f"hyperparameters need a float leaf to have a gradient, got {treedef}")
@@ -26,10 +26,16 @@ def split(hparams: HParams) -> tuple[Floats, Callable[[Floats], HParams]]:
 
 
 def parts(tree: PyTree) -> tuple[Floats, Callable[[Floats], PyTree]]:
-    """``split`` of any pytree, such as a training state, which may be without floats."""
+    """``split`` of a training state, which may be without floats, and have complex leaves too."""
+    return _where(lambda leaf: bool(jnp.issubdtype(leaf.dtype, jnp.inexact)), tree)
+
+
+def _where(
+    chosen: Callable[[chex.Array], bool], tree: PyTree
+) -> tuple[Floats, Callable[[Floats], PyTree]]:
     leaves, treedef = jax.tree.flatten(tree)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
-    where = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
+    where = [i for i, leaf in enumerate(leaves) if chosen(leaf)]
 
     def merge(floats: Floats) -> PyTree:
         merged = list(leaves)
@@ -38,6 +44,19 @@ def parts(tree: PyTree) -> tuple[Floats, Callable[[Floats], PyTree]]:
         return jax.tree.unflatten(treedef, merged)
 
     return [leaves[i] for i in where], merge
+
+
+def named(hparams: HParams, leaves: Floats) -> PyTree:
+    """Float leaves in a pytree like ``hparams``, with ``None`` in place of the other leaves.
+
+    So an optimiser sees the names by which masks and labels choose, and nothing that it must not
+    move.
+    """
+    given, treedef = jax.tree.flatten(hparams)
+    rest = iter(leaves)
+    return jax.tree.unflatten(
+        treedef, [next(rest) if is_float(jnp.asarray(leaf)) else None for leaf in given]
+    )
 
 
 def ravel(
@@ -55,11 +74,51 @@ def ravel(
 
 
 def is_float(leaf: chex.Array) -> bool:
-    """Whether a leaf has a derivative."""
+    """Whether a leaf is a real number, of which a hyperparameter's gradient is made."""
     return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
+
+
+def real(leaf: chex.Array) -> chex.Array:
+    """Whole numbers as floats of the default type; floats as they are."""
+    return jnp.asarray(leaf, jnp.promote_types(jnp.result_type(leaf), float_type(leaf)))
+
+
+def float_type(tree: PyTree) -> chex.ArrayDType:
+    """The type of a pytree's floats; the default type where there are none."""
+    types = [jnp.result_type(leaf) for leaf in jax.tree.leaves(tree)]
+    found = [dtype for dtype in types if jnp.issubdtype(dtype, jnp.floating)]
+    return jnp.result_type(*found) if found else jnp.result_type(float)
+
+
+def strong(leaf: chex.Array) -> chex.Array:
+    """With the type that a loop's carry has, also where it began as a Python number."""
+    return leaf if is_key(leaf) else leaf.astype(leaf.dtype)
+
+
+def is_key(leaf: chex.Array) -> bool:
+    """Whether a leaf is a typed random key."""
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def typed_key(key: chex.PRNGKey) -> chex.PRNGKey:
+    """An old-style key ``u32[2]`` as a typed one; others as they are."""
+    key = jnp.asarray(key)
+    return key if is_key(key) else jax.random.wrap_key_data(key)
+
+
+def wide(leaf: chex.Array) -> chex.Array:
+    """Floats of at least 32 bits, in which sums and means keep their digits."""
+    return jnp.asarray(leaf, jnp.promote_types(jnp.result_type(leaf), jnp.float32))
 
 
 def gradient_tree(hparams: HParams, grads: Floats) -> HParams:
     """Gradients of the float leaves as a pytree like ``hparams``, zero elsewhere."""
-    _, merge = split(jax.tree.map(jnp.zeros_like, hparams))
+    _, merge = split(jax.tree.map(_zeros, hparams))
     return merge(grads)
+
+
+def _zeros(leaf: chex.Array) -> chex.Array:
+    if is_key(jnp.asarray(leaf)):
+        data = jnp.zeros_like(jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    return jnp.zeros_like(leaf)

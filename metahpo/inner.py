@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metahpo import checks, recomputation
+from metahpo import checks, floats, recomputation
 from metahpo.base import HParams, Key, Problem, PyTree, State, Task
 from metahpo.recomputation import Checkpoint
 
@@ -129,7 +129,21 @@ def begin(problem: Problem, key: Key, hparams: HParams, task: Task) -> Training:
         (5, 4.0)
     """
     own = keys(key)
-    return Training(own, task, problem.init(own.init, hparams, task), np.int32(0))
+    state = jax.tree.map(jnp.asarray, problem.init(own.init, hparams, task))
+    if callable(problem.step):  # single-loop estimators have no use of one
+        state = _settled(lambda state: problem.step(own.steps, hparams, task, state), state)
+    return Training(own, task, state, np.int32(0))
+
+
+def _settled(step: Callable[[State], State], state: State) -> State:
+    """With the types that a step gives to what began as a Python number, as a counter from 0."""
+    if not any(leaf.weak_type for leaf in jax.tree.leaves(state)):
+        return state
+
+    def settled(leaf: chex.Array, after: jax.ShapeDtypeStruct) -> chex.Array:
+        return leaf.astype(after.dtype) if leaf.weak_type else leaf
+
+    return jax.tree.map(settled, state, jax.eval_shape(step, state))
 
 
 def advance(
@@ -161,7 +175,9 @@ def advance(
         task, start = jax.tree.map(jnp.asarray, (training.task, training.state))
 
         def step(key: Key, state: State) -> State:
-            return problem.step(key, hparams, task, state)
+            new = jax.tree.map(jnp.asarray, problem.step(key, hparams, task, state))
+            checks.alike("a problem's step", new, state)
+            return new
 
         loop = repeat(step, steps, checkpoint, record)
         out = loop(training.keys.steps, start, training.steps)
@@ -237,10 +253,14 @@ def outer_loss(
 def scalar_loss(
     problem: Problem, key: Key, hparams: HParams, task: Task, state: State
 ) -> chex.Array:
-    """``problem.loss``, refused with a ``ValueError`` when it is not a real scalar."""
+    """``problem.loss`` in 32 bits or more, so that means of it keep their digits.
+
+    Raises:
+        ValueError: when it is not a real scalar.
+    """
     loss = jnp.asarray(problem.loss(key, hparams, task, state))
     if loss.shape != () or not jnp.issubdtype(loss.dtype, jnp.floating):
         raise ValueError(
             f"a problem's loss must be a real scalar, got shape {loss.shape}, dtype {loss.dtype}"
         )
-    return loss
+    return floats.wide(loss)

@@ -63,6 +63,7 @@ def logit(low: float, high: float, log: bool = False) -> Link:
         raise ValueError(f"logit needs finite bounds, low < high, got {low} and {high}")
     if log and low <= 0:
         raise ValueError(f"bounds on a log scale must be positive, got {low} and {high}")
+    checks.fits_floats(low, high, log, f"logit({low}, {high})")
     a, b = (math.log(low), math.log(high)) if log else (low, high)
 
     def constrain(x: chex.Array) -> chex.Array:

@@ -40,7 +40,7 @@ def mixed_gradient(loss: Callable[[Params], chex.Array]) -> Callable[[Params], P
     def gradient(params: Params) -> Params:
         # What the loss closes over becomes an argument: tracers must not stay in a custom rule.
         closed = jax.make_jaxpr(loss)(params)
-        is_float = [jax.numpy.issubdtype(x.dtype, jax.numpy.floating) for x in closed.consts]
+        is_float = [jax.numpy.issubdtype(x.dtype, jax.numpy.inexact) for x in closed.consts]
         floats = [x for x, yes in zip(closed.consts, is_float, strict=True) if yes]
         others = [x for x, yes in zip(closed.consts, is_float, strict=True) if not yes]
 

@@ -24,6 +24,9 @@ from metahpo.base import PyTree
 Checkpoint: TypeAlias = str | int
 MODES = ("none", "step", "sqrt", "unrolled")
 
+# Steps from which on a loop is cut into loops, for the sake of its derivative's digits.
+LONG = 4096
+
 Body = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 
 
@@ -120,7 +123,7 @@ def scan(body: Body, state: PyTree, xs: chex.Array, plan: Plan) -> tuple[PyTree,
         # loop's.
         return jax.jit(functools.partial(_written_out, body))(state, xs)
     if not plan.levels:
-        return jax.lax.scan(keep_products(body), state, xs)
+        return _in_pieces(keep_products(body))(state, xs)
     count = xs.shape[0] - plan.tail
     step = _remat(body)
     block = functools.partial(jax.lax.scan, keep_products(body))
@@ -148,8 +151,32 @@ def _written_out(body: Body, state: PyTree, xs: chex.Array) -> tuple[PyTree, PyT
 
 def _nest(piece: Body, depth: int) -> Body:
     """``depth`` nested scans over ``piece``, each keeping the states that it passes on."""
-    loop = functools.partial(jax.lax.scan, piece)
+    loop = _in_pieces(piece)
     return loop if depth == 1 else _nest(_remat(loop), depth - 1)
+
+
+def _in_pieces(body: Body) -> Body:
+    """``jax.lax.scan`` of ``body``; a long one as a loop of loops.
+
+    Reverse mode adds a hyperparameter's gradient up over the steps of a loop.  In single precision
+    one sum of a million terms has lost four digits; sums of pieces keep them and cost nothing.
+    """
+
+    def loop(state: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
+        count = jax.tree.leaves(xs)[0].shape[0]
+        if count < LONG:
+            return jax.lax.scan(body, state, xs)
+        length = math.isqrt(count)
+        whole = count // length * length
+        cut = jax.tree.map(lambda x: x[:whole].reshape(-1, length, *x.shape[1:]), xs)
+        state, head = jax.lax.scan(functools.partial(jax.lax.scan, body), state, cut)
+        head = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), head)
+        if whole == count:
+            return state, head
+        state, tail = jax.lax.scan(body, state, jax.tree.map(lambda x: x[whole:], xs))
+        return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), head, tail)
+
+    return loop
 
 
 # Inside a scan nothing can be merged with the first computation, so CSE needs no barrier.
@@ -170,4 +197,14 @@ def keep_products(fn: Callable[..., Any]) -> Callable[..., Any]:
     Memory traffic, not arithmetic, bounds a loop that keeps everything, and an MLP's activations
     and their derivatives follow from its matrix products.
     """
-    return _remat(fn, policy=lambda primitive, *_, **__: primitive.name not in CHEAP)
+    return _remat(fn, policy=_is_kept)
+
+
+def _is_kept(primitive: Any, *inputs: Any, **_: Any) -> bool:
+    # What is complex is computed again: JAX has no way of keeping it, but by keeping everything.
+    makes_complex = primitive.name in ("complex", "fft")
+    return not (
+        primitive.name in CHEAP
+        or makes_complex
+        or any(jnp.issubdtype(aval.dtype, jnp.complexfloating) for aval in inputs)
+    )

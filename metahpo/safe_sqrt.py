@@ -46,7 +46,8 @@ def with_safe_sqrt(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
         closed, shape = jax.make_jaxpr(fn, return_shape=True)(*args)
         closed = closed.replace(jaxpr=_rewritten(closed.jaxpr))
         out = core.jaxpr_as_fun(closed)(*jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(shape), out)
+        # A constant comes back as the Python value that it was.
+        return jax.tree.unflatten(jax.tree.structure(shape), map(jnp.asarray, out))
 
     return safe
 

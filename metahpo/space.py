@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metahpo import checks
 from metahpo.base import HParams, Key, PyTree
 
 Space = PyTree
@@ -40,10 +41,14 @@ class Float:
         high: upper bound, above ``low``.
         log: whether the unit interval maps to the logarithm of the value.
         shape: of an array of such numbers, each with a coordinate of its own.
+        step: between values, of which both bounds are two; all numbers are values without one.  To
+            strategies such a number is a whole one, without a gradient.
 
     Raises:
-        ValueError: if the bounds are not finite, ``low >= high``, ``log`` with ``low <= 0``, or
-            ``shape`` holds what is not a positive whole number.
+        ValueError: if the bounds are not finite or the default float type cannot hold them and a
+            hundred numbers between them, ``low >= high``, ``log`` with ``low <= 0``, ``shape``
+            holds what is not a positive whole number, or ``step`` does not lead from one bound to
+            the other.
 
     Example:
         >>> round(float(Float(1e-4, 1.0, log=True).decode(0.5)), 4)
@@ -54,17 +59,22 @@ class Float:
     high: float
     log: bool = False
     shape: tuple[int, ...] = ()
+    step: float | None = None
 
     def __post_init__(self) -> None:
         """Checks the bounds."""
         _check_bounds(self)
+        checks.fits_floats(self.low, self.high, self.log, self)
         _check_shape(self)
+        _check_step(self)
         # Plain numbers, because a NumPy scalar would promote float32 under x64.
         object.__setattr__(self, "low", float(self.low))
         object.__setattr__(self, "high", float(self.high))
 
     def decode(self, unit: chex.Numeric) -> chex.Array:
         """Maps ``unit`` in [0, 1] to a value of the same float type; differentiable."""
+        if self.step is not None:
+            return self.low + _cell(unit, _cells(self)) * self.step
         low, high = self._ends()
         value = low + unit * (high - low)
         value = jnp.exp(value) if self.log else jnp.asarray(value)
@@ -74,6 +84,8 @@ class Float:
 
     def encode(self, value: chex.Numeric) -> chex.Array:
         """Maps a value in ``[low, high]`` to the unit interval."""
+        if self.step is not None:
+            return (jnp.round((jnp.asarray(value) - self.low) / self.step) + 0.5) / _cells(self)
         low, high = self._ends()
         return ((jnp.log(value) if self.log else jnp.asarray(value)) - low) / (high - low)
 
@@ -93,10 +105,12 @@ class Int:
         high: the largest value, above ``low``.
         log: whether the unit interval maps to the logarithm of the value.
         shape: of an array of such numbers, each with a coordinate of its own.
+        step: between values, of which both bounds are two; only on the linear scale.
 
     Raises:
         ValueError: if a bound is not whole or not of 32 bits, ``low >= high``, ``log`` with
-            ``low <= 0``, or ``shape`` holds what is not a positive whole number.
+            ``low <= 0``, ``shape`` holds what is not a positive whole number, or ``step`` does not
+            lead from one bound to the other.
 
     Example:
         >>> [int(Int(1, 4).decode(u)) for u in (0.0, 0.24, 0.26, 1.0)]
@@ -107,28 +121,38 @@ class Int:
     high: int
     log: bool = False
     shape: tuple[int, ...] = ()
+    step: int = 1
 
     def __post_init__(self) -> None:
         """Checks the bounds."""
         _check_bounds(self)
         _check_shape(self)
+        _check_step(self)
         if int(self.low) != self.low or int(self.high) != self.high:
             raise ValueError(f"the bounds of an Int must be whole numbers, got {self}")
         if self.low < -(2**31) or self.high >= 2**31:
             raise ValueError(f"the bounds of an Int must fit into 32 bits, got {self}")
         object.__setattr__(self, "low", int(self.low))
         object.__setattr__(self, "high", int(self.high))
+        object.__setattr__(self, "step", int(self.step))
 
     def decode(self, unit: chex.Numeric) -> chex.Array:
-        """Maps ``unit`` in [0, 1] to an ``i32``."""
+        """Maps ``unit`` in [0, 1] to an ``i32``; cells are half open."""
         low, high = self._ends()
+        if not self.log and _cells(self) <= _MOST_EXACT:
+            return self.low + self.step * _cell(unit, _cells(self)).astype(jnp.int32)
         value = low + unit * (high - low)
-        value = jnp.round(jnp.exp(value) if self.log else value)
-        return jnp.clip(value, self.low, self.high).astype(jnp.int32)
+        value = jnp.floor((jnp.exp(value) if self.log else value) + 0.5)
+        # Compared as floats, because the largest whole numbers round up to what 32 bits lack.
+        least, most = (value <= self.low) | (unit <= 0), (value >= self.high) | (unit >= 1)
+        inside = jnp.where(least | most, 0, value).astype(jnp.int32)
+        return jnp.where(least, self.low, jnp.where(most, self.high, inside))
 
     def encode(self, value: chex.Numeric) -> chex.Array:
         """Maps a whole number to a point inside its cell."""
         low, high = self._ends()
+        if not self.log and _cells(self) <= _MOST_EXACT:
+            return ((jnp.asarray(value) - self.low) / self.step + 0.5) / _cells(self)
         value = jnp.asarray(value, dtype=jnp.result_type(float))
         return ((jnp.log(value) if self.log else value) - low) / (high - low)
 
@@ -168,14 +192,13 @@ class Choice:
             raise ValueError(f"Choice needs a sequence of values, got {self.values!r}")
         if not self.values:
             raise ValueError("Choice needs at least one value, got an empty sequence")
-        if any(value in self.values[:i] for i, value in enumerate(self.values)):
-            raise ValueError(f"the values of a Choice must differ, got {tuple(self.values)}")
         object.__setattr__(self, "values", tuple(self.values))
+        if _repeats(self.values):
+            raise ValueError(f"the values of a Choice must differ, got {self.values}")
 
     def decode(self, unit: chex.Numeric) -> chex.Array:
         """Maps ``unit`` in [0, 1] to the index of a value, ``i32``."""
-        count = len(self.values)
-        return jnp.clip(jnp.floor(unit * count), 0, count - 1).astype(jnp.int32)
+        return _cell(unit, len(self.values)).astype(jnp.int32)
 
     def encode(self, index: chex.Numeric) -> chex.Array:
         """Maps an index to the middle of its cell."""
@@ -183,6 +206,27 @@ class Choice:
 
 
 Dimension = Float | Int | Choice
+
+_MOST_EXACT = 2**24
+"""Whole numbers up to here are floats of 32 bits too."""
+
+
+def _cells(dim: Float | Int) -> int:
+    """How many values a dimension with a step has."""
+    assert dim.step is not None
+    return round((dim.high - dim.low) / dim.step) + 1
+
+
+def _cell(unit: chex.Numeric, count: int) -> chex.Array:
+    """In which of so many equal, half-open cells a coordinate lies, as a float."""
+    return jnp.clip(jnp.floor(jnp.asarray(unit) * count), 0, count - 1)
+
+
+def _repeats(values: Sequence[Any]) -> bool:
+    try:
+        return len(set(values)) < len(values)
+    except TypeError:  # a value without a hash
+        return any(value in values[:i] for i, value in enumerate(values))
 
 
 def _check_bounds(dimension: Float | Int) -> None:
@@ -192,6 +236,23 @@ def _check_bounds(dimension: Float | Int) -> None:
         raise ValueError(f"low must be below high, got {dimension}")
     if dimension.log and dimension.low <= 0:
         raise ValueError(f"a logarithmic scale needs low > 0, got {dimension}")
+
+
+def _check_step(dimension: Float | Int) -> None:
+    step = dimension.step
+    if step is None or (isinstance(dimension, Int) and step == 1):
+        return
+    if isinstance(dimension, Int) and (isinstance(step, bool) or step != int(step)):
+        raise ValueError(f"the step of an Int must be a whole number, got {dimension}")
+    if dimension.log:
+        raise ValueError(f"a step needs a linear scale, got {dimension}")
+    if not step > 0:
+        raise ValueError(f"a step must be positive, got {dimension}")
+    steps = (dimension.high - dimension.low) / step
+    if not math.isclose(steps, round(steps), rel_tol=1e-9) or round(steps) >= MOST_CELLS:
+        raise ValueError(
+            f"less than {MOST_CELLS} whole steps must lead from low to high, got {dimension}"
+        )
 
 
 def _check_shape(dimension: Dimension) -> None:
@@ -224,14 +285,36 @@ def dimensions(space: Space) -> dict[str, Dimension]:
     """The ``D`` coordinates of the unit cube in their order: a scalar dimension by its name.
 
     Nested names are joined by dots; the coordinates of ``{"x": Float(0, 1, shape=(2,))}`` are
-    called ``x[0]`` and ``x[1]``.
+    called ``x[0]`` and ``x[1]``.  A dimension with a step is here the number of its step, an
+    ``Int`` from 0.
     """
     found: dict[str, Dimension] = {}
     for name, dim in zip(*_flatten(space)[:2], strict=True):
-        scalar = replace(dim, shape=()) if dim.shape else dim
+        scalar = _as_searched(replace(dim, shape=()) if dim.shape else dim)
         for index in np.ndindex(dim.shape):
             found[name + "".join(f"[{i}]" for i in index)] = scalar
     return found
+
+
+def _as_searched(dim: Dimension) -> Dimension:
+    """What strategies see of a dimension: the number of a step instead of its value."""
+    if isinstance(dim, Choice) or dim.step is None or (isinstance(dim, Int) and dim.step == 1):
+        return dim
+    return Int(0, _cells(dim) - 1)
+
+
+def _is_continuous(dim: Dimension) -> bool:
+    return isinstance(dim, Float) and dim.step is None
+
+
+def names(space: Space) -> list[str]:
+    """The names of the space's leaves, in the order in which JAX has them; nested ones with dots.
+
+    Example:
+        >>> names({"b": Float(0.0, 1.0), "a": {"c": Int(1, 2)}})
+        ['a.c', 'b']
+    """
+    return _flatten(space)[0]
 
 
 def size(space: Space) -> int:
@@ -242,7 +325,7 @@ def size(space: Space) -> int:
 def is_continuous(space: Space) -> np.ndarray:
     """``bool[D]``: which coordinates are floats, that is, have a gradient."""
     return np.concatenate(
-        [np.full(math.prod(d.shape), isinstance(d, Float)) for d in _flatten(space)[1]]
+        [np.full(math.prod(d.shape), _is_continuous(d)) for d in _flatten(space)[1]]
     )
 
 
@@ -302,6 +385,8 @@ def decode(space: Space, unit: chex.Array) -> HParams:
 def encode(space: Space, hparams: HParams) -> chex.Array:
     """Turns hyperparameters into a point of the unit cube, ``f[D]``: the inverse of ``decode``.
 
+    Choices are indices, in arrays, as ``decode`` gives them, or Python values, as in ``readable``.
+
     Integers and choices map into their cells, so ``decode(encode(h)) == h`` as long as the float
     type resolves the cells: in float32 for at least a million values, 50,000 on a logarithmic
     scale.  Floats come back up to rounding.
@@ -309,7 +394,7 @@ def encode(space: Space, hparams: HParams) -> chex.Array:
     names, dims, treedef = _flatten(space)
     columns = []
     for name, dim, value in zip(names, dims, _match(space, treedef, hparams), strict=True):
-        column = dim.encode(value)
+        column = dim.encode(_index(name, dim, value) if isinstance(dim, Choice) else value)
         if column.shape != dim.shape:
             raise ValueError(
                 f"hyperparameter {name} must have shape {dim.shape}, got {column.shape}"
@@ -325,8 +410,13 @@ def pullback(space: Space, unit: chex.Array, grad: HParams) -> chex.Array:
     """
     _, dims, treedef = _flatten(space)
     columns = []
-    for dim, u, g in zip(dims, _split(dims, unit), treedef.flatten_up_to(grad), strict=True):
-        if isinstance(dim, Float):
+    grads = treedef.flatten_up_to(grad)
+    for name, dim, u, g in zip(names(space), dims, _split(dims, unit), grads, strict=True):
+        if _is_continuous(dim):
+            if jnp.shape(g) != dim.shape:
+                raise ValueError(
+                    f"the gradient of {name} must have shape {dim.shape}, got {jnp.shape(g)}"
+                )
             slope = jax.jvp(dim.decode, (u,), (jnp.ones_like(u),))[1]
             columns.append((slope * jnp.asarray(g, dtype=u.dtype)).reshape(-1))
         else:
@@ -352,7 +442,7 @@ def check(space: Space, hparams: HParams) -> None:
     """Raises ``ValueError`` unless ``hparams`` are concrete values inside ``space``."""
     names, dims, treedef = _flatten(space)
     for name, dim, value in zip(names, dims, _match(space, treedef, hparams), strict=True):
-        number = np.asarray(value)
+        number = np.asarray(_index(name, dim, value) if isinstance(dim, Choice) else value)
         if number.shape != dim.shape:
             wanted = f"have shape {dim.shape}" if dim.shape else "be a scalar"
             raise ValueError(f"hyperparameter {name} must {wanted}, got shape {number.shape}")
@@ -372,18 +462,42 @@ def check(space: Space, hparams: HParams) -> None:
             inside |= np.isclose(number, high, rtol=1e-6, atol=0)
         if not inside.all():
             raise ValueError(f"hyperparameter {name} must be in [{low}, {high}], got {value!r}")
+        if not isinstance(dim, Choice) and dim.step is not None:
+            places = (number.astype(float) - low) / dim.step
+            if not np.allclose(places, np.round(places), rtol=0, atol=1e-3):
+                raise ValueError(
+                    f"hyperparameter {name} must be {low} and steps of {dim.step}, got {value!r}"
+                )
 
 
-def readable(space: Space, hparams: HParams) -> PyTree:
+def readable(space: Space, hparams: HParams, digits: int | None = None) -> PyTree:
     """Concrete hyperparameters as Python values: floats, ints, and the values of choices.
 
     A dimension with a shape gives a NumPy array of numbers, a choice with one nested lists.
+
+    Args:
+        space: of the hyperparameters.
+        hparams: as ``decode`` gives them.
+        digits: significant digits that floats are rounded to, within their bounds; all by default.
+
+    Example:
+        >>> space = {"rate": Float(1e-4, 1.0, log=True), "kind": Choice(("sgd", "adam"))}
+        >>> readable(space, {"rate": 0.0123456, "kind": np.int32(1)}, digits=3)
+        {'kind': 'adam', 'rate': 0.0123}
     """
     _, dims, treedef = _flatten(space)
-    values = _match(space, treedef, hparams)
+    values = [np.asarray(value) for value in _match(space, treedef, hparams)]
+    if digits is not None:
+        pairs = zip(dims, values, strict=True)
+        values = [_rounded(v, d, digits) if isinstance(d, Float) else v for d, v in pairs]
     return treedef.unflatten(
-        [_readable(dim, np.asarray(value)) for dim, value in zip(dims, values, strict=True)]
+        [_readable(dim, value) for dim, value in zip(dims, values, strict=True)]
     )
+
+
+def _rounded(value: np.ndarray, dim: Float, digits: int) -> np.ndarray:
+    rounded = np.vectorize(lambda x: float(f"{x:.{digits}g}"), otypes=[float])(value)
+    return np.clip(rounded, dim.low, dim.high)
 
 
 def _readable(dim: Dimension, value: np.ndarray) -> Any:
@@ -393,14 +507,41 @@ def _readable(dim: Dimension, value: np.ndarray) -> Any:
         return value
     if isinstance(dim, Choice):
         return dim.values[int(value)]
-    return float(value) if isinstance(dim, Float) else int(value)
+    if isinstance(dim, Int):
+        return int(value)
+    if dim.step is not None:
+        place = round((float(value) - dim.low) / dim.step)
+        return float(f"{dim.low + place * dim.step:.12g}")
+    # In single precision a bound may lie an ulp outside of the one that was asked for.
+    inside = min(max(float(value), dim.low), dim.high)
+    return inside if math.isclose(inside, float(value), rel_tol=1e-6) else float(value)
+
+
+def _index(name: str, dim: Choice, value: Any) -> Any:
+    """The index of a choice, which is given as an array, or as the Python value itself."""
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return value
+    if dim.shape and isinstance(value, list | tuple):
+        alone = replace(dim, shape=dim.shape[1:])
+        return jnp.stack([jnp.asarray(_index(name, alone, part)) for part in value])
+    alike = [i for i, one in enumerate(dim.values) if type(one) is type(value) and one == value]
+    if alike:
+        return np.int32(alike[0])
+    numbers = any(isinstance(one, int | float) for one in dim.values)
+    if isinstance(value, int) and not isinstance(value, bool) and not numbers:
+        return np.int32(value)  # it can only be an index
+    raise ValueError(
+        f"hyperparameter {name} must be one of {dim.values}, or its index as an array, "
+        f"got {value!r}"
+    )
 
 
 def _match(space: Space, treedef: Any, hparams: HParams) -> list[Any]:
-    structure = jax.tree.structure(hparams)
-    if structure != treedef:
+    """The values in the order of the space; lists are the values of choices with a shape."""
+    try:
+        return treedef.flatten_up_to(hparams)
+    except (ValueError, TypeError) as error:
         raise ValueError(
             f"hyperparameters do not match the space: the space has the structure {treedef}, "
-            f"the hyperparameters have {structure}"
-        )
-    return treedef.flatten_up_to(hparams)
+            f"the hyperparameters have {jax.tree.structure(hparams)}"
+        ) from error

@@ -40,6 +40,8 @@ def any_of(*rules: Stopping) -> Stopping:
         >>> StopReason(int(rule.reason(rule.init()))).name
         'RUNNING'
     """
+    for rule in rules:
+        checks.record("every rule", rule, Stopping, "a function of mh.stopping")
 
     def init() -> PyTree:
         return tuple(rule.init() for rule in rules)

@@ -255,7 +255,7 @@ SPACE = {"lr": mh.Float(1e-3, 1.0, log=True), "n": mh.Int(1, 5), "c": mh.Choice(
         ({"n": 2.0}, r"n must be a whole number, got 2.0"),
         ({"n": True}, r"n must be a whole number, got True"),
         ({"c": 2}, r"c must be in \[0, 1\], got 2"),
-        ({"c": "a"}, r"c must be the index of one of \('a', 'b'\), got 'a'"),
+        ({"c": "z"}, r"c must be one of \('a', 'b'\), or its index as an array, got 'z'"),
         ({"extra": 1}, r"do not match the space: .*extra"),
     ],
 )
@@ -399,3 +399,63 @@ def test_the_value_changes_at_each_threshold_and_nowhere_else(dim):
 def test_floats_and_vast_integers_have_no_thresholds():
     space = {"a": mh.Float(0.0, 1.0), "b": mh.Int(0, 2**30), "c": mh.Int(0, 1)}
     assert [len(bounds) for bounds in thresholds(space)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mh.Float(0.0, 1e39), "must lie within 3.4e"),
+        (lambda: mh.Float(-3e38, 3e38), "no longer in float32"),
+        (lambda: mh.Float(1e-50, 1.0, log=True), "on a logarithmic scale in float32"),
+        (lambda: mh.Float(1.0, 1.0 + 1e-9), "100 different numbers in float32"),
+        (lambda: mh.Float(1.6e9, 1.6e9 + 3600), "100 different numbers in float32"),
+        (lambda: mh.links.logit(0.0, 1e39), "must lie within 3.4e"),
+    ],
+)
+def test_ranges_that_the_float_type_cannot_hold_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_double_precision_holds_more():
+    with jax.enable_x64(True):
+        assert mh.Float(1.6e9, 1.6e9 + 3600).high == 1.6e9 + 3600
+
+
+@pytest.mark.parametrize(
+    "dim", [mh.Int(2**25, 2**25 + 7), mh.Int(20_260_101, 20_260_131), mh.Int(-(2**31), 2**31 - 1)]
+)
+def test_large_whole_numbers_are_reached_and_never_left(dim):
+    values = np.asarray(jax.vmap(dim.decode)(jnp.linspace(0, 1, 10_001)), np.int64)
+    assert values.min() == dim.low and values.max() == dim.high
+    assert len(np.unique(values)) == min(dim.high - dim.low + 1, 10_001)
+
+
+def test_cells_of_whole_numbers_are_half_open():
+    values = jax.vmap(mh.Int(0, 3).decode)(jnp.arange(8) / 8)
+    assert values.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_python_values_of_choices_come_back():
+    space = {
+        "nesterov": mh.Choice((True, False)),
+        "layers": mh.Choice((1, 2, 4)),
+        "optimizer": mh.Choice(("adam", "sgd")),
+        "each": mh.Choice(("a", "b"), shape=(2,)),
+    }
+    best = {"nesterov": True, "layers": 2, "optimizer": "sgd", "each": ["b", "a"]}
+    assert readable(space, decode(space, encode(space, best))) == best
+    check(space, best)
+    with pytest.raises(ValueError, match=r"layers must be one of \(1, 2, 4\), or its index as"):
+        encode(space, best | {"layers": 3})
+
+
+def test_an_array_is_the_index_of_a_choice():
+    space = {"layers": mh.Choice((1, 2, 4))}
+    back = decode(space, encode(space, {"layers": jnp.int32(2)}))
+    assert readable(space, back) == {"layers": 4}
+
+
+def test_readable_floats_do_not_leave_their_bounds_by_rounding():
+    space = {"x": mh.Float(0.7, 0.9), "y": mh.Float(0.1, 0.3)}
+    assert readable(space, decode(space, jnp.array([0.0, 1.0]))) == {"x": 0.7, "y": 0.3}

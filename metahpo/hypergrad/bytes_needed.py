@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.extend
+import jax.numpy as jnp
 
 from metahpo import floats
 from metahpo.base import HParams, Key, Problem, PyTree, State, Task
@@ -65,11 +66,11 @@ def residuals(fn: Callable[[HParams, State], PyTree], hparams: HParams, state: S
     """Bytes that the reverse mode of ``fn`` keeps besides hyperparameters and constants."""
 
     def kept(hparams: HParams, state: State) -> list[jax.Array]:
-        leaves, merge = floats.split((hparams, state))
+        leaves, merge = floats.parts((hparams, state))
 
         def of_floats(leaves: floats.Floats) -> list[jax.Array]:
-            out = jax.tree.leaves(fn(*merge(leaves)))
-            return [leaf for leaf in out if floats.is_float(leaf)]
+            out = map(jnp.asarray, jax.tree.leaves(fn(*merge(leaves))))
+            return floats.parts(list(out))[0]
 
         return jax.tree.leaves(jax.vjp(of_floats, leaves)[1])
 

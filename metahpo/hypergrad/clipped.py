@@ -53,4 +53,4 @@ def clipped(estimator: Estimator, norm: float) -> Estimator:
         grad = jax.tree.map(shortened, result.grad)
         return result._replace(grad=grad, info=result.info | {"clipped": long}), memory
 
-    return Estimator(estimator.init, estimate)
+    return estimator._replace(estimate=estimate, objective=None)

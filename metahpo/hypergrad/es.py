@@ -70,7 +70,7 @@ def es(
         samples = antithetic.slopes(noise, losses, sigma)
         return antithetic.summary(losses, samples, gradient_tree), memory
 
-    return Estimator(no_memory, estimate)
+    return Estimator(no_memory, estimate, problem=problem, steps=steps)
 
 
 def _loss(

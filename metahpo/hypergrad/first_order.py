@@ -56,7 +56,7 @@ def first_order(problem: Problem, steps: int, *, unrolled: bool = False) -> Esti
         leaves, merge = floats.split(hparams)
         first, pull_start = begun(problem, key, leaves, merge, task)
         last = train(hparams, first)
-        at_end, merge_state = floats.split(last.state)
+        at_end, merge_state = floats.parts(last.state)
 
         def loss(at_end: floats.Floats, leaves: floats.Floats) -> jax.Array:
             return judge(problem, merge(leaves), last._replace(state=merge_state(at_end)))
@@ -74,7 +74,7 @@ def first_order(problem: Problem, steps: int, *, unrolled: bool = False) -> Esti
         info = {"state": last.state, **gradient_info(value, grad)}
         return Estimate(value, grad, info), memory
 
-    return Estimator(no_memory, estimate)
+    return Estimator(no_memory, estimate, problem=problem, steps=steps)
 
 
 def _vjp(
@@ -84,7 +84,7 @@ def _vjp(
 
     def of_floats(leaves: floats.Floats) -> tuple[floats.Floats, State]:
         state = fn(leaves)
-        return floats.split(state)[0], state
+        return floats.parts(state)[0], state
 
     _, pull, state = jax.vjp(of_floats, leaves, has_aux=True)
     return state, lambda cotangents: pull(cotangents)[0]

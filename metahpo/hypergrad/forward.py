@@ -83,4 +83,4 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
         growth = pushed.growth - jnp.log(max(steps, 1))
         return Estimate(value, grad, info | explosion_info(growth, steps, info["finite"])), memory
 
-    return Estimator(no_memory, estimate)
+    return Estimator(no_memory, estimate, problem=problem, steps=steps)

@@ -138,7 +138,7 @@ def implicit(
         }
         return Estimate(value, grad, info), memory
 
-    return Estimator(no_memory, estimate)
+    return Estimator(no_memory, estimate, problem=problem, steps=steps)
 
 
 def implicit_loss(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from metahpo import checks
 from metahpo.base import Key
+from metahpo.floats import wide
 from metahpo.hypergrad import krylov
 from metahpo.hypergrad.krylov import MatVec, Raw, Vector
 
@@ -161,15 +162,21 @@ def make(
     checks.one_of("solver", solver, SOLVERS)
     algorithm = SOLVERS[solver]
     _check(solver, algorithm, {"tolerance": tolerance, **options}, damping)
+    options = {name: int(x) if name in WHOLE and x else x for name, x in options.items()}
 
     def solve(key: Key, matvec: MatVec, b: Vector) -> Solution:
+        def product(v: Vector) -> Vector:
+            return wide(matvec(v.astype(b.dtype)))
+
+        # Factorisations have no half precision, and iterations lose their directions in it.
         limit = default_tolerance(b.dtype) if tolerance is None else tolerance
-        size = _norm(b)
-        unit = b / jnp.where(size == 0, 1, size)
+        size = _norm(wide(b))
+        unit = wide(b) / jnp.where(size == 0, 1, size)
         x, iterations = algorithm(
-            key, lambda v: matvec(v) + damping * v, unit, tolerance=limit, **options
+            key, lambda v: product(v) + damping * v, unit, tolerance=limit, **options
         )
-        return Solution(size * x, jnp.linalg.norm(matvec(x) - unit), iterations)
+        residual = jnp.linalg.norm(product(x) - unit)
+        return Solution((size * x).astype(b.dtype), residual.astype(b.dtype), iterations)
 
     return solve
 

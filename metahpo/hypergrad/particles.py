@@ -95,7 +95,7 @@ def persistent(
         trainings = memory.trainings._replace(steps=jnp.where(lost, lengths, progress))
         return result, memory._replace(trainings=trainings)
 
-    return Estimator(init, estimate)
+    return Estimator(init, estimate, problem=problem)
 
 
 def _per_pair(name: str, value: int | Sequence[int], pairs: int, least: int) -> np.ndarray:
@@ -120,7 +120,7 @@ def _blank(setup: _Setup, key: Key, hparams: HParams, task: Task) -> Particles:
     points = jnp.broadcast_to(flat, (pairs, 2, flat.size))
     states = _initial(setup, merge, own, tasks, points)
     # Without this, a weak type that the first window makes strong would compile everything twice.
-    states = jax.tree.map(lambda x: x.astype(x.dtype), states)
+    states = jax.tree.map(floats.strong, states)
     noise = jnp.zeros((pairs, flat.size), flat.dtype)
     return Particles(Training(own, tasks, states, jnp.asarray(setup.steps)), noise)
 

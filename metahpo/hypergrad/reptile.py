@@ -64,7 +64,7 @@ def reptile(problem: Problem, steps: int, *, unrolled: bool = False) -> Estimato
         info = {"state": last.state, "sees": _reached(hparams, before, pull_back)}
         return Estimate(value, grad, {**info, **gradient_info(value, grad)}), memory
 
-    return Estimator(no_memory, estimate)
+    return Estimator(no_memory, estimate, problem=problem, steps=steps)
 
 
 def _reached(hparams: HParams, state: floats.Floats, pull_back: Callable[..., Any]) -> HParams:

@@ -82,4 +82,4 @@ def reverse(
         )
         return result, nothing
 
-    return Estimator(no_memory, estimate, objective)
+    return Estimator(no_memory, estimate, objective, problem, steps)

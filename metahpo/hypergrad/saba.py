@@ -103,4 +103,4 @@ def saba(
         result, inner = loop.move(key, hparams, inner, terms)
         return result, SabaMemory(inner, table, mean)
 
-    return Estimator(init, estimate)
+    return Estimator(init, estimate, problem=problem)

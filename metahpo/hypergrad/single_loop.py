@@ -77,7 +77,7 @@ def single_loop(
     Raises:
         ValueError: unless there is a batch and both rates are positive.
     """
-    checks.counts(batches=batches)
+    batches = checks.whole("batches", batches)
     checks.positive(inner_rate=rates.inner, solver_rate=rates.solver)
 
     def at(training: Training, index: chex.Numeric = 0) -> Equation:

@@ -77,4 +77,4 @@ def soba(
         terms = loop.terms(hparams, memory, draw(key, batches))
         return loop.move(key, hparams, memory, terms)
 
-    return Estimator(loop.begin, estimate)
+    return Estimator(loop.begin, estimate, problem=problem)

@@ -80,7 +80,7 @@ def truncated(
             training = before(hparams, begin(problem, key, hparams, task))
             return differentiate(hparams, training)[0], ()
 
-        return Estimator(no_memory, estimate)
+        return Estimator(no_memory, estimate, problem=problem)
 
     def start(key: Key, hparams: HParams, task: Task) -> Training:
         return begin(problem, key, hparams, task)
@@ -93,4 +93,4 @@ def truncated(
         training = jax.tree.map(lambda a, b: jnp.where(over, a, b), new, training)
         return differentiate(hparams, training)
 
-    return Estimator(start, go_on)
+    return Estimator(start, go_on, problem=problem)

@@ -50,11 +50,8 @@ def estimate_unrolled(
     """
     train = advance(problem, steps, checkpoint)
     leaves, merge = floats.split(hparams)
-    zeros = [
-        jnp.zeros(leaf.shape, leaf.dtype)
-        for leaf in jax.tree.leaves(jax.eval_shape(start, hparams).state)
-        if floats.is_float(leaf)
-    ]
+    shapes = jax.eval_shape(lambda hparams: floats.parts(start(hparams).state)[0], hparams)
+    zeros = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in shapes]
 
     def run(
         leaves: floats.Floats, before: floats.Floats, after: floats.Floats
@@ -67,6 +64,9 @@ def estimate_unrolled(
     (value, training), (grads, first, last) = everything(leaves, zeros, zeros)
     grad = floats.gradient_tree(hparams, grads)
     info = {"state": training.state, **gradient_info(value, grad)}
+    # Parts of the state that the loss does not read, as Adam's moments, have other units.
+    read = [jnp.any(leaf != 0) for leaf in last]
+    first = [jnp.where(is_read, leaf, 0) for is_read, leaf in zip(read, first, strict=True)]
     before, after = log_norm(last), log_norm(first)
     growth = jnp.where(before == after, 0.0, after - before)  # 0 for 0 / 0
     info |= explosion_info(growth, steps, info["finite"])

@@ -11,6 +11,7 @@ import optax
 
 from metahpo import checks
 from metahpo.base import Params, PyTree
+from metahpo.floats import wide
 
 RULES = ("multiplicative", "additive")
 
@@ -98,7 +99,8 @@ def hypergradient_descent(
             rates = learning_rate
         else:
             raise ValueError(f"rates are for {set(learning_rate)}, groups are {set(names)}")
-        dtype = jnp.result_type(*jax.tree.leaves(params))
+        # In bfloat16 a rate could not change by less than half a percent.
+        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
         rates = {name: jnp.asarray(rate, dtype) for name, rate in rates.items()}
         return HypergradientDescentState(rates, optax.tree.zeros_like(params), base.init(params))
 
@@ -111,8 +113,8 @@ def hypergradient_descent(
         rates = {
             name: _new_rate(
                 rate,
-                [g for g, label in zip(leaves, labels, strict=True) if label == name],
-                [u for u, label in zip(last, labels, strict=True) if label == name],
+                [wide(g) for g, label in zip(leaves, labels, strict=True) if label == name],
+                [wide(u) for u, label in zip(last, labels, strict=True) if label == name],
                 hyper_rate,
                 rule,
             )

@@ -11,6 +11,7 @@ import optax
 
 from metahpo import checks
 from metahpo.base import Key, Params, PyTree
+from metahpo.floats import wide
 from metahpo.learned_optimizers import features
 
 
@@ -115,7 +116,7 @@ def per_parameter_mlp(
 
     def transform(weights: RuleWeights) -> optax.GradientTransformation:
         def start(params: Params) -> RuleState:
-            zeros = optax.tree.zeros_like(params)
+            zeros = optax.tree.zeros_like(jax.tree.map(wide, params))
             return RuleState(jnp.zeros((), jnp.int32), (zeros,) * len(decays), zeros)
 
         def update(
@@ -126,6 +127,9 @@ def per_parameter_mlp(
                     "a learned rule sees the parameters: call update(grads, state, params)"
                 )
             count = optax.safe_increment(state.count)
+            # In half precision the squares of small gradients, and the floors, would vanish.
+            types = jax.tree.map(jnp.result_type, params)
+            grads, params = jax.tree.map(wide, (grads, params))
             momenta = tuple(
                 optax.tree.update_moment(grads, momentum, decay, 1)
                 for momentum, decay in zip(state.momenta, decays, strict=True)
@@ -142,6 +146,7 @@ def per_parameter_mlp(
                 corrected[-1],
                 *corrected[:-1],
             )
+            updates = jax.tree.map(lambda update, dtype: update.astype(dtype), updates, types)
             return updates, RuleState(count, momenta, second)
 
         return optax.GradientTransformation(start, update)
@@ -158,14 +163,14 @@ def _update(
     second: chex.Array,
     param: chex.Array,
 ) -> chex.Array:
-    """The update of one tensor, in its own shape and type."""
+    """The update of one tensor, in its own shape."""
     weights = jax.tree.map(lambda w: w.astype(grad.dtype), weights)
     x = features.per_parameter(grad, momenta, second, param)
     c = features.per_tensor(count, momenta, second, param)
     h = jnp.tanh(weights.hidden @ x + (weights.context @ c + weights.bias)[:, None])
     direction, rate = weights.skip @ x + weights.out @ h
     update = -max_rate * jax.nn.sigmoid(weights.rate + rate) * direction
-    return update.reshape(grad.shape).astype(grad.dtype)
+    return update.reshape(grad.shape)
 
 
 def _check(hidden: int, rate: float, max_rate: float, decays: Sequence[float]) -> None:

@@ -80,11 +80,12 @@ def embed(network: Network, params: Params, x: chex.Array, *, maps: bool = False
     """Embeddings ``f[n, e]``, with ``maps`` also ``f[n, ..., e]``; else a ``ValueError``."""
     outputs = network.apply(params, x)
     fits = outputs.ndim >= 2 if maps else outputs.ndim == 2
-    if not fits or outputs.shape[0] != x.shape[0]:
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(x)]
+    if not fits or any(outputs.shape[0] != shape[0] for shape in shapes):
         expected = "[n, ..., e]" if maps else "[n, e]"
         raise ValueError(
-            f"the encoder must map inputs [n, ...] to embeddings {expected}, but it maps {x.shape} "
-            f"to {outputs.shape}"
+            f"the encoder must map inputs [n, ...] to embeddings {expected}, but it maps "
+            f"{', '.join(map(str, shapes))} to {outputs.shape}"
         )
     return outputs
 

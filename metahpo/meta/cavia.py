@@ -10,6 +10,7 @@ import optax
 
 from metahpo import checks
 from metahpo.base import Key, Network, Params, Problem, Task, TaskFamily
+from metahpo.floats import float_type
 from metahpo.meta.conditioning import Conditioned, concatenated
 from metahpo.meta.gradients import Gradient
 from metahpo.meta.partial_adaptation import PartState, train_part
@@ -70,7 +71,7 @@ def cavia(
     conditioned = conditioning(network)
 
     def no_context(x: chex.Array) -> chex.Array:
-        return jnp.zeros(contexts, jnp.result_type(x, jnp.float16))
+        return jnp.zeros(contexts, float_type(x))
 
     def predict(state: PartState, x: chex.Array) -> chex.Array:
         return conditioned.apply(state.params["network"], x, state.params["context"])

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
+import jax
 
 from metahpo import inner
-from metahpo.base import HParams, Key, Problem, PyTree
+from metahpo.base import HParams, Key, Problem, PyTree, State, Task
 from metahpo.problems.few_shot import Episode, Examples
 
 
@@ -22,19 +23,20 @@ class Learner(NamedTuple):
     predict: Callable[[PyTree, chex.Array], chex.Array]
 
 
-def learner(problem: Problem, steps: int = 0) -> Learner:
+def learner(problem: Problem, steps: int | None = None) -> Learner:
     """The meta-learner of a Problem that ``mh.meta`` made, or of any training with a network.
 
     Args:
         problem: with a ``predict``.
-        steps: number of inner updates, which need not be that of meta-training; 0 for learners
-            whose ``init`` does all (metric- and model-based ones, closed-form heads).
+        steps: number of inner updates, which need not be that of meta-training.  Learners whose
+            ``init`` does all (metric- and model-based ones, closed-form heads) need none.
 
     Returns:
         A Learner; both functions are pure and may be vmapped over tasks.
 
     Raises:
-        ValueError: if ``steps`` is negative or the problem has no ``predict``.
+        ValueError: if ``steps`` is negative or the problem has no ``predict``; by ``adapt``, if
+            no ``steps`` are given for a problem whose updates change something.
 
     Example:
         >>> import jax, metahpo as mh
@@ -48,9 +50,20 @@ def learner(problem: Problem, steps: int = 0) -> Learner:
     """
     if problem.predict is None:
         raise ValueError("a learner needs a problem with a predict function; this one has none")
-    train = inner.unroll(problem, steps)
+    train = inner.unroll(problem, 0 if steps is None else steps)
 
     def adapt(hparams: HParams, support: Examples, key: Key) -> PyTree:
-        return train(key, hparams, Episode(support, query=None))  # type: ignore[arg-type]
+        task = Episode(support, query=None)  # type: ignore[arg-type]
+        adapted = train(key, hparams, task)
+        if steps is None and not _stays(problem, hparams, task, adapted):
+            raise ValueError("the problem learns by updates: say how many, learner(problem, steps)")
+        return adapted
 
     return Learner(adapt, problem.predict)
+
+
+def _stays(problem: Problem, hparams: HParams, task: Task, state: State) -> bool:
+    """Whether an update of the problem is seen to change nothing."""
+    step = jax.make_jaxpr(lambda key, state: problem.step(key, hparams, task, state))
+    program = step(jax.random.key(0), state).jaxpr
+    return program.outvars == program.invars[1:]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from metahpo import checks
 from metahpo.base import Key, Params, Problem, Task, TaskFamily
 from metahpo.meta.gradients import Gradient, clip
-from metahpo.meta.leaves import Chooses, Leaves, by_path, choose, in_norm, replace
+from metahpo.meta.leaves import Chooses, Leaves, by_path, choose, in_norm, in_tree, replace
 from metahpo.meta.maml import initial_params
 from metahpo.meta.step_sizes import rates_at, unbounded_rate
 
@@ -62,8 +62,9 @@ def maml_plus_plus(
     * *Multi-step loss* (MSL, eq. 1): ``weights`` f[steps] sum the query losses after every step.
       They may be traced, as ``step_weights`` anneals them; ``None`` judges the last step alone
       and costs no query passes on the way.
-    * *Normalisation per step* (BNWB): leaves that ``per_step`` names, by default those with
-      ``norm`` in their path, have one copy a step.  The prediction after an update uses its copy.
+    * *Normalisation per step* (BNWB): leaves that ``per_step`` names, by default those of
+      normalisations (``in_norm``), have one copy a step.  The prediction after an update uses its
+      copy.
     * *Order annealing* (DA): with ``gradient=mh.meta.constant_gradient`` reverse mode gives
       the first-order meta-gradient.  The hyperparameters are the same, so train with it first
       and hand the result's ``state`` to a second ``meta_train`` without it.  Each of the two
@@ -135,7 +136,7 @@ def maml_plus_plus(
             return family.loss(at(replace(state.params, leaves), now), task, "support")
 
         leaves = choose(state.params, adapts)
-        grads = clip(gradient(support_loss)(leaves), largest_gradient)
+        grads = clip(in_tree(gradient, state.params)(support_loss)(leaves), largest_gradient)
         rates = rates_at(hparams["rates"], now, largest_rate)
         moved = {path: leaf - rates[path] * grads[path] for path, leaf in leaves.items()}
         params, loss = replace(state.params, moved), state.loss

@@ -83,6 +83,9 @@ def initial_rates(params: Params, value: chex.Numeric) -> Params:
 
 
 def _scale_by(rates: Params) -> optax.GradientTransformation:
-    return optax.stateless(
-        lambda grads, params: jax.tree.map(lambda rate, grad: -rate * grad, rates, grads)
-    )
+    """``rates`` are like the gradients, or a prefix: one for all, or for a layer."""
+
+    def below(rate: chex.Array, grads: Params) -> Params:
+        return jax.tree.map(lambda grad: -rate * grad, grads)
+
+    return optax.stateless(lambda grads, params: jax.tree.map(below, rates, grads))

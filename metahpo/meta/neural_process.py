@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from metahpo import checks
 from metahpo.base import Key, Problem, TaskFamily
+from metahpo.floats import real
 from metahpo.meta import amortised
 from metahpo.meta.layers import Dense, attention, dense, init_mlp, mlp
 from metahpo.problems.few_shot import Examples
@@ -147,14 +148,12 @@ def surprise(state: ProcessState, query: Examples) -> chex.Array:
 
 def init_process(key: Key, support: Examples, width: int, depth: int) -> ProcessParams:
     """Weights for inputs and targets like those of ``support``."""
-    inputs, outputs = pairs(support).shape[1], support.y.shape[1]
+    inputs, outputs, dtype = pairs(support).shape[1], support.y.shape[1], flat(support.x).dtype
     encoder, decoder = jax.random.split(key)
     hidden = depth * (width,)
     return {
-        "encoder": init_mlp(encoder, (inputs, *hidden, width), support.x.dtype),
-        "decoder": init_mlp(
-            decoder, (inputs - outputs + width, *hidden, 2 * outputs), support.x.dtype
-        ),
+        "encoder": init_mlp(encoder, (inputs, *hidden, width), dtype),
+        "decoder": init_mlp(decoder, (inputs - outputs + width, *hidden, 2 * outputs), dtype),
     }
 
 
@@ -171,8 +170,8 @@ def pairs(support: Examples) -> chex.Array:
 
 
 def flat(x: chex.Array) -> chex.Array:
-    """``f[n, ...]`` as f[n, i]."""
-    return x.reshape(len(x), -1)
+    """``f[n, ...]``, or whole numbers, as f[n, i]."""
+    return real(x).reshape(len(x), -1)
 
 
 def split_heads(heads: Dense, x: chex.Array) -> chex.Array:

@@ -8,7 +8,7 @@ import optax
 
 from metahpo.base import HParams, Key, Params, Problem, Task, TaskFamily
 from metahpo.meta.gradients import Gradient
-from metahpo.meta.leaves import Chooses, Leaves, choose, replace
+from metahpo.meta.leaves import Chooses, Leaves, choose, in_tree, replace
 from metahpo.problems.training import TrainState, training
 
 Predict: TypeAlias = Callable[[Any, chex.Array], chex.Array]
@@ -53,21 +53,26 @@ def train_part(
 
         return family._replace(init=lambda key, task: choose(start, adapts), loss=loss)
 
-    inner = training(
-        family, lambda start: optax.sgd(learning_rate), configure=of_leaves, gradient=gradient
-    )
+    def inner(start: Params) -> Problem:
+        return training(
+            family,
+            lambda start: optax.sgd(learning_rate),
+            configure=of_leaves,
+            gradient=in_tree(gradient, start),
+        )
 
     def init(key: Key, hparams: HParams, task: Task) -> PartState:
         params = start(key, hparams, task)
-        return PartState(params, inner.init(key, params, task))
+        return PartState(params, inner(params).init(key, params, task))
 
     def step(key: Key, hparams: HParams, task: Task, state: PartState) -> PartState:
         del hparams  # they are in the start
-        return state._replace(adapted=inner.step(key, state.start, task, state.adapted))
+        adapted = inner(state.start).step(key, state.start, task, state.adapted)
+        return state._replace(adapted=adapted)
 
     def loss(key: Key, hparams: HParams, task: Task, state: PartState) -> chex.Array:
         del hparams
-        return inner.loss(key, state.start, task, state.adapted)
+        return inner(state.start).loss(key, state.start, task, state.adapted)
 
     predict = predictor(family) if predict is None else predict
     return Problem(family.sample, init, step, loss, family.describe, predict, initial)

@@ -41,8 +41,8 @@ def task_heads(
         family: data, model and loss; its ``init`` draws fresh heads.
         learning_rate: of the updates of the head, a number or ``(step) -> number``.
         fresh: whether every task draws a new head instead of starting from a learned one.
-        head: ``(path) -> bool``, the leaves of the head; by default those with ``head`` in their
-            path.
+        head: ``(path) -> bool``, the leaves of the head; by default those of the layer
+            ``head``.
         gradient: of the support loss, as for ``maml``.
 
     Returns:

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from metahpo.base import Key
+from metahpo.floats import real
 
 
 class MLP(nn.Module):
@@ -38,9 +39,9 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: chex.Array) -> chex.Array:
-        """Maps ``f[..., inputs]`` to ``f[..., len(bias)]``."""
-        dtype = inputs.dtype
-        x = inputs
+        """Maps ``f[..., inputs]``, or whole numbers, to ``f[..., len(bias)]``."""
+        x = real(inputs)
+        dtype = x.dtype
         for width in self.hidden:
             biases = nn.initializers.normal(self.spread)
             x = self.activation(nn.Dense(width, param_dtype=dtype, bias_init=biases)(x))

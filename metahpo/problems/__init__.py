@@ -1,7 +1,9 @@
 """Problems: training processes, and the task families that they train on."""
 
 from metahpo.problems.averaged import averaged
+from metahpo.problems.batches import minibatch
 from metahpo.problems.bbob import BBOBInstance, bbob, bbob_instance, bbob_space
+from metahpo.problems.criteria import accuracy, cross_entropy, squared_error
 from metahpo.problems.digits import (
     DigitsTask,
     digits,
@@ -9,17 +11,12 @@ from metahpo.problems.digits import (
     digits_minibatch,
 )
 from metahpo.problems.digits_few_shot import digits_few_shot
+from metahpo.problems.early_stopping import EarlyStopped, early_stopping
 from metahpo.problems.episode_checks import check_episode
 from metahpo.problems.episodes import episodes
-from metahpo.problems.few_shot import (
-    Episode,
-    Examples,
-    accuracy,
-    cross_entropy,
-    few_shot,
-    squared_error,
-)
+from metahpo.problems.few_shot import Episode, Examples, few_shot
 from metahpo.problems.joint import joint
+from metahpo.problems.linen import linen
 from metahpo.problems.masked_mlp import MaskedMLP
 from metahpo.problems.mixed_integer import (
     MixedIntegerInstance,
@@ -27,6 +24,7 @@ from metahpo.problems.mixed_integer import (
     mixed_integer_instance,
     mixed_integer_space,
 )
+from metahpo.problems.nnx import nnx
 from metahpo.problems.omniglot import omniglot
 from metahpo.problems.omniglot_files import OmniglotImages, read_omniglot
 from metahpo.problems.quadratics import (
@@ -40,13 +38,16 @@ from metahpo.problems.quadratics import (
 )
 from metahpo.problems.sinusoid import sinusoid
 from metahpo.problems.splits import Split, split
+from metahpo.problems.stateful import StatefulFamily
 from metahpo.problems.synthetic import function
 from metahpo.problems.training import TrainState, training
+from metahpo.problems.weight_average import weight_average
 from metahpo.safe_sqrt import with_safe_sqrt
 
 __all__ = [
     "BBOBInstance",
     "DigitsTask",
+    "EarlyStopped",
     "Episode",
     "Examples",
     "MaskedMLP",
@@ -54,6 +55,7 @@ __all__ = [
     "OmniglotImages",
     "Quadratic",
     "Split",
+    "StatefulFamily",
     "TrainState",
     "accuracy",
     "averaged",
@@ -68,13 +70,17 @@ __all__ = [
     "digits_accuracy",
     "digits_few_shot",
     "digits_minibatch",
+    "early_stopping",
     "episodes",
     "few_shot",
     "function",
     "joint",
+    "linen",
+    "minibatch",
     "mixed_integer",
     "mixed_integer_instance",
     "mixed_integer_space",
+    "nnx",
     "omniglot",
     "quadratics",
     "read_omniglot",
@@ -85,5 +91,6 @@ __all__ = [
     "squared_error",
     "static_ratio",
     "training",
+    "weight_average",
     "with_safe_sqrt",
 ]

@@ -10,8 +10,9 @@ from flax import linen
 from metahpo import checks
 from metahpo._extras import require
 from metahpo.base import Network, TaskFamily
+from metahpo.problems.criteria import cross_entropy
 from metahpo.problems.episodes import episodes
-from metahpo.problems.few_shot import cross_entropy, few_shot
+from metahpo.problems.few_shot import few_shot
 
 SIDE, INK = 8, 16
 CLASSES = {"train": (0, 1, 2, 3, 4), "test": (5, 6, 7, 8, 9)}

@@ -1,12 +1,12 @@
 """Few-shot tasks: a handful of labelled examples to learn from, others to be judged on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
-import optax
+from flax import linen
 
 from metahpo.base import Key, Network, Params, TaskFamily
 
@@ -37,8 +37,9 @@ def few_shot(
 
     Args:
         sample: ``(key) -> Episode``.
-        network: any ``init`` and ``apply``; a flax linen module will do.  Meta-learners that
-            bring their own head (``prototypical``, ``ridge_head``, ...) take it for the encoder.
+        network: any ``init`` and ``apply``; a flax linen module will do, of which all collections
+            but ``params`` (batch statistics) stay as they are.  Meta-learners that bring their own
+            head (``prototypical``, ``ridge_head``, ...) take it for the encoder.
         criterion: ``(outputs, y) -> f[]``, ``cross_entropy``, ``squared_error`` or your own.
         ways: the number of classes, which the width of the outputs must then equal.
         describe: ``(episode) -> f[F]``; by default a task has no descriptor, f[0].
@@ -60,6 +61,8 @@ def few_shot(
     if ways is not None and ways < 2:
         raise ValueError(f"ways must be at least 2, got {ways}")
 
+    network = _without_statistics(network)
+
     def init(key: Key, task: Episode) -> Params:
         return network.init(key, task.support.x)
 
@@ -76,20 +79,20 @@ def few_shot(
     return TaskFamily(sample, init, loss, descriptor, network, criterion)
 
 
-def cross_entropy(outputs: chex.Array, y: chex.Array) -> chex.Array:
-    """Mean cross-entropy ``f[]`` of logits ``f[n, ways]`` and labels ``i32[n]``."""
-    return optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
+def _without_statistics(network: Network) -> Network:
+    """A flax module in which what is no parameter has no gradient, so that nothing moves it."""
+    if not isinstance(network, linen.Module):
+        return network
 
+    def apply(variables: Params, x: chex.Array) -> chex.Array:
+        if isinstance(variables, Mapping) and "params" in variables:
+            variables = {
+                name: part if name == "params" else jax.lax.stop_gradient(part)
+                for name, part in variables.items()
+            }
+        return network.apply(variables, x)
 
-def squared_error(outputs: chex.Array, y: chex.Array) -> chex.Array:
-    """Mean squared error ``f[]`` of values ``f[n, d]``."""
-    chex.assert_equal_shape((outputs, y))
-    return jnp.mean((outputs - y) ** 2)
-
-
-def accuracy(outputs: chex.Array, y: chex.Array) -> chex.Array:
-    """The share ``f[]`` of labels ``i32[n]`` that have the largest of the logits ``f[n, ways]``."""
-    return jnp.mean(outputs.argmax(axis=-1) == y, dtype=outputs.dtype)
+    return Network(network.init, apply)
 
 
 def example_inputs(family: TaskFamily) -> chex.Array:

@@ -5,8 +5,9 @@ from typing import Literal
 
 from metahpo.base import Network, TaskFamily
 from metahpo.networks import conv4
+from metahpo.problems.criteria import cross_entropy
 from metahpo.problems.episodes import episodes
-from metahpo.problems.few_shot import cross_entropy, few_shot
+from metahpo.problems.few_shot import few_shot
 from metahpo.problems.omniglot_files import read_omniglot
 from metahpo.problems.omniglot_splits import Part, Split, members
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import linen
 
 from metahpo.base import Key, Network, TaskFamily
-from metahpo.problems.few_shot import Episode, Examples, few_shot, squared_error
+from metahpo.problems.criteria import squared_error
+from metahpo.problems.few_shot import Episode, Examples, few_shot
 
 HIDDEN = (40, 40)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import chex
+import jax
 import jax.numpy as jnp
 
 from metahpo.base import HParams, Key, Problem, State, Task
@@ -29,7 +30,11 @@ def function(fn: Callable[[HParams], chex.Array]) -> Problem:
 
     def loss(key: Key, hparams: HParams, task: Task) -> chex.Array:
         del key, task
-        return jnp.asarray(fn(hparams))
+        try:
+            return jnp.asarray(fn(hparams))
+        except jax.errors.ConcretizationTypeError as error:
+            error.add_note("a function that JAX cannot trace is a case for mh.minimize")
+            raise
 
     return without_training(sample, loss)
 

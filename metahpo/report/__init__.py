@@ -1,5 +1,6 @@
 """Histories as numbers, tables, files and pictures."""
 
+from metahpo.report.candidates import candidates, save_csv
 from metahpo.report.data import (
     Curve,
     Interval,
@@ -30,6 +31,7 @@ __all__ = [
     "Interval",
     "RunLengths",
     "best_so_far",
+    "candidates",
     "curve",
     "distribution",
     "draw_bars",
@@ -43,6 +45,7 @@ __all__ = [
     "regret",
     "run_lengths",
     "running_time_interval",
+    "save_csv",
     "save_json",
     "save_npz",
     "t_quantile",

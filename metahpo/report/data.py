@@ -79,11 +79,20 @@ def regret(loss: ArrayLike, optimum: ArrayLike) -> np.ndarray:
     Returns:
         ``f[..., evaluations]``.
 
+    Raises:
+        ValueError: for an optimum of another shape.
+
     Example:
         >>> regret([3.0, 1.5, 2.0], optimum=1.0)
         array([2. , 0.5, 0.5])
     """
-    return best_so_far(loss) - _floats(optimum)[..., None]
+    best, lowest = best_so_far(loss), _floats(optimum)
+    if lowest.shape not in ((), best.shape[:-1]):
+        raise ValueError(
+            f"optimum must be a number or one for each of the leading axes {best.shape[:-1]}, "
+            f"got shape {lowest.shape}"
+        )
+    return best - lowest[..., None]
 
 
 def interval(values: ArrayLike, confidence: float = 0.95) -> Interval:

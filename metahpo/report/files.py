@@ -5,6 +5,7 @@ import json
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,8 @@ def save_json(path: PathLike, obj: Any) -> None:
 
     Raises:
         TypeError: for anything else; the message says where it stands.
+        ValueError: for what would come back as something else: keys that are the same text, and the
+            texts that stand for numbers.
         OSError: if the file cannot be written.
 
     Example:
@@ -48,9 +51,16 @@ def save_json(path: PathLike, obj: Any) -> None:
 
 
 def load_json(path: PathLike) -> Any:
-    """Reads what ``save_json`` wrote: objects, lists, numbers (also not finite) and strings."""
-    with open(path, encoding="utf-8") as file:
-        return _with_nonfinite(json.load(file))
+    """Reads what ``save_json`` wrote: objects, lists, numbers (also not finite) and strings.
+
+    Raises:
+        ValueError: if the file is damaged, or no JSON; the message names it.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return _with_nonfinite(json.load(file))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{os.fspath(path)} is damaged, or no JSON: {error}") from error
 
 
 def save_npz(path: PathLike, tree: PyTree) -> None:
@@ -74,22 +84,93 @@ def save_npz(path: PathLike, tree: PyTree) -> None:
         >>> load_npz(path)
         {'history.loss': array([1., 1.])}
     """
-    arrays: dict[str, np.ndarray] = {}
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        name = jax.tree_util.keystr(keys, simple=True, separator=".") or "array"
-        if name in arrays:
-            raise ValueError(f"two leaves have the name {name!r}")
-        arrays[name] = _array(name, leaf)
+    arrays = {name: _array(name, leaf) for name, leaf in _named(tree).items()}
     with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def load_npz(path: PathLike) -> dict[str, np.ndarray]:
-    """Reads all arrays of an NPZ file by name."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+def load_npz(path: PathLike, like: PyTree | None = None) -> Any:
+    """Reads the arrays of an NPZ file.
+
+    Args:
+        path: the file.
+        like: a pytree, of arrays or shapes (``jax.eval_shape``), like the one that was saved.
+
+    Returns:
+        All arrays by name; with ``like`` its pytree of JAX arrays, each of the type there, which
+        brings back what NPZ does not know: bfloat16 and typed keys.
+
+    Raises:
+        ValueError: if the file is damaged or no NPZ file; if the names in it are not those of
+            ``like``, or a shape is another.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path, weights = pathlib.Path(tempfile.mkdtemp()) / "weights.npz", [{"w": jnp.ones(2)}]
+        >>> save_npz(path, weights)
+        >>> load_npz(path, like=weights)
+        [{'w': Array([1., 1.], dtype=float32)}]
+    """
+    arrays = _arrays(path)
+    if like is None:
+        return arrays
+    wanted = _named(like)
+    if set(arrays) != set(wanted):
+        raise ValueError(
+            f"{os.fspath(path)} is not like the pytree: missing are "
+            f"{sorted(set(wanted) - set(arrays))}, not wanted {sorted(set(arrays) - set(wanted))}"
+        )
+    leaves = [_restored(name, arrays[name], leaf) for name, leaf in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _arrays(path: PathLike) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, zlib.error) as error:
+        raise ValueError(
+            f"{os.fspath(path)} is damaged, or no NPZ file of arrays of numbers"
+        ) from error
+
+
+def _restored(name: str, array: np.ndarray, like: Any) -> jax.Array:
+    dtype = jnp.result_type(like)
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        impl = jax.random.key_impl(like) if isinstance(like, jax.Array) else _kind_of_key(dtype)
+        restored = jax.random.wrap_key_data(jnp.asarray(array), impl=impl)
+    else:
+        restored = jnp.asarray(array, dtype)
+    if restored.shape != jnp.shape(like):
+        raise ValueError(f"{name} has the shape {restored.shape}, not {jnp.shape(like)}")
+    return restored
+
+
+def _kind_of_key(dtype: Any) -> str:
+    """Of a shape alone it is known by its type."""
+    kinds = ("threefry2x32", "rbg", "unsafe_rbg")
+    like = {jax.eval_shape(lambda k=k: jax.random.key(0, impl=k)).dtype: k for k in kinds}
+    if dtype not in like:
+        raise ValueError(f"keys of the type {dtype} need an array of keys in like=, not its shape")
+    return like[dtype]
+
+
+def _named(tree: PyTree) -> dict[str, Any]:
+    """The leaves by their path names, in the order of the tree."""
+    named: dict[str, Any] = {}
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(keys, simple=True, separator=".")
+        if keys and (not name or "\0" in name):
+            raise ValueError(f"a file cannot have an array called {name!r}")
+        name = name or "array"
+        if name in named:
+            raise ValueError(f"two leaves have the name {name!r}")
+        named[name] = leaf
+    return named
 
 
 def _array(name: str, leaf: Any) -> np.ndarray:
@@ -112,6 +193,7 @@ def _plain(obj: Any, where: str) -> Any:
     elif isinstance(obj, np.ndarray | np.generic | jax.Array):
         obj = _array(where, obj).tolist()
     if isinstance(obj, Mapping):
+        _check_keys(obj, where)
         return {str(key): _plain(value, f"{where}[{key!r}]") for key, value in obj.items()}
     if isinstance(obj, list | tuple):
         return [_plain(value, f"{where}[{i}]") for i, value in enumerate(obj)]
@@ -121,11 +203,27 @@ def _plain(obj: Any, where: str) -> Any:
             for name, value in _NONFINITE.items()
             if value == obj or (math.isnan(value) and math.isnan(obj))
         )
+    if isinstance(obj, str) and obj in _NONFINITE:
+        raise ValueError(
+            f"the text {obj!r} stands for a number in these files, at {where or 'the top'}"
+        )
     if obj is None or isinstance(obj, str | bool | int | float):
         return obj
     if isinstance(obj, os.PathLike):
         return os.fspath(obj)
     raise TypeError(f"cannot write {obj!r} ({type(obj).__name__}) as JSON, at {where or 'the top'}")
+
+
+def _check_keys(obj: Mapping[Any, Any], where: str) -> None:
+    """JSON knows only text for keys."""
+    keys: dict[str, Any] = {}
+    for key in obj:
+        if str(key) in keys:
+            raise ValueError(
+                f"the keys {keys[str(key)]!r} and {key!r} are one text in JSON, "
+                f"at {where or 'the top'}"
+            )
+        keys[str(key)] = key
 
 
 def _with_nonfinite(obj: Any) -> Any:

@@ -60,14 +60,14 @@ def draw_curves(
     figure = new_figure(7.5, 4.5)
     axes = figure.add_subplot()
     for (label, curve), style in zip(data.items(), _styles(len(data)), strict=True):
-        _draw_curve(axes, label, curve, style, crowded=len(data) > 5)
+        _draw_curve(axes, as_text(label), curve, style, crowded=len(data) > 5)
     _scales(axes, np.concatenate([np.ravel(curve.x) for curve in data.values()]), log_x, log_y)
     means = np.concatenate([np.ravel(curve.mean) for curve in data.values()])
     if log_y and (means > 0).any():  # bands may reach zero, but need not show how they do
         axes.set_ylim(bottom=max(axes.get_ylim()[0], means[means > 0].min() / 5))
     _finish(axes, xlabel, ylabel, title)
     # The order of the lines' ends, top to bottom, is the order in which a reader looks for them.
-    ends = {label: _last_finite(curve.mean) for label, curve in data.items()}
+    ends = {as_text(label): _last_finite(curve.mean) for label, curve in data.items()}
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     order = sorted(ends, key=lambda label: -ends[label])
     axes.legend(
@@ -139,7 +139,7 @@ def draw_bars(
             fontsize=9,
             color="#222222",
         )
-    axes.set_yticks(rows, list(data), fontsize=10)
+    axes.set_yticks(rows, map(as_text, data), fontsize=10)
     axes.set_ylim(len(data) - 0.4, -0.6)
     axes.margins(x=0.12)
     _finish(axes, xlabel, "", title)
@@ -251,9 +251,9 @@ def _minor(axes: Any, y: float) -> str:
 
 
 def _finish(axes: Any, xlabel: str, ylabel: str, title: str) -> None:
-    axes.set_xlabel(xlabel, fontsize=10)
-    axes.set_ylabel(ylabel, fontsize=10)
-    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_xlabel(as_text(xlabel), fontsize=10)
+    axes.set_ylabel(as_text(ylabel), fontsize=10)
+    axes.set_title(as_text(title), fontsize=11, loc="left")
     axes.tick_params(labelsize=9)
     axes.grid(True, color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -268,6 +268,11 @@ def _last_finite(values: np.ndarray) -> float:
 def _check_any(data: Mapping[str, Any], what: str) -> None:
     if not data:
         raise ValueError(f"a picture needs at least one {what}, got none")
+
+
+def as_text(label: str) -> str:
+    """A label that matplotlib shows as it is, dollars included, where it would read a formula."""
+    return label.replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> Any:

@@ -100,7 +100,7 @@ def print_table(
         print(*filter(None, [title, table(rows, columns, formats=formats)]), sep="\n", file=file)
         return
     names = _columns(rows, columns)
-    shown = rich.Table(title=title or None, title_justify="left")
+    shown = rich.Table(title=_literal(title) if title else None, title_justify="left")
     for name, right in zip(names, _numeric(rows, names), strict=True):
         shown.add_column(_literal(name), justify="right" if right else "left")
     for row in _cells(rows, names, formats or {}):

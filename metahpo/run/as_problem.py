@@ -66,7 +66,7 @@ def as_problem(
         >>> int(state.round)
         3
     """
-    checks.counts(tasks=tasks, validation=validation)
+    tasks, validation = checks.counts(tasks=tasks, validation=validation)
     steps = checks.whole("steps", steps, at_least=0)
     if configure(settings).problem.initial is None:
         raise ValueError("the problem of a meta-training must say where learning starts (initial)")

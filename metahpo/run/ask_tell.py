@@ -27,6 +27,7 @@ from metahpo.base import (
     Strategy,
 )
 from metahpo.run import checkpoint
+from metahpo.run.agreement import check_same_space
 from metahpo.run.candidates import decoder, message, scalar
 from metahpo.run.loop import loop_keys, strongly_typed
 from metahpo.run.records import Failure, MinimizeResult
@@ -65,8 +66,8 @@ class AskTell:
     Args:
         space: the search space.
         strategy: proposes a population of candidates a round; needs no gradients.
-        key: the only source of randomness; ``jax.random.key(seed)`` without one.
-        seed: makes the key.
+        key: the only source of randomness; ``jax.random.key(0)`` without one and without ``seed``.
+        seed: makes the key, in place of ``key``.
         rounds: the most rounds; as many as are asked for without.
         stop: ends the run, as in ``search``.
         trainings: whether whoever evaluates can go on from the trainings of other candidates.
@@ -95,21 +96,24 @@ class AskTell:
         strategy: Strategy,
         *,
         key: Key | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         rounds: int | None = None,
         stop: Stopping | None = None,
         trainings: bool = False,
     ) -> None:
         spaces.size(space)  # refuses what is not a space
+        checks.record("strategy", strategy, Strategy, "a function of mh.strategies")
+        check_same_space(strategy, space)
         if strategy.needs.gradients:
             raise ValueError(
                 "a strategy that needs gradients (needs_grad=True) cannot be told losses alone: "
                 "make a problem of the function with metahpo.problems.function and use search"
             )
-        if rounds is not None:
-            checks.counts(rounds=rounds)
+        rounds = None if rounds is None else checks.whole("rounds", rounds)
         self.space, self.strategy, self.limit = space, strategy, rounds
-        self.key = jax.random.key(seed) if key is None else key
+        if key is not None and seed is not None:
+            raise ValueError(f"either key or seed decides the randomness, got {key=} and {seed=}")
+        self.key = jax.random.key(seed or 0) if key is None else key
         init_key, self._round_key = loop_keys(self.key)
         _, strategy_key, _ = jax.random.split(init_key, 3)  # the keys of ``search``
         self._trainings, self._decode = trainings, decoder(space)
@@ -144,6 +148,11 @@ class AskTell:
         """The numbers of candidates that were asked for and not told, in order."""
         found = [n for r in self._open for n in r.numbers[r.pending].tolist()]
         return sorted(n for n in found if n in self._asked)
+
+    @property
+    def queued(self) -> int:
+        """Candidates of the last round that were not asked for yet."""
+        return len(self._queue)
 
     @property
     def over(self) -> bool:

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metahpo._extras import require
-from metahpo._files import writable_folder
+from metahpo._files import CLAIM, writable_folder
 from metahpo.base import Key, PyTree
 
 KEEP = 2
@@ -52,7 +53,8 @@ def prepare(directory: str | os.PathLike[str], resume: bool) -> Path:
     """
     require("orbax.checkpoint", "checkpoint")
     folder = writable_folder(directory)
-    found = [path.name for path in folder.iterdir() if not path.name.startswith(_UNFINISHED)]
+    names = [path.name for path in folder.iterdir() if path.name != CLAIM]
+    found = [name for name in names if not name.startswith(_UNFINISHED)]
     if found and not resume:
         raise ValueError(
             f"a new run needs an empty folder, but {str(folder)!r} holds {sorted(found)[0]!r}; "
@@ -193,10 +195,18 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
         digest = manifest.pop("digest")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise _damaged(path, f"{MANIFEST} cannot be read") from error
     if digest != _text_digest(manifest):
         raise _damaged(path, f"{MANIFEST} is not as it was written")
+    _check_form(path, manifest)
     found = _file_digests(path)
     found.pop(MANIFEST)
     for name, sha in manifest["files"].items():
@@ -205,6 +215,24 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         if found[name] != sha:
             raise _damaged(path, f"{name} is not as it was written")
     return manifest
+
+
+def _check_form(path: Path, manifest: dict[str, Any]) -> None:
+    """Refuses what another version wrote in another form."""
+    version = sys.modules["metahpo"].__version__
+    written_by = manifest.get("metahpo")
+    form = {"rounds_done": int, "part": int, "run": dict, "files": dict}
+    known = all(isinstance(manifest.get(name), kind) for name, kind in form.items())
+    if not known or _numbers(written_by) > _numbers(version):
+        raise ValueError(
+            f"the checkpoint {str(path)!r} is of metahpo {written_by}, this is {version}, which "
+            "cannot read it"
+        )
+
+
+def _numbers(version: Any) -> tuple[int, ...]:
+    """Of a version, so that versions have an order."""
+    return tuple(int(part) for part in re.findall(r"\d+", str(version))[:3])
 
 
 def _damaged(path: Path, what: str) -> ValueError:
@@ -302,19 +330,42 @@ def _prune(folder: Path) -> None:
 def _checkpointer() -> Iterator[tuple[Any, Any]]:
     """Orbax and a synchronous checkpointer, without its notes in the log."""
     ocp = require("orbax.checkpoint", "checkpoint")
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
     # One process of several writes or reads, and must not wait for the others.
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(), active_processes={jax.process_index()}
     )
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
     checkpointer = ocp.Checkpointer(handler, multiprocessing_options=alone)
-    try:
-        yield ocp, checkpointer
-    finally:
-        checkpointer.close()
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with _quiet():
+        try:
+            yield ocp, checkpointer
+        finally:
+            checkpointer.close()
+
+
+class _Quiet:
+    """Mutes loggers while some thread is within."""
+
+    def __init__(self, *names: str) -> None:
+        self._loggers = [logging.getLogger(name) for name in names]
+        self._lock, self._within, self._levels = threading.Lock(), 0, [0] * len(names)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if self._within == 0:
+                self._levels = [logger.level for logger in self._loggers]
+                for logger in self._loggers:
+                    logger.setLevel(logging.CRITICAL)
+            self._within += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._within -= 1
+                if self._within == 0:
+                    for logger, level in zip(self._loggers, self._levels, strict=True):
+                        logger.setLevel(level)
+
+
+_quiet = _Quiet("absl", "asyncio")

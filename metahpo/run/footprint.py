@@ -60,7 +60,7 @@ def footprint(make: Callable[[int], Loop], populations: tuple[int, int] = (32, 6
         True
     """
     small, large = populations
-    checks.counts(small=small, large=large)
+    small, large = checks.counts(small=small, large=large)
     if small == large:
         raise ValueError(f"populations must be two different sizes, got {populations}")
     less, more = _bytes(make(small)), _bytes(make(large))

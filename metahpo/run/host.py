@@ -5,23 +5,29 @@ the same program over the same rounds, so the history is the same to the byte, a
 cut short needs no compilation of its own.  Nor does another run of the same loop.
 """
 
+import contextlib
+import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from metahpo import checks
+from metahpo._files import claimed
 from metahpo.base import Key, PyTree
+from metahpo.floats import is_key
 from metahpo.run import checkpoint, processes
+from metahpo.run.health import health
 from metahpo.run.loop import Loop
 from metahpo.run.programs import Programs, compiled, programs
 from metahpo.run.progress import reporter
 
-OnChunk = Callable[[int, PyTree], None]
+OnChunk = Callable[..., bool | None]
 
 
 def drive(
@@ -55,8 +61,11 @@ def drive(
             The run must be the same (key, rounds, shapes and initial state).
         progress: whether to show progress on the standard error stream: a bar on a terminal (with
             the extra ``cli``), else a line now and then.
-        on_chunk: called after each chunk as ``on_chunk(rounds_done, history)``, where the history
-            holds numpy arrays with the leading axis ``[rounds_done]``.
+        on_chunk: called after each chunk as ``on_chunk(rounds_done, history, carry)``, where the
+            history holds arrays with the leading axis ``[rounds_done]`` and the carry is what the
+            loop goes on with, such as a ``MetaState`` with the ``hparams`` so far; all of them
+            numpy's.  One of two arguments is called without the carry.  If it returns True, the
+            run ends there, with a history of so many rounds.
         about: what else must be the same for a checkpoint to fit, in words of your own, such as
             the settings of a strategy.
         name: what the progress calls this run.
@@ -72,6 +81,10 @@ def drive(
             than one axis; for a chunk below 1; for a folder that
             is not writable, not empty (without ``resume``), of another run or damaged (with it).
         RuntimeError: if another process of the run has died.
+
+    Warns:
+        UserWarning: at the end, with ``progress``, if more than 5 % of the updates were left out or
+            of the candidates had no finite loss; the progress says how many while it runs.
 
     Several processes (``jax.distributed.initialize``) that share a mesh all make the same call.
     Process 0 alone reads and writes the folder and shows progress; the others are told what it
@@ -90,13 +103,20 @@ def drive(
         >>> result.history.loss.shape
         (5, 8)
     """
+    checks.record("loop", loop, Loop, "mh.run.search_loop or mh.run.meta_loop")
+    if resume and directory is None:
+        raise ValueError("resume=True needs the directory whose run goes on, got directory=None")
     chunk = math.ceil(loop.rounds / 20) if chunk is None else chunk
-    checks.counts(chunk=chunk, rounds=loop.rounds)
+    chunk, _ = checks.counts(chunk=chunk, rounds=loop.rounds)
     lanes = _many(key)
     files = None if directory is None else _Files(directory, resume)
     program = programs(loop, lanes)
     shown = progress and processes.is_first()
-    with reporter(shown, name, loop.rounds) as report, processes.told_of_loss(directory):
+    with (
+        reporter(shown, name, loop.rounds) as report,
+        processes.told_of_loss(directory),
+        contextlib.nullcontext() if files is None else files.claimed(),
+    ):
         with report.compiling(not program.compiled):
             keys, state = _start(program, key)
             run = _placing(compiled(program, keys, state, compilation_cache), keys)
@@ -114,10 +134,29 @@ def drive(
             ended = done == loop.rounds or _ended(program, state)
             if files is not None:
                 files.save(done, state)
-            report(done, _lowest(state[1], done, lanes), ended)
-            if on_chunk is not None:
-                on_chunk(done, _rows(state[1], done, lanes))
+            now = health(state[1], done, lanes)
+            report(done, now.value, ended, now.kind, now.note)
+            if on_chunk is not None and _told(on_chunk, done, state, lanes) is True and not ended:
+                state = state[0], _rows(state[1], done, lanes)
+                break
+    if shown:
+        health(state[1], done, lanes).warn(name, stacklevel=2)
     return program.finish(*state)
+
+
+def _told(on_chunk: OnChunk, done: int, state: PyTree, lanes: bool) -> bool | None:
+    carry, history = state
+    history = _rows(history, done, lanes)
+    try:
+        inspect.signature(on_chunk).bind(done, history, carry)
+    except TypeError:
+        return on_chunk(done, history)
+    return on_chunk(done, history, jax.tree.map(_on_host, carry))
+
+
+def _on_host(leaf: chex.Array) -> chex.Array:
+    # A copy: the next chunk takes over the memory of the carry.
+    return leaf.copy() if is_key(leaf) else np.array(leaf)
 
 
 def _many(key: Key) -> bool:
@@ -137,6 +176,18 @@ class _Files:
             return 0
 
         processes.by_first(prepare)
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keeps other runs out of the folder."""
+        with contextlib.ExitStack() as stack:
+
+            def claim() -> int:
+                stack.enter_context(claimed(self.folder))
+                return 0
+
+            processes.by_first(claim)
+            yield
 
     def opened(self, state: PyTree, mark: checkpoint.Fingerprint) -> tuple[int, PyTree]:
         """The rounds done and the state to go on from: the newest checkpoint's or the start."""
@@ -173,16 +224,13 @@ def check_first(history: PyTree, lanes: bool = False) -> None:
 
 
 def _rows(history: PyTree, done: int, lanes: bool) -> PyTree:
-    # Copies: the next chunk takes over the memory of the history.
-    return jax.tree.map(lambda rows: np.array(rows[:, :done] if lanes else rows[:done]), history)
+    # Copies: the next chunk takes over the memory of the history.  Cut on the host, where every
+    # number of rounds does not compile a program of its own.
+    def cut(rows: chex.Array) -> np.ndarray:
+        rows = np.asarray(rows)
+        return (rows[:, :done] if lanes else rows[:done]).copy()
 
-
-def _lowest(history: PyTree, done: int, lanes: bool) -> float:
-    losses = getattr(history, "loss", None)
-    if losses is None:
-        return math.nan
-    losses = np.asarray(losses)
-    return float(np.min(losses[:, :done] if lanes else losses[:done]))
+    return jax.tree.map(cut, history)
 
 
 def _start(program: Programs, key: Key) -> tuple[PyTree, PyTree]:

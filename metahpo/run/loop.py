@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from metahpo.base import Key, PyTree
+from metahpo.floats import typed_key
 from metahpo.lanes import freeze, highest
 
 P = ParamSpec("P")
@@ -160,8 +161,8 @@ def traced_once(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def loop_keys(key: Key) -> tuple[Key, Key]:
-    """The keys of a run's ``init`` and of its rounds."""
-    init_key, round_key = jax.random.split(key)
+    """The keys of a run's ``init`` and of its rounds; typed ones, whatever the run's is."""
+    init_key, round_key = jax.random.split(typed_key(key))
     return init_key, round_key
 
 

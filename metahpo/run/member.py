@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from metahpo import inner
+from metahpo import checks, inner
 from metahpo import space as spaces
 from metahpo.base import (
     Estimate,
@@ -129,7 +129,9 @@ def _updates(
         keys = inner.step_keys(training.keys.steps, steps, training.steps)
 
         def step(key: Key, state: State) -> State:
-            return problem.step(key, hparams, training.task, state)
+            new = problem.step(key, hparams, training.task, state)
+            checks.alike("a problem's step", new, state)
+            return new
 
         once = inner.fenced(step, highest(training.steps)) if steps == 1 else step
 

@@ -1,6 +1,8 @@
 """Meta-training: an optax optimiser follows an estimator's hypergradients over many tasks."""
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -8,13 +10,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from metahpo import checks, floats, inner
+from metahpo import checks, floats, inner, updates
 from metahpo._deprecation import warn
 from metahpo.base import Estimator, HParams, Key, Problem, PyTree
+from metahpo.run.agreement import check_same_problem
 from metahpo.run.loop import Loop, scan
 from metahpo.run.sharding import batched, everywhere
 from metahpo.run.task_mean import task_mean
-from metahpo.safe_sqrt import with_safe_sqrt
 
 # A block of tasks larger than a core's cache would be fetched again in every round.
 _MOST_AHEAD, _BYTES_AHEAD = 64, 2**18
@@ -90,7 +92,8 @@ def meta_train(
         problem: the training process; its ``sample`` draws ``tasks`` tasks a round.
         estimator: gives the hypergradient of one task.
         hparams: where to start; leaves that are not floats stay as they are.
-        optimizer: an optax optimiser of the float leaves.
+        optimizer: an optax optimiser of the float leaves.  It sees the pytree of ``hparams``, with
+            ``None`` for other leaves, so masks and labels choose by name; ``value=`` is the loss.
         rounds: number of updates, at least 1.
         tasks: tasks averaged in an update, at least 1.
         state: goes on from an earlier result's ``state`` (``hparams`` is then not used), as if
@@ -115,18 +118,53 @@ def meta_train(
         >>> float(result.hparams["x"])
         0.0009765625
     """
-    loop = meta_loop(
-        problem,
-        estimator,
-        hparams,
-        optimizer,
-        rounds=rounds,
-        tasks=tasks,
-        state=state,
-        mesh=mesh,
-        chunk=chunk,
-    )
-    return scan(loop, key)
+    _check_hparams(hparams)
+    what = (problem, estimator, optimizer, rounds, tasks, mesh, chunk)
+    run = _train
+    if checks.known(*jax.tree.leaves((key, hparams, state))) and _hashable(what):
+        run = _jitted
+    return run(*what)(key, hparams, state)
+
+
+def _hashable(what: Any) -> bool:
+    """Whether a part can be told from others."""
+    try:
+        hash(what)
+    except TypeError:
+        return False
+    return True
+
+
+def _train(
+    problem: Problem,
+    estimator: Estimator,
+    optimizer: optax.GradientTransformation,
+    rounds: int,
+    tasks: int,
+    mesh: Mesh | None,
+    chunk: int | None,
+) -> Callable[[Key, HParams, MetaState | None], MetaResult]:
+    def train(key: Key, hparams: HParams, state: MetaState | None) -> MetaResult:
+        loop = meta_loop(
+            problem,
+            estimator,
+            hparams,
+            optimizer,
+            rounds=rounds,
+            tasks=tasks,
+            state=state,
+            mesh=mesh,
+            chunk=chunk,
+        )
+        return scan(loop, key)
+
+    return train
+
+
+@functools.lru_cache(8)
+def _jitted(*what: Any) -> Callable[[Key, HParams, MetaState | None], MetaResult]:
+    """Kept, so that going on and on by ``state`` in a Python loop compiles once."""
+    return jax.jit(_train(*what))
 
 
 def meta_loop(
@@ -142,10 +180,16 @@ def meta_loop(
     chunk: int | None = None,
 ) -> Loop:
     """The ``Loop`` behind ``meta_train``, to be driven in chunks; the arguments are the same."""
-    checks.counts(rounds=rounds, tasks=tasks)
+    rounds, tasks = checks.counts(rounds=rounds, tasks=tasks)
+    checks.record("problem", problem, Problem, "mh.problems.training or mh.meta.maml")
+    checks.record("estimator", estimator, Estimator, "a function of mh.hypergrad")
+    made_by = "a function of optax"
+    checks.record("optimizer", optimizer, optax.GradientTransformation, made_by)
+    check_same_problem(problem, estimator)
     chunk = tasks if chunk is None else chunk
-    if chunk < 1 or tasks % chunk:
+    if not checks.is_whole(chunk) or chunk < 1 or tasks % chunk:
         raise ValueError(f"chunk must divide the tasks of a round, got {chunk=} for {tasks=}")
+    chunk = int(chunk)
     hparams = jax.tree.map(jnp.asarray, hparams)
 
     ahead = _rounds_ahead(problem, rounds, tasks)
@@ -160,7 +204,8 @@ def meta_loop(
         keys = jax.random.split(memory_key, tasks)
         some = jax.vmap(problem.sample)(jax.random.split(task_key, tasks))
         memory = jax.vmap(estimator.init, (0, None, 0))(keys, hparams, some)
-        opt_state = optimizer.init(floats.split(hparams)[0])
+        params = floats.named(hparams, floats.split(hparams)[0])
+        opt_state = updates.started(optimizer, params)
         return MetaState(start, hparams, opt_state, memory)
 
     def keys_of(key: Key, t: chex.Array) -> Key:
@@ -183,15 +228,19 @@ def meta_loop(
         values, merge = floats.split(carry.hparams)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(loss)
-        update = with_safe_sqrt(optimizer.update)
-        updates, opt_state = update(grads, carry.opt_state, values)
-        updated = (merge(optax.apply_updates(values, updates)), opt_state)
         learned, opt_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
-            updated,
-            (carry.hparams, carry.opt_state),
+            updates.updated(
+                optimizer,
+                floats.named(carry.hparams, grads),
+                carry.opt_state,
+                floats.named(carry.hparams, values),
+                value=loss,
+            ),
+            (floats.named(carry.hparams, values), carry.opt_state),
         )
         record = MetaHistory(loss, norm, ~finite)
+        learned = merge(jax.tree.leaves(learned))
         return MetaState(carry.round + 1, learned, opt_state, memory), record
 
     def finish(carry: MetaState, history: MetaHistory) -> MetaResult:
@@ -201,6 +250,17 @@ def meta_loop(
     if ahead == 1:
         return Loop(init, step, finish, rounds, keys_of)
     return Loop(init, step, finish, rounds, keys_of, draw, ahead)
+
+
+def _check_hparams(hparams: HParams) -> None:
+    for path, leaf in jax.tree.leaves_with_path(hparams):
+        try:
+            jnp.asarray(leaf)
+        except TypeError as error:
+            raise ValueError(
+                f"hparams must be a pytree of numbers, where learning starts, got {leaf!r} at "
+                f"{jax.tree_util.keystr(path)}"
+            ) from error
 
 
 def _rounds_ahead(problem: Problem, rounds: int, tasks: int) -> int:
@@ -243,7 +303,7 @@ def fresh_losses(
         >>> losses(jax.random.key(0), {"x": 3.0}).tolist()
         [9.0, 9.0]
     """
-    checks.counts(tasks=tasks)
+    tasks = checks.whole("tasks", tasks)
     task_key, train_key = jax.random.split(key)
     some = jax.vmap(problem.sample)(jax.random.split(task_key, tasks))
     loss = inner.outer_loss(problem, steps)

@@ -1,17 +1,21 @@
 """Minimising any Python function with any strategy, from the host."""
 
+import contextlib
+import math
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Literal
 
 from metahpo import checks
 from metahpo import space as spaces
+from metahpo._files import claimed
 from metahpo.base import HParams, Key, Strategy
 from metahpo.run import checkpoint
-from metahpo.run.ask_tell import AskTell
+from metahpo.run.ask_tell import AskTell, Candidate
 from metahpo.run.candidates import called
-from metahpo.run.host import check_first
 from metahpo.run.progress import reporter
 from metahpo.run.records import EvaluationError, InterruptedRun, MinimizeResult
 from metahpo.stopping import Stopping
@@ -24,12 +28,14 @@ def minimize(
     *,
     rounds: int,
     key: Key | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     stop: Stopping | None = None,
     directory: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
     on_error: Literal["raise", "inf"] = "raise",
+    workers: int | Executor = 1,
+    seconds: float | None = None,
     about: str = "",
 ) -> MinimizeResult:
     """Minimises a Python function; it is called with Python values and is never traced.
@@ -39,13 +45,13 @@ def minimize(
 
     Args:
         fn: ``(hparams) -> loss``; ``hparams`` has the structure of ``space``, with floats, ints and
-            the values of choices.  Called for one candidate after the other.
+            the values of choices.  An infinite loss is a candidate that breaks a constraint.
         space: the search space.
         strategy: proposes a population of candidates a round; one that trains from scratch and
             needs no gradient.  The function is not called for a slot with budget 0.
         rounds: rounds, at least 1.
-        key: the only source of randomness; ``jax.random.key(seed)`` without one.
-        seed: makes the key.
+        key: the only source of randomness; ``jax.random.key(0)`` without one and without ``seed``.
+        seed: makes the key, in place of ``key``.
         stop: ends the run before its last round, as in ``search``.
         directory: a folder for a checkpoint after each round, as in ``drive``, and when the run
             breaks off within one.
@@ -55,6 +61,10 @@ def minimize(
         on_error: what it means if ``fn`` raises an exception or returns something else than a real
             scalar: ``"raise"`` ends the run with an ``EvaluationError`` that names the candidate,
             ``"inf"`` counts as an infinite loss; the message is kept.
+        workers: how many candidates of a round are evaluated at once: a number of threads, or an
+            executor of ``concurrent.futures`` (of processes, of a cluster).  The result is the same
+            for every number, as long as ``fn`` depends on its argument alone.
+        seconds: begins no evaluation after so much time, and returns what is known by then.
         about: what else must be the same for a checkpoint to fit, in words of your own.
 
     Returns:
@@ -62,7 +72,7 @@ def minimize(
 
     Raises:
         ValueError: for zero rounds, a space that is not one, a strategy that needs gradients or
-            goes on from training states, or when no loss of the first round is finite; and for
+            goes on from training states, or when all of the first round fail or are NaN; and for
             ``directory`` as in ``drive``.
         EvaluationError: if a call fails and ``on_error`` is ``"raise"``; a ``RuntimeError``.
         InterruptedRun: for a ``KeyboardInterrupt``, which it is, too.  Both hold what was evaluated
@@ -78,31 +88,82 @@ def minimize(
         >>> result.best_loss, result.best_hparams
         (0.0, {'kind': 'round', 'x': 0})
     """
+    checks.function("fn", fn, "(hparams) -> loss", None)
     checks.one_of("on_error", on_error, ("raise", "inf"))
+    if resume and directory is None:
+        raise ValueError("resume=True needs the directory whose run goes on, got directory=None")
     tuner = AskTell(space, strategy, key=key, seed=seed, rounds=rounds, stop=stop)
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
     folder = None if directory is None else checkpoint.prepare(directory, resume)
-    if folder is not None:
-        tuner.restore(folder, about)
-    with reporter(progress, "minimize", rounds, tuner.rounds) as report:
-        while not tuner.over:
-            try:
-                candidate = tuner.ask()
-                loss = called(fn, candidate.hparams)
-                if isinstance(loss, Exception) and on_error == "raise":
-                    failure = tuner.failure(candidate.number, loss)
-                    raise EvaluationError(failure, tuner.result()) from loss
-            except BaseException as error:
-                _save(tuner, folder, about)
-                if isinstance(error, KeyboardInterrupt):
-                    raise InterruptedRun(tuner.result()) from error
-                raise
-            done = tuner.rounds
-            tuner.tell(candidate.number, loss)
-            if tuner.rounds > done:
-                _check_first(tuner)
-                _save(tuner, folder, about)
-                report(tuner.rounds, tuner.lowest, tuner.over)
+    running: dict[Future[float | Exception], Candidate] = {}
+    broken = 0  # calls that failed or returned NaN
+    with (
+        contextlib.nullcontext() if folder is None else claimed(folder),
+        reporter(progress, "minimize", rounds, tuner.rounds) as report,
+        _pool(workers) as (submit, most),
+    ):
+        if folder is not None:
+            tuner.restore(folder, about)
+        try:
+            while not tuner.over:
+                # A round is told as a whole, so that workers change nothing.
+                while (
+                    (tuner.queued or not running)
+                    and tuner.ready
+                    and len(running) < most
+                    and time.monotonic() < deadline
+                ):
+                    candidate = tuner.ask()
+                    running[submit(fn, candidate.hparams)] = candidate
+                if not running:
+                    break  # the time is over
+                finished = wait(running, return_when=FIRST_COMPLETED).done
+                for future in sorted(finished, key=lambda future: running[future].number):
+                    candidate, loss = running.pop(future), future.result()
+                    if isinstance(loss, Exception) and on_error == "raise":
+                        failure = tuner.failure(candidate.number, loss)
+                        raise EvaluationError(failure, tuner.result()) from loss
+                    before = tuner.rounds
+                    tuner.tell(candidate.number, loss)
+                    broken += isinstance(loss, Exception) or math.isnan(loss)
+                    if tuner.rounds > before:
+                        if before == 0 and broken == tuner.evaluations:
+                            _refuse(tuner.result())
+                        _save(tuner, folder, about)
+                        report(tuner.rounds, tuner.lowest, tuner.over)
+        except BaseException as error:
+            _save(tuner, folder, about)
+            if isinstance(error, KeyboardInterrupt):
+                raise InterruptedRun(tuner.result()) from error
+            raise
     return tuner.result()
+
+
+Submit = Callable[[Callable[[HParams], float], HParams], "Future[float | Exception]"]
+
+
+@contextlib.contextmanager
+def _pool(workers: int | Executor) -> Iterator[tuple[Submit, int]]:
+    """How a candidate is handed to the workers, and how many they are."""
+    if isinstance(workers, Executor):
+        most = getattr(workers, "_max_workers", None) or os.cpu_count() or 1
+        yield lambda fn, hparams: workers.submit(called, fn, hparams), most
+        return
+    most = checks.whole("workers", workers)
+    if most == 1:
+        yield _at_once, 1
+        return
+    pool = ThreadPoolExecutor(most)
+    try:
+        yield lambda fn, hparams: pool.submit(called, fn, hparams), most
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _at_once(fn: Callable[[HParams], float], hparams: HParams) -> Future[float | Exception]:
+    future: Future[float | Exception] = Future()
+    future.set_result(called(fn, hparams))
+    return future
 
 
 def _save(tuner: AskTell, folder: Path | None, about: str) -> None:
@@ -110,15 +171,10 @@ def _save(tuner: AskTell, folder: Path | None, about: str) -> None:
         tuner.save(folder, about)
 
 
-def _check_first(tuner: AskTell) -> None:
-    """Ends a run in whose first round nothing was finite."""
-    if tuner.rounds > 1 or not tuner.evaluations:
-        return
-    result = tuner.result()
-    try:
-        check_first(result.history)
-    except ValueError as error:
-        if not result.failures:
-            raise
-        failure = result.failures[0]
-        raise ValueError(f"{error}; at {failure.hparams}: {failure.message}") from error
+def _refuse(result: MinimizeResult) -> None:
+    """Ends a run in whose first round every call failed."""
+    error = "at least one call of the first round must return a number, all failed or returned NaN"
+    if not result.failures:
+        raise ValueError(error)
+    failure = result.failures[0]
+    raise ValueError(f"{error}; at {failure.hparams}: {failure.message}")

@@ -14,8 +14,18 @@ SECONDS_BETWEEN_LINES = 10.0
 class Report:
     """Shows nothing; its subclasses show something."""
 
-    def __call__(self, rounds_done: int, number: float, over: bool = False) -> None:
-        """Shows the rounds done and a value; ``over``: the run ended before its last round."""
+    def __call__(
+        self,
+        rounds_done: int,
+        number: float,
+        over: bool = False,
+        kind: str = "lowest loss",
+        note: str = "",
+    ) -> None:
+        """Shows the rounds done and a number of some kind, and a note, if there is one.
+
+        ``over``: the run ended before its last round.
+        """
 
     @contextmanager
     def compiling(self, really: bool = True) -> Iterator[None]:
@@ -24,13 +34,10 @@ class Report:
 
 
 @contextmanager
-def reporter(
-    enabled: bool, name: str, rounds: int, done: int = 0, value: str = "lowest loss"
-) -> Iterator[Report]:
-    """Gives a ``Report``: a function ``(rounds done, value, over=False)`` that shows progress.
+def reporter(enabled: bool, name: str, rounds: int, done: int = 0) -> Iterator[Report]:
+    """Gives a ``Report``, a function that shows progress.
 
-    ``value`` names the number that is shown beside, by default the lowest loss so far.  The time
-    that is shown counts from here, compilation included.
+    The time that is shown counts from here, compilation included.
 
     On a terminal this is a bar where ``rich`` is installed (the extra ``cli``); otherwise a plain
     line, at most one in ten seconds and one at the end, so that log files stay short.
@@ -38,10 +45,10 @@ def reporter(
     if not enabled:
         yield Report()
     elif sys.stderr.isatty() and _has_rich():
-        with _bar(name, rounds, done, value) as report:
+        with _bar(name, rounds, done) as report:
             yield report
     else:
-        yield _Lines(name, rounds, value)
+        yield _Lines(name, rounds)
 
 
 def _has_rich() -> bool:
@@ -53,9 +60,10 @@ def _has_rich() -> bool:
 
 
 @contextmanager
-def _bar(name: str, rounds: int, done: int, value: str) -> Iterator[Report]:
+def _bar(name: str, rounds: int, done: int) -> Iterator[Report]:
     from rich import progress
     from rich.console import Console
+    from rich.markup import escape
 
     columns = (
         progress.TextColumn("{task.description}"),
@@ -65,15 +73,22 @@ def _bar(name: str, rounds: int, done: int, value: str) -> Iterator[Report]:
         progress.TimeElapsedColumn(),
     )
     with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        yield _Bar(bar, bar.add_task(name, total=rounds, completed=done, value=""), value)
+        yield _Bar(bar, bar.add_task(escape(name), total=rounds, completed=done, value=""))
 
 
 class _Bar(Report):
-    def __init__(self, bar: Any, task: Any, value: str) -> None:
-        self.bar, self.task, self.value = bar, task, value
+    def __init__(self, bar: Any, task: Any) -> None:
+        self.bar, self.task = bar, task
 
-    def __call__(self, rounds_done: int, number: float, over: bool = False) -> None:
-        value = f"{self.value} {number:.6g}"
+    def __call__(
+        self,
+        rounds_done: int,
+        number: float,
+        over: bool = False,
+        kind: str = "lowest loss",
+        note: str = "",
+    ) -> None:
+        value = f"{kind} {number:.6g}{note and f', {note}'}"
         self.bar.update(self.task, completed=rounds_done, value=value)
 
     @contextmanager
@@ -84,19 +99,26 @@ class _Bar(Report):
 
 
 class _Lines(Report):
-    def __init__(self, name: str, rounds: int, value: str) -> None:
-        self.name, self.rounds, self.value = name, rounds, value
+    def __init__(self, name: str, rounds: int) -> None:
+        self.name, self.rounds = name, rounds
         self.start = self.last = time.monotonic()
         self.compiled = ""
 
-    def __call__(self, rounds_done: int, number: float, over: bool = False) -> None:
+    def __call__(
+        self,
+        rounds_done: int,
+        number: float,
+        over: bool = False,
+        kind: str = "lowest loss",
+        note: str = "",
+    ) -> None:
         now = time.monotonic()
         over = over or rounds_done >= self.rounds
         if not over and now - self.last < SECONDS_BETWEEN_LINES:
             return
         self.last = now
         self._line(
-            f"{rounds_done}/{self.rounds} rounds, {self.value} {number:.6g}, "
+            f"{rounds_done}/{self.rounds} rounds, {kind} {number:.6g}, {note and f'{note}, '}"
             f"{now - self.start:.1f} s{self.compiled}"
         )
 

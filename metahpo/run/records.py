@@ -43,6 +43,7 @@ class _SearchResult(NamedTuple):
     nonfinite: chex.Array
     rounds: chex.Array
     stop_reason: chex.Array
+    state: PyTree
 
 
 class SearchResult(_SearchResult):
@@ -58,6 +59,7 @@ class SearchResult(_SearchResult):
         nonfinite: ``i32[]``, how many of them were not finite.
         rounds: ``i32[]``, how many were run.
         stop_reason: ``i32[]``, a ``StopReason``; ``BUDGET`` when all rounds were run.
+        state: a ``SearchState``, to go on from.
     """
 
     __slots__ = ()
@@ -77,6 +79,7 @@ _OLD_INFO = (
     "nonfinite",
     "rounds",
     "stop_reason",
+    "state",
     "strategy",
 )
 

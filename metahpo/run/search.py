@@ -1,5 +1,6 @@
 """Search: a strategy tunes a problem on one task."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -22,6 +23,8 @@ from metahpo.base import (
     Strategy,
     Task,
 )
+from metahpo.run.agreement import check_same_problem, check_same_space
+from metahpo.run.look import look
 from metahpo.run.loop import Loop, scan, traced_once
 from metahpo.run.member import Job, Metrics, blank, select, trainer, trainer_with_gradient
 from metahpo.run.population import Evaluate, evaluator
@@ -30,17 +33,33 @@ from metahpo.run.sharding import everywhere
 from metahpo.stopping import Stopping, first
 
 
-class _Carry(NamedTuple):
+class SearchState(NamedTuple):
+    """All that a search needs to go on.
+
+    Attributes:
+        round: ``i32[]``, rounds behind it.
+        task: what is tuned on.
+        strategy: the strategy's state.
+        trainings: ``[P]``, the members' trainings after the round before; ``()`` if nobody goes on
+            from them.
+        memory: ``[P]``, the estimator's memory, ``()`` without one.
+        best_loss: ``f[]``, the lowest so far.
+        best_unit: ``f[D]``, where it is.
+        best_state: the training state behind it.
+        stop: of the stopping rule, ``()`` without one.
+        reason: ``i32[]``, a ``StopReason``.
+    """
+
     round: chex.Array
     task: Task
     strategy: PyTree
-    trainings: PyTree  # [P]: the members' trainings after the round before; () if nobody asks
-    memory: PyTree  # [P]: the estimator's memory, () without one
+    trainings: PyTree
+    memory: PyTree
     best_loss: chex.Array
     best_unit: chex.Array
     best_state: State
-    stop: PyTree  # of the stopping rule, () without one
-    reason: chex.Array  # i32[]
+    stop: PyTree
+    reason: chex.Array
 
 
 def search(
@@ -55,6 +74,7 @@ def search(
     estimator: Estimator | None = None,
     metrics: Metrics | None = None,
     stop: Stopping | None = None,
+    state: SearchState | None = None,
     chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> SearchResult:
@@ -76,6 +96,10 @@ def search(
             ``strategy.stop`` says so (``stopping.any_of()`` leaves it to the strategy alone).
             Under ``vmap`` the program ends when all lanes have stopped, and a lane's result is
             that of its run alone.
+        state: goes on from an earlier result's ``state``, with ``rounds`` more; with the same key
+            as if both calls had been one.  The strategy must be the same; ``stop`` begins anew, and
+            may be another.  The history and the counts are those of this call, the best is that
+            of both.
         chunk: members that are trained side by side, on one device; all by default.  Fewer need
             less memory: that of all members' training states remains only for a strategy whose
             members go on from states.  A chunk of idle members is skipped.
@@ -86,8 +110,11 @@ def search(
         A ``SearchResult``.
 
     Raises:
-        ValueError: for zero rounds or steps, a chunk below 1, a space that is not one, a loss that
-            is not a scalar.
+        ValueError: for zero rounds or steps, a chunk below 1, a space that is not one, a strategy
+            made for another space, a loss that is not a scalar, a choice compared with text.
+
+    Warns:
+        UserWarning: for a hyperparameter that nothing in the problem reads.
 
     Example:
         >>> import jax, metahpo as mh
@@ -109,6 +136,7 @@ def search(
         estimator=estimator,
         metrics=metrics,
         stop=stop,
+        state=state,
         chunk=chunk,
         mesh=mesh,
     )
@@ -126,30 +154,55 @@ def search_loop(
     estimator: Estimator | None = None,
     metrics: Metrics | None = None,
     stop: Stopping | None = None,
+    state: SearchState | None = None,
     chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> Loop:
     """The ``Loop`` behind ``search``, to be driven in chunks; the arguments are the same."""
-    checks.counts(rounds=rounds, steps=steps, chunk=1 if chunk is None else chunk)
+    rounds, steps = checks.counts(rounds=rounds, steps=steps)
+    chunk = None if chunk is None else checks.whole("chunk", chunk)
     spaces.size(space)  # refuses what is not a space
+    checks.record("problem", problem, Problem, "mh.problems.training or mh.problems.function")
+    checks.record("strategy", strategy, Strategy, "a function of mh.strategies")
+    check_same_space(strategy, space)
+    for name, value, kind, made_by in (
+        ("estimator", estimator, Estimator, "a function of mh.hypergrad"),
+        ("stop", stop, Stopping, "mh.stopping.when"),
+        ("mesh", mesh, Mesh, "jax.make_mesh"),
+    ):
+        if value is not None:
+            checks.record(name, value, kind, made_by)
+    if metrics is not None:
+        checks.function("metrics", metrics, "(key, hparams, task, state)", *range(4))
     needs = strategy.needs
     if needs.gradients:
         estimator = estimator or hypergrad.reverse(problem, steps)
+        check_same_problem(problem, estimator, steps)
         train = trainer_with_gradient(estimator, space, steps, metrics)
     else:
-        estimator = None
+        if estimator is not None:
+            raise ValueError(
+                "the estimator has no effect on a strategy that needs no gradients; leave it out"
+            )
         train = trainer(problem, space, steps, metrics, cut=stop is not None or needs.budgets)
     keep = needs.trainings and not needs.gradients
     evaluate = traced_once(evaluator(train, keep, chunk, mesh))
     strategy = strategy._replace(ask=traced_once(strategy.ask))
 
-    def init(key: Key) -> _Carry:
+    start = jnp.zeros((), jnp.int32) if state is None else state.round
+
+    def init(key: Key) -> SearchState:
+        if state is not None:
+            rule = () if stop is None else stop.init()
+            state_ = state._replace(stop=rule, reason=jnp.zeros((), jnp.int32))
+            impl = jax.random.key_impl(key)
+            return _with_keys(state_, lambda data: jax.random.wrap_key_data(data, impl=impl))
         return _first_carry(key, problem, estimator, space, strategy, task, stop, evaluate, keep)
 
     def keys(key: Key, t: chex.Array) -> Key:
-        return jax.random.split(jax.random.fold_in(key, t), 3)
+        return jax.random.split(jax.random.fold_in(key, start + t), 3)
 
-    def step(keys: Key, carry: _Carry) -> tuple[_Carry, SearchHistory]:
+    def step(keys: Key, carry: SearchState) -> tuple[SearchState, SearchHistory]:
         ask_key, train_key, tell_key = keys
         proposal, state = strategy.ask(ask_key, carry.strategy)
         proposal = jax.tree.map(jnp.asarray, proposal)
@@ -171,7 +224,7 @@ def search_loop(
         carry, record = everywhere((carry._replace(trainings=(), memory=()), record), mesh)
         return carry._replace(trainings=trained.training, memory=trained.memory), record
 
-    def finish(carry: _Carry, history: SearchHistory) -> SearchResult:
+    def finish(carry: SearchState, history: SearchHistory) -> SearchResult:
         result = SearchResult(
             best_loss=carry.best_loss,
             best_hparams=spaces.decode(space, carry.best_unit),
@@ -180,10 +233,12 @@ def search_loop(
             best_state=carry.best_state,
             evaluations=(history.budget > 0).sum(dtype=jnp.int32),
             nonfinite=history.nonfinite.sum(dtype=jnp.int32),
-            rounds=carry.round,
+            rounds=carry.round - start,
+            state=(),
             stop_reason=first(carry.reason, jnp.int32(StopReason.BUDGET)),
         )
-        return everywhere(result, mesh)
+        # The members' trainings stay where they are, spread over the devices.
+        return everywhere(result, mesh)._replace(state=_with_keys(carry, jax.random.key_data))
 
     if stop is None:
         return Loop(init, step, finish, rounds, keys)
@@ -192,7 +247,7 @@ def search_loop(
     )
 
 
-def _jobs(carry: _Carry, key: Key, proposal: Proposal, steps: int, may_stop: bool) -> Job:
+def _jobs(carry: SearchState, key: Key, proposal: Proposal, steps: int, may_stop: bool) -> Job:
     size = proposal.unit.shape[0]
     budget = jnp.clip(proposal.budget, 0, steps)
     if may_stop:  # a lane that has stopped asks for nothing
@@ -212,13 +267,13 @@ def _jobs(carry: _Carry, key: Key, proposal: Proposal, steps: int, may_stop: boo
 
 
 def _told(
-    carry: _Carry,
+    carry: SearchState,
     strategy: Strategy,
     stop: Stopping | None,
     state: PyTree,
     proposal: Proposal,
     evaluation: Evaluation,
-) -> _Carry:
+) -> SearchState:
     """The round is over: counted, and perhaps the last one."""
     if stop is None:
         return carry._replace(round=carry.round + 1, strategy=state)
@@ -243,9 +298,10 @@ def _first_carry(
     stop: Stopping | None,
     evaluate: Evaluate,
     keep: bool,
-) -> _Carry:
+) -> SearchState:
     task_key, strategy_key, member_key = jax.random.split(key, 3)
     task = problem.sample(task_key) if task is None else task
+    look(problem, space, task)
     asked = strategy.init(strategy_key)
     shape = jax.eval_shape(strategy.ask, strategy_key, asked)[0].unit
     unit = jnp.zeros(shape.shape, shape.dtype)
@@ -268,7 +324,7 @@ def _first_carry(
     jobs = Job(keys, unit, memory, flags, numbers, flags, numbers)
     trained, best = jax.eval_shape(evaluate, task, trainings, jobs)
     zero = jnp.zeros((), jnp.int32)
-    return _Carry(
+    return SearchState(
         round=zero,
         task=task,
         strategy=asked,
@@ -282,7 +338,17 @@ def _first_carry(
     )
 
 
-def _keep_best(carry: _Carry, proposal: Proposal, loss: chex.Array, state: State) -> _Carry:
+def _with_keys(state: SearchState, change: Callable[[chex.Array], chex.Array]) -> SearchState:
+    """The members' keys as numbers, which every program can store, or as keys again."""
+    if not isinstance(state.trainings, inner.Training):
+        return state
+    keys = jax.tree.map(change, state.trainings.keys)
+    return state._replace(trainings=state.trainings._replace(keys=keys))
+
+
+def _keep_best(
+    carry: SearchState, proposal: Proposal, loss: chex.Array, state: State
+) -> SearchState:
     i = jnp.argmin(loss)
     better = loss[i] < carry.best_loss
     return carry._replace(

@@ -83,7 +83,7 @@ def grid(
         del key, proposal, evaluation
         return state
 
-    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False))
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False), space=space)
 
 
 def grid_size(space: Space, points: int | Mapping[str, int] = DEFAULT_POINTS) -> int:

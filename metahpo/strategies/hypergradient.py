@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metahpo import checks
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, PyTree, Strategy
 from metahpo.space import Space
@@ -68,6 +69,7 @@ def hypergradient(
     if not continuous.any():
         raise ValueError(f"hypergradient needs a Float, got {spaces.dimensions(space)}")
     descent = default_optimizer() if optimizer is None else optimizer
+    checks.record("optimizer", descent, optax.GradientTransformation, "a function of optax")
 
     def init(key: Key) -> HypergradientState:
         unit = parts.starting_points(key, space, population, initial)
@@ -96,7 +98,7 @@ def hypergradient(
             optimizer=jax.tree.map(lambda a, b: _where(good, a, b), memory, state.optimizer),
         )
 
-    return Strategy(init, ask, tell, parts.SCRATCH._replace(gradients=True))
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(gradients=True), space=space)
 
 
 def default_optimizer() -> optax.GradientTransformation:

@@ -40,4 +40,4 @@ def random(space: Space, population: int) -> Strategy:
         del key, proposal, evaluation
         return state
 
-    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False))
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False), space=space)

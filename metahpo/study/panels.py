@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from metahpo._extras import require
 from metahpo.report import Interval
-from metahpo.report.plots import PathLike, new_figure, save_figure
+from metahpo.report.plots import PathLike, as_text, new_figure, save_figure
 
 DPI = 130
 STYLE = {
@@ -104,7 +104,7 @@ def draw_intervals(
             axes.errorbar(value[0], line + shift, xerr=value[1], **style | color)
     if label is not None:
         axes.errorbar([], [], xerr=[], label=label, **style)
-    axes.set_yticks(range(len(data)), list(data))
+    axes.set_yticks(range(len(data)), map(as_text, data))
     axes.set_ylim(len(data) - 0.5, -0.5)
 
 

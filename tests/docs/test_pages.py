@@ -51,7 +51,9 @@ def test_readme_example_runs_as_written(source, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["which_estimator", "which_strategy", "which_meta_learner"])
+@pytest.mark.parametrize(
+    "name", ["recipes", "which_estimator", "which_strategy", "which_meta_learner"]
+)
 def test_the_examples_of_a_guide_run_in_their_order(name):
     page = ROOT / "docs" / f"{name}.md"
     names = {"__name__": "__main__"}

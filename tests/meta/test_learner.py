@@ -104,3 +104,13 @@ def test_chunks_do_not_change_the_scores():
 def test_wrong_arguments_are_refused(wrong, says):
     with pytest.raises(ValueError, match=says):
         mh.meta.evaluate(KEY, IDENTITY, None, line, squared_error, **wrong)
+
+
+def test_a_problem_that_trains_needs_a_number_of_steps():
+    problem = mh.meta.maml(mh.problems.sinusoid(shots=5, hidden=(8,)), learning_rate=0.02)
+    support = problem.sample(KEY).support
+    adapt, _ = mh.meta.learner(problem)
+    with pytest.raises(ValueError, match=r"say how many, learner\(problem, steps\)"):
+        adapt(problem.initial(KEY), support, KEY)
+    adapt, _ = mh.meta.learner(problem, steps=0)  # asked for
+    assert adapt(problem.initial(KEY), support, KEY) is not None

@@ -162,7 +162,7 @@ def test_episodes_hold_drawings_of_the_part_with_ink_one(packed_file, ink):
         3, 1, 2, part="test", rotations=False, path=packed_file, network=network, verify=False
     )
     episode = jax.jit(family.sample)(KEY)
-    assert episode.query.x.shape == (6, 28, 28, 1) and family.network is network
+    assert episode.query.x.shape == (6, 28, 28, 1) and family.network.init == network.init
     test = {image.tobytes() for image in ink[[6, 7, 10, 11, 12]].reshape(-1, 28, 28)}
     for part in episode:
         for image in np.asarray(part.x[..., 0]):

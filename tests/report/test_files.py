@@ -133,3 +133,27 @@ def test_a_file_in_the_way_of_a_folder_is_told(tmp_path):
         writable_folder(tmp_path / "results" / "new")
     with pytest.raises(OSError, match="results"):
         save_json(tmp_path / "results" / "a.json", 1)
+
+
+def test_npz_comes_back_into_the_structure_that_it_had(tmp_path):
+    tree = {
+        "layers": {"x": jnp.ones(2)},
+        "half": [jnp.asarray([1.0, 3.14], jnp.bfloat16)],
+        "key": jax.random.key(3),
+        "whole": np.int32(7),
+    }
+    save_npz(tmp_path / "a.npz", tree)
+    for like in (tree, jax.eval_shape(lambda: tree)):
+        back = load_npz(tmp_path / "a.npz", like=like)
+        assert jax.tree.structure(back) == jax.tree.structure(tree)
+        assert back["half"][0].dtype == jnp.bfloat16 and back["whole"].dtype == jnp.int32
+        np.testing.assert_array_equal(back["half"][0], tree["half"][0])
+        assert jax.random.uniform(back["key"]) == jax.random.uniform(tree["key"])
+
+
+def test_npz_that_is_not_like_the_pytree_is_refused(tmp_path):
+    save_npz(tmp_path / "a.npz", {"w": jnp.ones(2), "b": jnp.ones(1)})
+    with pytest.raises(ValueError, match=r"missing are \['c'\], not wanted \['b'\]"):
+        load_npz(tmp_path / "a.npz", like={"w": jnp.ones(2), "c": jnp.ones(1)})
+    with pytest.raises(ValueError, match=r"w has the shape \(2,\), not \(3,\)"):
+        load_npz(tmp_path / "a.npz", like={"w": jnp.ones(3), "b": jnp.ones(1)})

@@ -19,6 +19,7 @@ from metahpo import strategies
 from metahpo.run import Loop, drive, meta_loop, scan, search_loop
 from metahpo.run.programs import KEPT, _kept, programs
 
+KEY = jax.random.key(0)
 ROOT = Path(__file__).parents[2]
 SPACE = {"x": mh.Float(-1.0, 1.0), "y": mh.Float(1e-3, 1.0, log=True)}
 
@@ -402,3 +403,32 @@ def test_chunks_on_several_devices_give_the_same_bytes():
         [sys.executable, "-c", ON_A_MESH], env=env, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def meta(rounds=6):
+    problem = mh.problems.function(lambda h: h["x"] ** 2)
+    return meta_loop(
+        problem,
+        mh.hypergrad.reverse(problem, 1),
+        {"x": jnp.array(1.0)},
+        optax.sgd(0.25),
+        rounds=rounds,
+        tasks=1,
+    )
+
+
+def test_a_callback_sees_what_is_learned_and_may_end_the_run():
+    seen = []
+
+    def validate(done, history, state):
+        seen.append((done, float(state.hparams["x"])))
+        return done == 4
+
+    result = drive(meta(), KEY, chunk=2, progress=False, on_chunk=validate)
+    assert seen == [(2, 0.25), (4, 0.0625)]
+    assert result.history.loss.shape == (4,) and result.hparams["x"] == 0.0625
+
+
+def test_resuming_without_a_folder_is_refused():
+    with pytest.raises(ValueError, match="resume=True needs the directory"):
+        drive(meta(), KEY, resume=True, progress=False)

@@ -89,11 +89,10 @@ def test_losses_that_are_not_finite_are_infinite_and_counted():
     assert (result.best_loss, result.nonfinite, len(result.failures)) == (0.5, 4, 0)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_first_round_without_a_finite_loss_is_refused(bad):
+def test_a_first_round_of_nan_is_refused():
     calls = []
-    with pytest.raises(ValueError, match=r"first round must be finite, got \[inf inf inf inf\]"):
-        run(lambda h: calls.append(h) or bad)
+    with pytest.raises(ValueError, match="first round must return a number, all failed or"):
+        run(lambda h: calls.append(h) or np.nan)
     assert len(calls) == 4
 
 
@@ -124,7 +123,7 @@ def test_a_loss_that_is_not_a_scalar_is_refused_with_what_it_is(value, shown):
     with pytest.raises(EvaluationError, match="must return a real scalar, got ") as caught:
         run(lambda h: value)
     assert shown in str(caught.value) and "'kind': " in str(caught.value)
-    with pytest.raises(ValueError, match="first round must be finite.*must return") as caught:
+    with pytest.raises(ValueError, match="first round must return a number.*must return") as caught:
         run(lambda h: value, on_error="inf")
     assert shown in str(caught.value) and "'kind': " in str(caught.value)
 

@@ -178,7 +178,7 @@ def pb2(
         unit = jnp.where(lost, anywhere, unit)
         return PB2State(unit, jnp.where(lost, -1, source), loss, round_, data, numbers, region)
 
-    return Strategy(init, ask, tell, Needs(budgets=False))
+    return Strategy(init, ask, tell, Needs(budgets=False), space=space)
 
 
 def _check_numbers(

@@ -119,4 +119,4 @@ def pbt(
         unit = jnp.where(lost, parts.uniform(restart_key, space, population), unit)
         return PBTState(unit, jnp.where(lost, -1, source), scale)
 
-    return Strategy(init, ask, tell, Needs(budgets=False))
+    return Strategy(init, ask, tell, Needs(budgets=False), space=space)

@@ -135,4 +135,4 @@ def cma_es(
     def stop(state: CMAState) -> chex.Array:
         return stopping.reason(form, state.normal, state.progress, state.sigma0, population)
 
-    return Strategy(init, ask, tell, parts.SCRATCH, stop)
+    return Strategy(init, ask, tell, parts.SCRATCH, stop, space=space)

@@ -249,7 +249,7 @@ def _restarted(
             last_reason=jnp.where(ended, run.reason, state.last_reason),
         )
 
-    return Strategy(init, ask, tell, parts.SCRATCH._replace(budgets=True))
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(budgets=True), space=space)
 
 
 def _begun(fixed: _Fixed, mean: chex.Array, schedule: Schedule) -> Run:

@@ -25,6 +25,7 @@ class Progress(NamedTuple):
         flat: ``bool[D]``, whether the best quarter of a generation had one loss, in a ring.
         record: ``f[2]``, the lowest best and the lowest median loss of any generation.
         recorded: ``i32[]``, the generation that set the last record.
+        spread: ``f[]``, the largest difference of a generation's best and median loss.
         failed: ``bool[]``, whether the covariance had no factor when it was last asked for.
     """
 
@@ -32,6 +33,7 @@ class Progress(NamedTuple):
     flat: chex.Array
     record: chex.Array
     recorded: chex.Array
+    spread: chex.Array
     failed: chex.Array
 
 
@@ -48,6 +50,7 @@ def begin(population: int, size: int, dtype: Any) -> Progress:
         jnp.zeros(size, bool),
         jnp.full(2, jnp.inf, dtype),
         jnp.zeros((), jnp.int32),
+        jnp.zeros((), dtype),
         jnp.zeros((), bool),
     )
 
@@ -81,6 +84,7 @@ def noted(
         flat=jnp.where(jnp.arange(ring) == generation % ring, best == last_of_best, progress.flat),
         record=jnp.minimum(progress.record, both),
         recorded=jnp.where((both < progress.record).any(), generation, progress.recorded),
+        spread=jnp.maximum(progress.spread, jnp.where(jnp.isfinite(median), median - best, 0)),
     )
 
 
@@ -90,9 +94,10 @@ def reason(
     """``i32[]``, a ``StopReason``.
 
     ``TOLERANCE``: the best losses of the last 10 + 30 D / population generations differ by less
-    than 1e-12; or the best quarter of a generation had one and the same loss more than D / 3 times
-    in the last D generations; or the distribution and its path are shorter than 1e-12 of the first
-    step size.  ``CONDITION``: the covariance has no factor to the precision of the floats, or its
+    than 1e-12, and than 1e-12 of the largest spread of a generation's losses, so that small units
+    change nothing; or the best quarter of a generation had one and the same loss more than D / 3
+    times in the last D generations; or the distribution and its path are shorter than 1e-12 of the
+    first step size.  ``CONDITION``: the covariance has no factor to the precision of the floats, or its
     condition number is above 1e14 (1e10 in float32).  ``COLLAPSE``: a step of 0.2 standard
     deviations leaves a coordinate of the mean as it is, or a step of 0.1 along an axis the whole
     mean.  ``STAGNATION``: for 120 + 30 D / population generations and a fifth of all generations,
@@ -112,7 +117,8 @@ def reason(
     recent = (g.generation - 1 - jnp.arange(span)) % span < width
     lowest = jnp.where(recent, progress.best, jnp.inf).min()
     highest = jnp.where(recent, progress.best, -jnp.inf).max()
-    same = (highest == lowest) | (highest - lowest < TOLERANCE)
+    least = TOLERANCE * jnp.minimum(progress.spread, 1)
+    same = (highest == lowest) | (highest - lowest < least)
     flat = progress.flat.sum() > size / 3
     small = ((std < TOLERANCE * sigma0) & (g.sigma * jnp.abs(g.path_c) < TOLERANCE * sigma0)).all()
     tolerance = (same & (g.generation >= width)) | flat | small

@@ -144,4 +144,4 @@ def differential_evolution(
     def stop(state: DEState) -> chex.Array:
         return trials.collapsed(state.unit)
 
-    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False), stop)
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False), stop, space=space)

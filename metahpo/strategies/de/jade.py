@@ -130,4 +130,4 @@ def jade(
     def stop(state: JADEState) -> chex.Array:
         return trials.collapsed(state.unit, state.archive)
 
-    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False), stop)
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False), stop, space=space)

@@ -152,7 +152,7 @@ def l_shade(
         reason = trials.collapsed(unit, state.archive)
         return jnp.where(state.spent >= evaluations, StopReason.BUDGET, reason).astype(jnp.int32)
 
-    return Strategy(init, ask, tell, parts.SCRATCH._replace(budgets=True), stop)
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(budgets=True), stop, space=space)
 
 
 def learned(

@@ -120,4 +120,4 @@ def shade(
     def stop(state: SHADEState) -> chex.Array:
         return trials.collapsed(state.unit, state.archive)
 
-    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False), stop)
+    return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False), stop, space=space)

@@ -100,7 +100,7 @@ def generational(
         children = breed(breed_key, members, population, select, cross, mutate)
         return GenerationalState(members, children.ravel(), jnp.ones((), bool))
 
-    return Strategy(init, ask, tell, parts.SCRATCH, collapsed)
+    return Strategy(init, ask, tell, parts.SCRATCH, collapsed, space=space)
 
 
 def breed(

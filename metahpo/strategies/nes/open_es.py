@@ -140,7 +140,7 @@ def open_es(
             mean=mean, std=std * factor, optimizer=memory, first=jnp.zeros((), bool)
         )
 
-    return Strategy(init, ask, tell, parts.SCRATCH)
+    return Strategy(init, ask, tell, parts.SCRATCH, space=space)
 
 
 def _check_decays(decay: chex.Numeric, weight_decay: chex.Numeric) -> None:

@@ -111,4 +111,4 @@ def snes(
         return state._replace(mean=mean, std=std * factor, first=jnp.zeros((), bool))
 
     stop = None if reason is None else lambda state: reason(state.std)
-    return Strategy(init, ask, tell, parts.SCRATCH, stop)
+    return Strategy(init, ask, tell, parts.SCRATCH, stop, space=space)

@@ -121,7 +121,7 @@ def xnes(
         return state._replace(mean=mean, factor=factor, first=jnp.zeros((), bool))
 
     stop = None if reason is None else lambda state: reason(deviations(state.factor))
-    return Strategy(init, ask, tell, parts.SCRATCH, stop)
+    return Strategy(init, ask, tell, parts.SCRATCH, stop, space=space)
 
 
 def deviations(factor: chex.Array) -> chex.Array:

@@ -154,7 +154,7 @@ def pso(
         still = jnp.abs(state.velocity).max() + width.max() <= 4 * jnp.finfo(width.dtype).eps
         return jnp.where(still, StopReason.COLLAPSE, StopReason.RUNNING).astype(jnp.int32)
 
-    return Strategy(init, ask, tell, parts.SCRATCH, stop if continuous else None)
+    return Strategy(init, ask, tell, parts.SCRATCH, stop if continuous else None, space=space)
 
 
 def scatter(unit: chex.Array, key: Key, lost: chex.Array) -> chex.Array:

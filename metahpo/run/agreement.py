@@ -1,0 +1,48 @@
+"""What is given twice must agree: spaces with strategies, problems with estimators."""
+
+from typing import Any
+
+from metahpo import space as spaces
+from metahpo.base import Estimator, Problem, Strategy
+
+
+def check_same_space(strategy: Strategy, space: spaces.Space) -> None:
+    """Raises ``ValueError`` if a strategy was made for another space, where it says for which."""
+    if strategy.space is None:
+        return
+    wanted, given = spaces.dimensions(space), spaces.dimensions(strategy.space)
+    if wanted == given:
+        return
+    if list(wanted) != list(given):
+        difference = f"its dimensions are {list(given)}, those of the run {list(wanted)}"
+    else:
+        name = next(name for name in wanted if wanted[name] != given[name])
+        difference = f"its {name} is {given[name]}, that of the run {wanted[name]}"
+    raise ValueError(f"the strategy was made for another space: {difference}")
+
+
+def check_same_problem(problem: Problem, estimator: Estimator, steps: int | None = None) -> None:
+    """Raises ``ValueError`` if an estimator was made for another problem, or other trainings.
+
+    Problems that the same code made are taken for one: what differs within cannot be seen.
+    """
+    made_for = problem if estimator.problem is None else estimator.problem
+    differ = [
+        name
+        for name in ("init", "step", "loss")
+        if _code(getattr(problem, name)) != _code(getattr(made_for, name))
+    ]
+    if differ:
+        raise ValueError(
+            "the estimator was made for another problem than the run's: their "
+            f"{', '.join(differ)} differ"
+        )
+    if steps is not None and estimator.steps not in (None, steps):
+        raise ValueError(
+            f"the estimator goes through trainings of {estimator.steps} updates, the run through "
+            f"trainings of {steps}"
+        )
+
+
+def _code(function: Any) -> Any:
+    return getattr(function, "__code__", type(function))
