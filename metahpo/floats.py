@@ -1,6 +1,7 @@
 """The differentiable part of a pytree of hyperparameters: its floating-point leaves."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import chex
 import jax
@@ -109,6 +110,15 @@ def typed_key(key: chex.PRNGKey) -> chex.PRNGKey:
 def wide(leaf: chex.Array) -> chex.Array:
     """Floats of at least 32 bits, in which sums and means keep their digits."""
     return jnp.asarray(leaf, jnp.promote_types(jnp.result_type(leaf), jnp.float32))
+
+
+def double_precision() -> AbstractContextManager[None]:
+    """Within, arrays may be of 64 bits."""
+    if not hasattr(jax, "enable_x64"):  # before JAX 0.8
+        from jax.experimental import enable_x64  # type: ignore[attr-defined]
+
+        return enable_x64(True)
+    return jax.enable_x64(True)
 
 
 def gradient_tree(hparams: HParams, grads: Floats) -> HParams:

@@ -17,7 +17,7 @@ Example:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,6 +81,12 @@ class Float:
         # Rounding may leave the bounds by an ulp.  The clip is straight-through because a member
         # that sits on a bound still needs the gradient that leads it back inside.
         return value + jax.lax.stop_gradient(jnp.clip(value, self.low, self.high) - value)
+
+    def number(self, unit: np.ndarray) -> np.ndarray:
+        """``decode`` on the host, in double precision and within the bounds; without a ``step``."""
+        low, high = self._ends()
+        value = low + np.asarray(unit, np.float64) * (high - low)
+        return np.clip(np.exp(value) if self.log else value, self.low, self.high)
 
     def encode(self, value: chex.Numeric) -> chex.Array:
         """Maps a value in ``[low, high]`` to the unit interval."""
@@ -382,6 +388,34 @@ def decode(space: Space, unit: chex.Array) -> HParams:
     return treedef.unflatten([dim.decode(part) for dim, part in zip(dims, parts, strict=True)])
 
 
+def decoder(space: Space) -> Callable[[Any], list[HParams]]:
+    """``(unit f[P, D]) -> P`` times the hyperparameters as ``readable`` gives them.
+
+    Integers and choices are those of ``decode``; floats are decoded in double precision, so no
+    rounding leaves their bounds.  It is one program, which gives a point always the same values.
+
+    Example:
+        >>> decoder({"rate": Float(0.0, 0.3)})(np.ones((1, 1), np.float32))
+        [{'rate': 0.3}]
+    """
+    _, dims, treedef = _flatten(space)
+    decode_all = jax.jit(jax.vmap(lambda unit: decode(space, unit)))
+
+    def decoded(unit: Any) -> list[HParams]:
+        unit = np.asarray(unit)
+        leaves = treedef.flatten_up_to(jax.device_get(decode_all(unit)))
+        members = []
+        for i, row in enumerate(unit):
+            values = [
+                dim.number(part) if isinstance(dim, Float) and dim.step is None else leaf[i]
+                for dim, part, leaf in zip(dims, _split(dims, row), leaves, strict=True)
+            ]
+            members.append(readable(space, treedef.unflatten(values)))
+        return members
+
+    return decoded
+
+
 def encode(space: Space, hparams: HParams) -> chex.Array:
     """Turns hyperparameters into a point of the unit cube, ``f[D]``: the inverse of ``decode``.
 
@@ -473,7 +507,8 @@ def check(space: Space, hparams: HParams) -> None:
 def readable(space: Space, hparams: HParams, digits: int | None = None) -> PyTree:
     """Concrete hyperparameters as Python values: floats, ints, and the values of choices.
 
-    A dimension with a shape gives a NumPy array of numbers, a choice with one nested lists.
+    A dimension with a shape gives a NumPy array of numbers (floats of double precision), a choice
+    with one nested lists.
 
     Args:
         space: of the hyperparameters.
@@ -504,7 +539,7 @@ def _readable(dim: Dimension, value: np.ndarray) -> Any:
     if value.shape and isinstance(dim, Choice):
         return [_readable(dim, part) for part in value]
     if value.shape:
-        return value
+        return _inside(dim, value) if isinstance(dim, Float) and dim.step is None else value
     if isinstance(dim, Choice):
         return dim.values[int(value)]
     if isinstance(dim, Int):
@@ -512,9 +547,15 @@ def _readable(dim: Dimension, value: np.ndarray) -> Any:
     if dim.step is not None:
         place = round((float(value) - dim.low) / dim.step)
         return float(f"{dim.low + place * dim.step:.12g}")
-    # In single precision a bound may lie an ulp outside of the one that was asked for.
-    inside = min(max(float(value), dim.low), dim.high)
-    return inside if math.isclose(inside, float(value), rel_tol=1e-6) else float(value)
+    return float(_inside(dim, value))
+
+
+def _inside(dim: Float, value: np.ndarray) -> np.ndarray:
+    """In double precision, where what lies outside by a rounding alone is put on the bound."""
+    value = value.astype(np.float64)
+    inside = np.clip(value, dim.low, dim.high)
+    close = np.abs(inside - value) <= 1e-6 * max(abs(dim.low), abs(dim.high))
+    return np.where(close, inside, value)
 
 
 def _index(name: str, dim: Choice, value: Any) -> Any:

@@ -25,7 +25,8 @@ def candidates(space: spaces.Space, result: Any) -> list[Row]:
     Returns:
         One dictionary a candidate: ``round``, ``member``, ``parent`` (-1 from scratch), ``steps``,
         ``loss`` (infinite where it was not finite), then its hyperparameters by their names,
-        choices as their values.  ``pandas.DataFrame(rows)`` is a data frame of them.
+        choices as their values and floats in double precision.  ``pandas.DataFrame(rows)`` is a
+        data frame of them.
 
     Raises:
         ValueError: for results of several runs side by side, or of another space.
@@ -55,14 +56,12 @@ def candidates(space: spaces.Space, result: Any) -> list[Row]:
     rounds, members = np.nonzero(budget > 0)
     if not len(rounds):
         return []
-    hparams = jax.vmap(lambda u: spaces.decode(space, u))(unit[rounds, members])
-    hparams = jax.tree.map(np.asarray, hparams)
+    hparams = spaces.decoder(space)(unit[rounds, members])
     names = spaces.names(space)
     treedef: Any = jax.tree.structure(space)
     rows = []
     for i, (t, m) in enumerate(zip(rounds.tolist(), members.tolist(), strict=True)):
-        own = spaces.readable(space, jax.tree.map(lambda leaf, i=i: leaf[i], hparams))
-        values = treedef.flatten_up_to(own)
+        values = treedef.flatten_up_to(hparams[i])
         known = {
             "round": t,
             "member": m,

@@ -26,12 +26,14 @@ from metahpo.base import (
     StopReason,
     Strategy,
 )
+from metahpo.floats import double_precision
 from metahpo.run import checkpoint
 from metahpo.run.agreement import check_same_space
-from metahpo.run.candidates import decoder, message, scalar
+from metahpo.run.candidates import message, scalar
 from metahpo.run.loop import loop_keys, strongly_typed
 from metahpo.run.records import Failure, MinimizeResult
 from metahpo.run.rounds import Round, history
+from metahpo.run.single_precision import SinglePrecision
 from metahpo.stopping import Stopping, first
 
 
@@ -59,6 +61,10 @@ class AskTell:
     """A strategy to ask and to tell, one candidate at a time.
 
     The strategy sees the keys of ``search``: told the same losses it proposes the same candidates.
+    Losses and values are of double precision, as the function has them; a strategy that works in
+    single precision is told them in an order that is kept (see ``run.single_precision``).  Rules of
+    ``stop`` see them as they are.
+
     Losses may come in any order.  Most strategies propose the next round only when they know all
     losses of the last one; then ``ask`` raises a ``WaitingError`` while some are pending, and
     ``ready`` says so beforehand.  Those with ``needs.order=False`` go on with what they know.
@@ -74,7 +80,7 @@ class AskTell:
 
     Attributes:
         reason: a ``StopReason``, ``RUNNING`` while the strategy goes on.
-        lowest: the lowest loss that was told.
+        lowest: the lowest loss that was told, as it was told.
 
     Raises:
         ValueError: for a space that is not one, a strategy that needs gradients, no rounds.
@@ -116,12 +122,13 @@ class AskTell:
         self.key = jax.random.key(seed or 0) if key is None else key
         init_key, self._round_key = loop_keys(self.key)
         _, strategy_key, _ = jax.random.split(init_key, 3)  # the keys of ``search``
-        self._trainings, self._decode = trainings, decoder(space)
-        self._ask, self._told = _compiled(strategy, stop)
+        self._trainings, self._decode = trainings, spaces.decoder(space)
+        self._ask, self._tell_all, self._judge = _compiled(strategy, stop)
         self._state = jax.jit(lambda key: jax.tree.map(strongly_typed, strategy.init(key)))(
             strategy_key
         )
-        self._rule = () if stop is None else jax.tree.map(strongly_typed, stop.init())
+        with double_precision():
+            self._rule = () if stop is None else jax.tree.map(strongly_typed, stop.init())
         self._start = (self._state, self._rule)
         self.reason = StopReason.RUNNING
         self._rounds: list[Round] = []
@@ -131,6 +138,7 @@ class AskTell:
         self._failures: dict[int, str] = {}
         self._log: list[tuple[int, float, int]] = []  # as in ``_Log``
         self._asked: set[int] = set()
+        self._single = SinglePrecision()
         self.lowest = float("inf")
 
     @property
@@ -340,10 +348,15 @@ class AskTell:
     def _tell_strategy(self, r: Round) -> None:
         """Tells what is new of a round."""
         key, evaluation = r.news()
-        told = self._told(key, self._state, self._rule, r.proposal, evaluation)
-        self._state, self._rule, reason = told
+        loss, dtype = evaluation.loss, r.units.dtype
+        told = loss if dtype == np.float64 else self._single.told(loss).astype(dtype)
+        self._state, own = self._tell_all(
+            key, self._state, r.proposal, evaluation._replace(loss=told)
+        )
+        with double_precision():  # targets and tolerances are those of the function
+            self._rule, ruled = self._judge(self._rule, r.proposal, evaluation)
         if self.reason == StopReason.RUNNING:
-            self.reason = StopReason(int(reason))
+            self.reason = StopReason(int(ruled) or int(own))
 
     def _candidate(self, t: int, slot: int, hparams: list[HParams] | None = None) -> Candidate:
         r = self._rounds[t]
@@ -372,8 +385,8 @@ class _Log(NamedTuple):
     unit: np.ndarray
 
 
-def _compiled(strategy: Strategy, stop: Stopping | None) -> tuple[Callable, Callable]:
-    """The strategy's ``ask``, with the keys of a round of ``search``, and its ``tell``."""
+def _compiled(strategy: Strategy, stop: Stopping | None) -> tuple[Callable, Callable, Callable]:
+    """The strategy's ``ask``, with the keys of ``search``, its ``tell``, and the rule."""
 
     @jax.jit
     def ask(key: Key, t: jax.Array, state: PyTree) -> tuple[Proposal, PyTree, Key]:
@@ -383,17 +396,23 @@ def _compiled(strategy: Strategy, stop: Stopping | None) -> tuple[Callable, Call
 
     @jax.jit
     def tell(
-        key: Key, state: PyTree, rule: PyTree, proposal: Proposal, evaluation: Evaluation
-    ) -> tuple[PyTree, PyTree, chex.Array]:
+        key: Key, state: PyTree, proposal: Proposal, evaluation: Evaluation
+    ) -> tuple[PyTree, chex.Array]:
         state = strategy.tell(key, state, proposal, evaluation)
+        own = () if stop is None or strategy.stop is None else (strategy.stop(state),)
+        return state, first(*own)
+
+    @jax.jit
+    def judge(
+        rule: PyTree, proposal: Proposal, evaluation: Evaluation
+    ) -> tuple[PyTree, chex.Array]:
         if stop is None:
-            return state, rule, first()
+            return rule, first()
         # To the rule, who is not told now is idle: it counts every evaluation once.
         there = jnp.asarray(evaluation.steps) > 0
         rule = stop.update(
             rule, proposal._replace(budget=jnp.where(there, proposal.budget, 0)), evaluation
         )
-        own = () if strategy.stop is None else (strategy.stop(state),)
-        return state, rule, first(stop.reason(rule), *own)
+        return rule, stop.reason(rule)
 
-    return ask, tell
+    return ask, tell, judge

@@ -3,24 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metahpo import space as spaces
-from metahpo.base import HParams, PyTree
-
-
-def decoder(space: spaces.Space) -> Callable[[Any], list[HParams]]:
-    """``(unit f[P, D]) -> candidates`` as Python values; one program, so always the same values."""
-    decode = jax.jit(jax.vmap(lambda unit: spaces.decode(space, unit)))
-
-    def candidates(unit: Any) -> list[HParams]:
-        decoded: PyTree = jax.device_get(decode(unit))
-        members = [jax.tree.map(lambda x, i=i: x[i], decoded) for i in range(len(unit))]
-        return [spaces.readable(space, hparams) for hparams in members]
-
-    return candidates
+from metahpo.base import HParams
 
 
 class NoScalarError(ValueError):

@@ -43,6 +43,11 @@ def minimize(
     A function that JAX can trace is better off in ``search``, which compiles the whole run.  The
     strategy sees the same keys in both, so it makes the same proposals for the same losses.
 
+    Numbers are of double precision: the function gets values within their bounds, its losses are
+    kept as it returns them, and rules of ``stop`` see those.  A strategy that works in single
+    precision is told rounded losses; where rounding would hide which of two is lower (a large
+    offset, tiny or huge values), it is told others in the same order, nearly to scale.
+
     Args:
         fn: ``(hparams) -> loss``; ``hparams`` has the structure of ``space``, with floats, ints and
             the values of choices.  An infinite loss is a candidate that breaks a constraint.

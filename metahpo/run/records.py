@@ -125,17 +125,18 @@ class MinimizeResult(_MinimizeResult):
     """The outcome of a minimisation; plain Python values and numpy arrays.
 
     Attributes:
-        best_loss: the lowest loss, rounded to the strategy's float type.
+        best_loss: the lowest loss, as the function returned it.
         best_hparams: the hyperparameters that reached it, as the function got them.
-        history: a ``SearchHistory`` of numpy arrays, leading axes ``[rounds, P]``; its
-            ``metrics["failed"]`` is ``bool[rounds, P]``, which calls failed.
+        history: a ``SearchHistory`` of numpy arrays, leading axes ``[rounds, P]``, with losses
+            ``f64[rounds, P]``; its ``metrics["failed"]`` is ``bool[rounds, P]``, which calls
+            failed.
         best_unit: ``f[D]``, the point of the unit cube that reached the lowest loss.
         evaluations: how many there were.
         nonfinite: how many losses were not finite, failures included.
         failures: a list of ``Failure``.
         rounds: how many were finished.
         stop_reason: a ``StopReason``.
-        strategy: the strategy's last state.
+        strategy: the strategy's last state, with losses as it was told them.
     """
 
     __slots__ = ()

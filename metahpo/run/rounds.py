@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from metahpo.base import Evaluation, Key, Proposal
@@ -54,15 +53,14 @@ class Round:
         self.failed[slot], self.new[slot] = failed, True
 
     def news(self) -> tuple[Key, Evaluation]:
-        """What the strategy was not told yet, and the key to tell it with."""
+        """What the strategy was not told yet, in double precision, and the key to tell it with."""
         key = self._tell_key
         if self._tells:
             key = jax.random.fold_in(key, self._tells)
-        dtype = self.units.dtype
-        loss = np.where(self.new, rounded(self.loss, dtype), np.inf).astype(dtype)
+        loss = np.where(self.new & np.isfinite(self.loss), self.loss, np.inf)
         steps = np.where(self.new, self.steps, 0)
         self._tells, self.new = self._tells + 1, np.zeros_like(self.new)
-        return key, Evaluation(jnp.asarray(loss), None, jnp.asarray(steps))
+        return key, Evaluation(loss, None, steps)
 
 
 def history(rounds: Sequence[Round], rows: int) -> SearchHistory:
@@ -74,19 +72,13 @@ def history(rounds: Sequence[Round], rows: int) -> SearchHistory:
 
     dtype = rounds[0].units.dtype
     known = column(lambda r: r.steps > 0, False)
-    loss = column(lambda r: rounded(r.loss, dtype), np.inf).astype(dtype)
+    loss = column(lambda r: r.loss, np.inf).astype(np.float64)
     return SearchHistory(
         unit=column(lambda r: r.units, 0).astype(dtype),
-        loss=np.where(np.isfinite(loss), loss, np.inf).astype(dtype),
+        loss=np.where(np.isfinite(loss), loss, np.inf),
         parent=column(lambda r: r.proposal.parent, -1).astype(np.int32),
         budget=column(lambda r: r.steps, 0).astype(np.int32),
         grad=None,
         metrics={"failed": column(lambda r: r.failed, False).astype(bool)},
         nonfinite=known.astype(bool) & ~np.isfinite(loss),
     )
-
-
-def rounded(loss: np.ndarray, dtype: Any) -> np.ndarray:
-    """In the strategy's float type; what is too large for it is infinite."""
-    with np.errstate(over="ignore"):
-        return loss.astype(dtype)

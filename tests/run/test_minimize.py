@@ -26,10 +26,11 @@ def test_the_history_is_that_of_search(strategy):
     expected, found = search(key), run(strategy=strategy, rounds=6, key=key)
     for field in ("unit", "loss", "parent", "budget", "nonfinite"):
         ours, theirs = getattr(found.history, field), getattr(expected.history, field)
-        assert ours.dtype == theirs.dtype
-        np.testing.assert_array_equal(ours, theirs)
-    assert found.best_loss == float(expected.best_loss)
-    assert found.best_hparams == mh.space.readable(SPACE, expected.best_hparams)
+        assert field == "loss" or ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours.astype(theirs.dtype), theirs)
+    assert np.float32(found.best_loss) == expected.best_loss
+    values = mh.space.readable(SPACE, expected.best_hparams)
+    assert found.best_hparams == values | {"x": pytest.approx(values["x"], abs=1e-7)}
 
 
 def test_the_function_gets_python_values_and_the_best_are_among_them():
@@ -49,8 +50,8 @@ def test_the_function_gets_python_values_and_the_best_are_among_them():
         }
     losses = [loss(h) for h in seen]
     assert result.best_hparams == seen[int(np.argmin(losses))]
-    assert result.best_loss == np.float32(min(losses))
-    np.testing.assert_array_equal(result.history.loss.ravel(), np.array(losses, np.float32))
+    assert result.best_loss == min(losses)
+    np.testing.assert_array_equal(result.history.loss.ravel(), losses)
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +84,10 @@ def test_losses_that_are_not_finite_are_infinite_and_counted():
     values = iter([1.0, np.nan, np.inf, -np.inf, 2.0, 0.5, 1e300, 3.0])
     result = run(lambda h: next(values), rounds=2)
     np.testing.assert_array_equal(
-        result.history.loss, [[1, np.inf, np.inf, np.inf], [2, 0.5, np.inf, 3]]
+        result.history.loss, [[1, np.inf, np.inf, np.inf], [2, 0.5, 1e300, 3]]
     )
     np.testing.assert_array_equal(result.history.nonfinite, np.isinf(result.history.loss))
-    assert (result.best_loss, result.nonfinite, len(result.failures)) == (0.5, 4, 0)
+    assert (result.best_loss, result.nonfinite, len(result.failures)) == (0.5, 3, 0)
 
 
 def test_a_first_round_of_nan_is_refused():

@@ -104,8 +104,7 @@ def test_nothing_is_lost_when_a_run_breaks_off_and_nobody_is_asked_twice(
 
 
 def candidates(result):
-    units = result.history.unit.reshape(-1, 3)
-    return [mh.space.readable(SPACE, mh.space.decode(SPACE, unit)) for unit in units]
+    return mh.space.decoder(SPACE)(result.history.unit.reshape(-1, 3))
 
 
 def test_an_interruption_without_a_folder_holds_the_result(whole):
