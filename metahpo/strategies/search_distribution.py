@@ -14,6 +14,7 @@ import numpy as np
 
 from metahpo import space as spaces
 from metahpo.base import Key, StopReason
+from metahpo.lanes import when
 from metahpo.space import Space
 from metahpo.strategies import margin, parts
 
@@ -23,10 +24,12 @@ class Samples(NamedTuple):
 
     Attributes:
         z: ``f[P, D]``, standardised.
+        unit: ``f[P, D]``, the points.
         redrawn: ``bool[P, K]``, choices that the points got otherwise.
     """
 
     z: chex.Array
+    unit: chex.Array
     redrawn: chex.Array
 
 
@@ -50,9 +53,7 @@ def inject(
 ) -> chex.Array:
     """Standardised samples ``f[P, D]``, in the first round those of the given points before all.
 
-    A given point may lie many standard deviations from the mean.  It is learned from as if it lay
-    no farther than a long normal sample, ``sqrt(D) + 2 D / (D + 2)`` (Hansen, Injecting external
-    solutions into CMA-ES, arXiv 1110.4181, section 3).
+    They are ``shortened``.
 
     Args:
         first: ``bool[]``, whether this is the first round.
@@ -61,14 +62,57 @@ def inject(
         std: ``f[D]``, the first distribution has independent coordinates.
         z: ``f[P, D]``, standard normal.
     """
-    count, size = given.shape
+    count = given.shape[0]
     if not count:
         return z
-    step = (given - mean) / std
-    length = jnp.sqrt((step**2).sum(1, keepdims=True))
-    limit = math.sqrt(size) + 2 * size / (size + 2)
-    step = step * jnp.minimum(1.0, limit / jnp.maximum(length, 1e-12))
+    step = shortened((given - mean) / std)
     return jnp.where(first, jnp.concatenate([step, z[count:]]), z)
+
+
+def shortened(z: chex.Array) -> chex.Array:
+    """Standardised points ``f[N, D]`` that were not drawn, no longer than what is.
+
+    They may lie many standard deviations from the mean, and are learned from as if they lay no
+    farther than a long normal sample, ``sqrt(D) + 2 D / (D + 2)`` (Hansen, Injecting external
+    solutions into CMA-ES, arXiv 1110.4181, section 3).
+    """
+    size = z.shape[1]
+    length = jnp.sqrt((z**2).sum(1, keepdims=True))
+    limit = math.sqrt(size) + 2 * size / (size + 2)
+    return z * jnp.minimum(1.0, limit / jnp.maximum(length, 1e-12))
+
+
+def as_told(
+    standardised: Callable[..., chex.Array],
+    samples: Samples,
+    unit: chex.Array,
+    *distribution: chex.Array,
+) -> chex.Array:
+    """``f[P, D]``: the standardised samples behind the points that are told.
+
+    Those of points that are told as they were proposed are the numbers that drew them, to the bit.
+    Whoever told another point (a repaired one, one from elsewhere) is learned from where it is.
+
+    Args:
+        standardised: ``(unit f[P, D], *distribution) -> f[P, D]``; closes over no traced value.
+        samples: what the proposal noted.
+        unit: ``f[P, D]``, as told.
+        *distribution: that has drawn the samples.
+    """
+
+    def from_points(
+        z: chex.Array, asked: chex.Array, unit: chex.Array, *distribution: chex.Array
+    ) -> chex.Array:
+        moved = (unit != asked).any(1, keepdims=True)
+        return jnp.where(moved, shortened(standardised(unit, *distribution)), z)
+
+    other = (unit != samples.unit).any()
+    return when(other, from_points, samples.z, samples.unit, unit, *distribution)
+
+
+def standardised(unit: chex.Array, mean: chex.Array, std: chex.Array) -> chex.Array:
+    """``f[P, D]``, the points in standard deviations of independent coordinates from the mean."""
+    return (unit - mean) / std
 
 
 def evaluated(first: chex.Array, given: chex.Array, sample: chex.Array) -> chex.Array:

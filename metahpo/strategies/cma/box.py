@@ -8,6 +8,7 @@ from metahpo.space import Space
 from metahpo.strategies import margin, parts, search_distribution
 from metahpo.strategies.cma import update
 from metahpo.strategies.cma.update import Form, Normal
+from metahpo.strategies.search_distribution import Samples
 
 SMALLEST_POPULATION = 2
 COVARIANCES = ("full", "separable")
@@ -40,15 +41,32 @@ def sampled(
     widened: chex.Array,
     given: chex.Array,
     first: chex.Array,
-) -> tuple[chex.Array, chex.Array]:
-    """``f[P, D]`` points of the unit cube, and the normal numbers ``f[P, D]`` behind them.
+) -> tuple[chex.Array, Samples]:
+    """``f[P, D]`` points of the unit cube, and what is noted of them.
 
     The first of a first generation are the given ones; the first covariance is the identity.
     """
     z = search_distribution.inject(first, given, normal.mean, normal.sigma, z)
     step = form.stretch(normal.factor, z)
     sample = normal.mean + normal.sigma * (step * widened if widened.shape[0] else step)
-    return search_distribution.evaluated(first, given, sample), z
+    unit = search_distribution.evaluated(first, given, sample)
+    return unit, Samples(z, unit, jnp.zeros((len(z), 0), bool))
+
+
+def as_told(
+    form: Form, normal: Normal, widened: chex.Array, samples: Samples, unit: chex.Array
+) -> tuple[chex.Array, chex.Array]:
+    """The normal numbers ``f[P, D]`` behind the points that are told, and ``bool[P]``: foreign.
+
+    A foreign point is one that was not proposed.
+    """
+
+    def standardised(unit: chex.Array, normal: Normal, widened: chex.Array) -> chex.Array:
+        step = (unit - normal.mean) / normal.sigma
+        return form.shrink(normal.factor, step / widened if widened.shape[0] else step)
+
+    z = search_distribution.as_told(standardised, samples, unit, normal, widened)
+    return z, (unit != samples.unit).any(1)
 
 
 def standing(

@@ -50,6 +50,7 @@ class RestartState(NamedTuple):
     Attributes:
         run: a ``Run``.
         z: ``f[R, P, D]``, standard normal numbers.
+        foreign: ``bool[R, P]``, points that were told and not proposed.
         loss: ``f[R, P]``.
         round: ``i32[]``.
         given: ``f[K, D]``, the points that the first generation contains.
@@ -61,6 +62,7 @@ class RestartState(NamedTuple):
 
     run: Run
     z: chex.Array
+    foreign: chex.Array
     loss: chex.Array
     round: chex.Array
     given: chex.Array
@@ -183,7 +185,7 @@ def _restarted(
     active: bool,
 ) -> Strategy:
     form = box.check(name, space, population, initial, sigma, covariance, factor)
-    _check_restarts(doublings, starts)
+    population, doublings = int(population), _check_restarts(doublings, starts)
     size, rounds = spaces.size(space), 2**doublings
     found = margin.cells(spaces.thresholds(space))
     fixed = _Fixed(form, size, population, found, starts, covariance == "separable", active)
@@ -201,6 +203,7 @@ def _restarted(
         return RestartState(
             _begun(fixed, mean, schedules.first(population, size, sigma0)),
             jnp.zeros((rounds, population, size), dtype),
+            jnp.zeros((rounds, population), bool),
             jnp.full((rounds, population), jnp.inf, dtype),
             jnp.zeros((), jnp.int32),
             given,
@@ -214,19 +217,22 @@ def _restarted(
         run = state.run
         z = jax.random.normal(key, state.z.shape[1:], state.z.dtype)
         first = state.round == 0
-        unit, z = box.sampled(form, run.normal, z, run.widened, state.given, first)
+        unit, note = box.sampled(form, run.normal, z, run.widened, state.given, first)
         # The first round of a generation takes what does not fill a whole one.
         left = (run.schedule.population - 1) % population + 1
         busy = jnp.arange(population) < jnp.where(run.filled == 0, left, population)
         budget = jnp.where(busy, FULL_BUDGET, 0).astype(jnp.int32)
-        return parts.proposal(unit, note=z)._replace(budget=budget), state
+        return parts.proposal(unit, note=note)._replace(budget=budget), state
 
     def tell(
         key: Key, state: RestartState, proposal: Proposal, evaluation: Evaluation
     ) -> RestartState:
         busy = proposal.budget > 0
         loss = jnp.where(busy, parts.finite_loss(evaluation, state.z), jnp.inf)
-        z_ring = state.z.at[state.round % rounds].set(proposal.note)
+        run = state.run
+        z, foreign = box.as_told(form, run.normal, run.widened, proposal.note, proposal.unit)
+        z_ring = state.z.at[state.round % rounds].set(z)
+        foreign_ring = state.foreign.at[state.round % rounds].set(foreign)
         loss_ring = state.loss.at[state.round % rounds].set(loss)
         schedule = state.run.schedule
         schedule = schedule._replace(used=schedule.used + busy.sum(dtype=jnp.int32))
@@ -235,13 +241,14 @@ def _restarted(
         complete = run.filled >= needed
         for fewer, rows, learn in zip([0, *sizes], sizes, learners, strict=False):
             due = complete & (needed > fewer) & (needed <= rows)
-            run = when(due, learn, run, z_ring, loss_ring, state.round)
+            run = when(due, learn, run, z_ring, foreign_ring, loss_ring, state.round)
         ended = run.reason != StopReason.RUNNING
         i = jnp.argmin(loss)
         better = loss[i] < state.best_loss
         return state._replace(
             run=when(ended, restart, run, key, state.sigma0),
             z=z_ring,
+            foreign=foreign_ring,
             loss=loss_ring,
             round=state.round + 1,
             best_loss=jnp.where(better, loss[i], state.best_loss),
@@ -275,21 +282,27 @@ def _restart(fixed: _Fixed, following: schedules.Next) -> Callable[..., Run]:
 
 
 def _generation(fixed: _Fixed, rows: int, rounds: int) -> Callable[..., Run]:
-    """``(run, z_ring, loss_ring, round) -> run``: a generation of up to ``rows`` rounds is told."""
+    """``(run, *rings, round) -> run``: a generation of up to ``rows`` rounds is told."""
 
-    def learn(run: Run, z_ring: chex.Array, loss_ring: chex.Array, now: chex.Array) -> Run:
+    def learn(
+        run: Run,
+        z_ring: chex.Array,
+        foreign_ring: chex.Array,
+        loss_ring: chex.Array,
+        now: chex.Array,
+    ) -> Run:
         # Newest round first, and the idle slots in the oldest one, so that what does not count
         # comes last, also after losses that are infinite themselves.
         row = jnp.arange(rows, dtype=jnp.int32)
         kept = (now - row) % rounds
         z = z_ring[kept].reshape(-1, fixed.size)
         loss = jnp.where((row < run.filled)[:, None], loss_ring[kept], jnp.inf).reshape(-1)
-        return _told(fixed, run, z, loss)
+        return _told(fixed, run, z, foreign_ring[kept].reshape(-1), loss)
 
     return learn
 
 
-def _told(fixed: _Fixed, run: Run, z: chex.Array, loss: chex.Array) -> Run:
+def _told(fixed: _Fixed, run: Run, z: chex.Array, foreign: chex.Array, loss: chex.Array) -> Run:
     form, count, ranks = fixed.form, run.schedule.population, update.ranks(loss)
     constants = update.constants(
         count,
@@ -301,7 +314,7 @@ def _told(fixed: _Fixed, run: Run, z: chex.Array, loss: chex.Array) -> Run:
     )
     progress = stopping.noted(run.progress, run.normal.generation, loss, ranks, count)
     places = box.standing(form, run.normal, z, run.widened, ranks, count)
-    weights = constants.weights.astype(loss.dtype)[places]
+    weights = update.weighted(constants, places, foreign).astype(loss.dtype)
     normal = update.updated(form, constants, run.normal, z, weights)
     factor, covariance, failed = update.refactored(form, normal.factor, normal.covariance)
     normal = normal._replace(factor=factor, covariance=covariance)
@@ -315,7 +328,8 @@ def _told(fixed: _Fixed, run: Run, z: chex.Array, loss: chex.Array) -> Run:
     return Run(normal, widened, progress, run.schedule, none, reason.astype(jnp.int32))
 
 
-def _check_restarts(doublings: int, starts: tuple[float, float]) -> None:
+def _check_restarts(doublings: int, starts: tuple[float, float]) -> int:
     doublings = checks.whole("doublings", doublings, at_least=0)
     if not 0 <= starts[0] <= starts[1] <= 1:
         raise ValueError(f"starts must be a range within [0, 1], got {starts}")
+    return doublings

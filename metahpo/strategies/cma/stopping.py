@@ -15,6 +15,7 @@ from metahpo.strategies.cma.update import Form, Normal, deviations
 
 TOLERANCE = 1e-12  # of losses, and of lengths in units of the first step size
 SHORTEST_WINDOW = 10  # generations over which the losses must be the same
+MOST_FLAT = 3  # flat generations in succession, as in pycma
 
 
 class Progress(NamedTuple):
@@ -22,7 +23,7 @@ class Progress(NamedTuple):
 
     Attributes:
         best: ``f[H]``, the best losses of the last generations, in a ring.
-        flat: ``bool[D]``, whether the best quarter of a generation had one loss, in a ring.
+        flat: ``i32[]``, how many generations in succession were flat.
         record: ``f[2]``, the lowest best and the lowest median loss of any generation.
         recorded: ``i32[]``, the generation that set the last record.
         spread: ``f[]``, the largest difference of a generation's best and median loss.
@@ -47,7 +48,7 @@ def begin(population: int, size: int, dtype: Any) -> Progress:
     infinite = jnp.full(window(population, size), jnp.inf, dtype)
     return Progress(
         infinite,
-        jnp.zeros(size, bool),
+        jnp.zeros((), jnp.int32),
         jnp.full(2, jnp.inf, dtype),
         jnp.zeros((), jnp.int32),
         jnp.zeros((), dtype),
@@ -76,12 +77,12 @@ def noted(
         return jnp.where(ranks == place, loss, -jnp.inf).max()
 
     best, median = ranked(0), ranked(population // 2)
-    last_of_best = ranked(jnp.minimum(1 + population // 4, population - 1))
+    flat = best == ranked(3 * population // 4)
     both = jnp.stack([best, median])
-    history, ring = progress.best.shape[0], progress.flat.shape[0]
+    history = progress.best.shape[0]
     return progress._replace(
         best=jnp.where(jnp.arange(history) == generation % history, best, progress.best),
-        flat=jnp.where(jnp.arange(ring) == generation % ring, best == last_of_best, progress.flat),
+        flat=jnp.where(flat, progress.flat + 1, 0),
         record=jnp.minimum(progress.record, both),
         recorded=jnp.where((both < progress.record).any(), generation, progress.recorded),
         spread=jnp.maximum(progress.spread, jnp.where(jnp.isfinite(median), median - best, 0)),
@@ -95,14 +96,16 @@ def reason(
 
     ``TOLERANCE``: the best losses of the last 10 + 30 D / population generations differ by less
     than 1e-12, and than 1e-12 of the largest spread of a generation's losses, so that small units
-    change nothing; or the best quarter of a generation had one and the same loss more than D / 3
-    times in the last D generations; or the distribution and its path are shorter than 1e-12 of the
-    first step size.  ``CONDITION``: the covariance has no factor to the precision of the floats, or its
-    condition number is above 1e14 (1e10 in float32).  ``COLLAPSE``: a step of 0.2 standard
-    deviations leaves a coordinate of the mean as it is, or a step of 0.1 along an axis the whole
-    mean.  ``STAGNATION``: for 120 + 30 D / population generations and a fifth of all generations,
-    neither the best nor the median loss of a generation was the lowest so far.  (The publications
-    compare medians over the ends of that window instead, which would have to be stored.)
+    change nothing; or the best three quarters of a generation had one and the same loss four times
+    in succession, as in pycma (the publication's quarter, in a third of the last D generations,
+    ends searches of few dimensions after the first, where losses come in steps); or the
+    distribution and its path are shorter than 1e-12 of the first step size.  ``CONDITION``: the
+    covariance has no factor to the precision of the floats, or its condition number is above 1e14
+    (1e10 in float32).  ``COLLAPSE``: a step of 0.2 standard deviations leaves a coordinate of the
+    mean as it is, or a step of 0.1 along an axis the whole mean.  ``STAGNATION``: for 120 + 30 D /
+    population generations and a fifth of all generations, neither the best nor the median loss of a
+    generation was the lowest so far.  (The publications compare medians over the ends of that
+    window instead, which would have to be stored.)
 
     Args:
         form: what is learned of the covariance.
@@ -119,7 +122,7 @@ def reason(
     highest = jnp.where(recent, progress.best, -jnp.inf).max()
     least = TOLERANCE * jnp.minimum(progress.spread, 1)
     same = (highest == lowest) | (highest - lowest < least)
-    flat = progress.flat.sum() > size / 3
+    flat = progress.flat > MOST_FLAT
     small = ((std < TOLERANCE * sigma0) & (g.sigma * jnp.abs(g.path_c) < TOLERANCE * sigma0)).all()
     tolerance = (same & (g.generation >= width)) | flat | small
 

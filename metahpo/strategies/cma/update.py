@@ -73,6 +73,7 @@ class Form(NamedTuple):
         condition: ``(covariance, factor) -> f[]``, the condition number of the covariance.  From
             a Cholesky factor it is a lower bound, at most some D times too low.
         axes: ``(factor) -> f[D, D]``, one step of one standard deviation a row.
+        shrink: ``(factor, y f[S, D]) -> f[S, D]``, the inverse of ``stretch``.
     """
 
     identity: Callable[[int, Any], chex.Array]
@@ -82,6 +83,7 @@ class Form(NamedTuple):
     factorise: Callable[[chex.Array], chex.Array]
     condition: Callable[[chex.Array, chex.Array], chex.Array]
     axes: Callable[[chex.Array], chex.Array]
+    shrink: Callable[[chex.Array, chex.Array], chex.Array]
 
 
 def _cholesky(covariance: chex.Array) -> chex.Array:
@@ -105,12 +107,14 @@ _FULL = Form(
     factorise=_cholesky,
     condition=lambda covariance, factor: _ratio(jnp.diagonal(factor)) ** 2,
     axes=jnp.transpose,
+    shrink=lambda factor, y: jax.scipy.linalg.solve_triangular(factor, y.T, lower=True).T,
 )
 FORMS = {
     "cholesky": _FULL,
     "eigen": _FULL._replace(
         factorise=_square_root,
         condition=lambda covariance, factor: _ratio(jnp.linalg.eigvalsh(covariance)),
+        shrink=lambda factor, y: jnp.linalg.solve(factor, y.T).T,
     ),
     "separable": Form(
         identity=jnp.ones,
@@ -120,6 +124,7 @@ FORMS = {
         factorise=jnp.sqrt,
         condition=lambda covariance, factor: _ratio(covariance),
         axes=jnp.diag,
+        shrink=lambda factor, y: y / factor,
     ),
 }
 
@@ -192,6 +197,21 @@ def ranks(loss: chex.Array) -> chex.Array:
         return jnp.zeros(slots, jnp.int32).at[jnp.argsort(loss, stable=True)].set(index)
     ahead = (loss < loss[:, None]) | ((loss == loss[:, None]) & (index < index[:, None]))
     return ahead.sum(1, dtype=jnp.int32)
+
+
+def weighted(constants: Constants, places: chex.Array, foreign: chex.Array) -> chex.Array:
+    """``f[S]``: the constants' weights in the order of the samples.
+
+    Foreign points have no negative ones, as in pycma: they say where it is good, but a covariance
+    that shrinks away from points that it did not draw grows in all other directions.
+
+    Args:
+        constants: the strategy parameters.
+        places: ``i32[S]``, 0 the best.
+        foreign: ``bool[S]``, points that the distribution did not draw.
+    """
+    weights = jnp.asarray(constants.weights)[places]
+    return jnp.where(foreign, jnp.maximum(weights, 0.0), weights)
 
 
 def updated(

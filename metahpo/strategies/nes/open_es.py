@@ -119,13 +119,16 @@ def open_es(
             z = search_distribution.inject(first, given, mean, std, z)
         sample, redrawn = redraw.redraw(redraw_key, mean + std * z, choices, alpha)
         unit = search_distribution.evaluated(first, given, sample)
-        return parts.proposal(unit, note=Samples(z, redrawn)), state
+        return parts.proposal(unit, note=Samples(z, unit, redrawn)), state
 
     def tell(
         key: Key, state: OpenESState, proposal: Proposal, evaluation: Evaluation
     ) -> OpenESState:
         del key
-        z, redrawn = proposal.note
+        redrawn = proposal.note.redrawn
+        z = search_distribution.as_told(
+            search_distribution.standardised, proposal.note, proposal.unit, state.mean, state.std
+        )
         loss = parts.finite_loss(evaluation, z)
         weight = centred_ranks(loss, proposal.budget > 0)
         # Algorithm 1: the ascent direction is sum(F_i z_i) / (n sigma).

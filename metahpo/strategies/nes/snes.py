@@ -96,11 +96,14 @@ def snes(
         sample = state.mean + state.std * z
         sample, redrawn = redraw.redraw(redraw_key, sample, choices, alpha)
         unit = search_distribution.evaluated(state.first, state.given, sample)
-        return parts.proposal(unit, note=Samples(z, redrawn)), state
+        return parts.proposal(unit, note=Samples(z, unit, redrawn)), state
 
     def tell(key: Key, state: SNESState, proposal: Proposal, evaluation: Evaluation) -> SNESState:
         del key
-        z, redrawn = proposal.note
+        redrawn = proposal.note.redrawn
+        z = search_distribution.as_told(
+            search_distribution.standardised, proposal.note, proposal.unit, state.mean, state.std
+        )
         loss = parts.finite_loss(evaluation, z)
         utility = nes_utilities(loss, proposal.budget > 0)
         mean = state.mean + mean_rate * state.std * (utility @ z)

@@ -105,11 +105,14 @@ def xnes(
         sample = state.mean + z @ state.factor.T
         sample, redrawn = redraw.redraw(redraw_key, sample, choices, alpha)
         unit = search_distribution.evaluated(state.first, state.given, sample)
-        return parts.proposal(unit, note=Samples(z, redrawn)), state
+        return parts.proposal(unit, note=Samples(z, unit, redrawn)), state
 
     def tell(key: Key, state: XNESState, proposal: Proposal, evaluation: Evaluation) -> XNESState:
         del key
-        z, redrawn = proposal.note
+        redrawn = proposal.note.redrawn
+        z = search_distribution.as_told(
+            standardised, proposal.note, proposal.unit, state.mean, state.factor
+        )
         loss = parts.finite_loss(evaluation, z)
         utility = nes_utilities(loss, proposal.budget > 0)
         mean, factor = natural_step(
@@ -122,6 +125,11 @@ def xnes(
 
     stop = None if reason is None else lambda state: reason(deviations(state.factor))
     return Strategy(init, ask, tell, parts.SCRATCH, stop, space=space)
+
+
+def standardised(unit: chex.Array, mean: chex.Array, factor: chex.Array) -> chex.Array:
+    """``f[P, D]``, the points as the ``z`` that would draw them."""
+    return jnp.linalg.solve(factor, (unit - mean).T).T
 
 
 def deviations(factor: chex.Array) -> chex.Array:
