@@ -523,6 +523,7 @@ def readable(space: Space, hparams: HParams, digits: int | None = None) -> PyTre
     _, dims, treedef = _flatten(space)
     values = [np.asarray(value) for value in _match(space, treedef, hparams)]
     if digits is not None:
+        digits = checks.whole("digits", digits)
         pairs = zip(dims, values, strict=True)
         values = [_rounded(v, d, digits) if isinstance(d, Float) else v for d, v in pairs]
     return treedef.unflatten(

@@ -90,16 +90,9 @@ def embed(network: Network, params: Params, x: chex.Array, *, maps: bool = False
     return outputs
 
 
-def check_ways(ways: int) -> None:
+def check_ways(ways: int) -> int:
     """Refuses fewer classes than two."""
-    ways = checks.whole("ways", ways, at_least=2)
-
-
-def check_widths(**widths: int | tuple[int, ...]) -> None:
-    """Refuses layers without units."""
-    for name, width in widths.items():
-        if min(width if isinstance(width, tuple) else (width,), default=1) < 1:
-            raise ValueError(f"{name} must be at least 1, got {width}")
+    return checks.whole("ways", ways, at_least=2)
 
 
 def one_hot(y: chex.Array, ways: int, dtype: chex.ArrayDType) -> chex.Array:

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key, Problem, TaskFamily
 from metahpo.meta import amortised
 from metahpo.meta.layers import Dense, init_dense, init_mlp, mlp
@@ -79,7 +80,7 @@ def attentive_neural_process(
         >>> jax.jit(answer)(jax.random.key(0)).shape
         (100, 1)
     """
-    amortised.check_widths(width=width, depth=depth, heads=heads)
+    width, depth, heads = checks.counts(width=width, depth=depth, heads=heads)
     check_min_std(min_std)
     if width % heads:
         raise ValueError(f"heads must divide the width, got {heads=}, {width=}")

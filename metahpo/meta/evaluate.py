@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from metahpo import inner
+from metahpo import checks, inner
 from metahpo.base import HParams, Key, Problem, PyTree, State
 from metahpo.meta.learner import Learner
 from metahpo.problems.few_shot import Episode, Examples
@@ -76,7 +76,7 @@ def evaluate(
         >>> bool(scores["transductive"].mean > 2.0)  # nothing was learned yet
         True
     """
-    _check_counts(episodes, chunk)
+    episodes, chunk = checks.whole("episodes", episodes, at_least=2), checks.whole("chunk", chunk)
     if not modes or not set(modes) <= set(MODES):
         raise ValueError(f"modes must be some of {MODES}, got {tuple(modes)}")
 
@@ -130,7 +130,7 @@ def adaptation_curve(
         ... ).mean.shape
         (4,)
     """
-    _check_counts(episodes, chunk)
+    episodes, chunk = checks.whole("episodes", episodes, at_least=2), checks.whole("chunk", chunk)
     predict = problem.predict
     if predict is None:
         raise ValueError("an adaptation curve needs a problem that can predict")
@@ -159,11 +159,6 @@ def _one_by_one(learner: Learner, support: Examples) -> Callable[[PyTree, chex.A
         return jax.vmap(one)(x)
 
     return predict
-
-
-def _check_counts(episodes: int, chunk: int) -> None:
-    if episodes < 2 or chunk < 1:
-        raise ValueError(f"needs at least 2 episodes in chunks of 1, got {episodes=}, {chunk=}")
 
 
 def _summary(values: chex.Array) -> Scores:

@@ -6,9 +6,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key, Params, Problem, TaskFamily
 from metahpo.meta import amortised
-from metahpo.meta.ridge_head import HeadState, check_head, with_ones
+from metahpo.meta.ridge_head import HeadState, with_ones
 from metahpo.problems.few_shot import Examples
 
 
@@ -64,10 +65,9 @@ def logistic_head(
         [0, 1, 2, 0, 1, 2]
     """
     network = amortised.encoder_of(family)
-    amortised.check_ways(ways)
-    check_head(ways, initial_l2)
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    ways = amortised.check_ways(ways)
+    checks.positive(initial_l2=initial_l2)
+    iterations = checks.whole("iterations", iterations)
 
     def initial(key: Key, support: Examples) -> LogisticParams:
         params = network.init(key, support.x)

@@ -108,6 +108,7 @@ def maml_plus_plus(
         >>> int(late.state.round)
         4
     """
+    steps = checks.whole("steps", steps)
     _check(steps, weights, largest_rate, largest_gradient)
 
     def adapts(path: str) -> bool:
@@ -173,7 +174,6 @@ def _check(
     largest_rate: chex.Numeric,
     largest_gradient: chex.Numeric,
 ) -> None:
-    steps = checks.whole("steps", steps)
     if weights is not None and jnp.shape(weights) != (steps,):
         raise ValueError(f"{steps} steps need weights [{steps}], got {list(jnp.shape(weights))}")
     for name, value in {"rate": largest_rate, "gradient": largest_gradient}.items():

@@ -89,7 +89,7 @@ def matching(
         [0, 1, 2, 0, 1, 2]
     """
     network = amortised.encoder_of(family)
-    amortised.check_ways(ways)
+    ways = amortised.check_ways(ways)
     context_steps = checks.whole("context_steps", context_steps, at_least=0)
 
     def initial(key: Key, support: Examples) -> MatchingParams:

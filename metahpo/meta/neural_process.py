@@ -94,7 +94,7 @@ def neural_process(
         >>> mean.shape, bool((std > 0.1).all())
         ((100, 1), True)
     """
-    amortised.check_widths(width=width, depth=depth)
+    width, depth = checks.counts(width=width, depth=depth)
     check_min_std(min_std)
 
     def initial(key: Key, support: Examples) -> ProcessParams:

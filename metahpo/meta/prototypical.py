@@ -72,7 +72,7 @@ def prototypical(
         [0, 1, 2, 0, 1, 2]
     """
     network = amortised.encoder_of(family)
-    amortised.check_ways(ways)
+    ways = amortised.check_ways(ways)
     checks.one_of("distance", distance, SIMILARITIES)
 
     def initial(key: Key, support: Examples) -> EncoderParams:

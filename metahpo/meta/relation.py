@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key, Network, Params, Problem, TaskFamily
 from metahpo.meta import amortised
 from metahpo.meta.layers import init_mlp, mlp
@@ -85,8 +86,8 @@ def relation(
         (6, 3)
     """
     network = amortised.encoder_of(family)
-    amortised.check_ways(ways)
-    amortised.check_widths(hidden=hidden)
+    ways = amortised.check_ways(ways)
+    hidden = tuple(checks.whole("a width of hidden", width) for width in hidden)
     compare = dense_comparison(hidden) if comparison is None else comparison
     embed = partial(amortised.embed, maps=comparison is not None)
 

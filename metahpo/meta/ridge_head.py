@@ -85,7 +85,8 @@ def ridge_head(
         (100, 1)
     """
     network = amortised.encoder_of(family)
-    check_head(ways, initial_l2)
+    ways = None if ways is None else amortised.check_ways(ways)
+    checks.positive(initial_l2=initial_l2)
     checks.one_of("form", form, FORMS)
 
     def initial(key: Key, support: Examples) -> RidgeParams:
@@ -126,10 +127,3 @@ def _solve(gram: chex.Array, right: chex.Array, l2: chex.Array) -> chex.Array:
 def with_ones(x: chex.Array) -> chex.Array:
     """Appends a column of ones."""
     return jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
-
-
-def check_head(ways: int | None, initial_l2: chex.Numeric) -> None:
-    """Refuses wrong arguments of a head."""
-    if ways is not None:
-        amortised.check_ways(ways)
-    checks.positive(initial_l2=initial_l2)

@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key, Params, Problem, TaskFamily
 from metahpo.meta import amortised
 from metahpo.meta.layers import Dense, attention, dense, init_dense
@@ -104,8 +105,8 @@ def snail(
         (100, 1)
     """
     if ways is not None:
-        amortised.check_ways(ways)
-    amortised.check_widths(filters=filters, keys=keys, blocks=blocks)
+        ways = amortised.check_ways(ways)
+    filters, keys, blocks = checks.counts(filters=filters, keys=keys, blocks=blocks)
     encode = ways is not None if encode is None else encode
     network = amortised.encoder_of(family) if encode else None
 

@@ -53,8 +53,7 @@ def step_weights(progress: chex.Numeric, steps: int, *, until: chex.Numeric = 0.
         >>> step_weights(0.0, 4).tolist(), step_weights(0.1, 4).tolist()
         ([0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.0, 1.0])
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    steps = checks.whole("steps", steps)
     left = 1 - jnp.clip(progress / jnp.asarray(until, jnp.result_type(float)), 0, 1)
     early = jnp.full(steps - 1, 1, left.dtype) * left / steps
     return jnp.append(early, 1 - left * (steps - 1) / steps)

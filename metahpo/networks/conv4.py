@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key, Network, Params
 from metahpo.networks import convolution
 from metahpo.networks.convolution import METHODS, PADDINGS, Method, Padding, check, convolve
@@ -85,9 +86,8 @@ def conv4(
         >>> jax.jit(network.apply)(params, images).shape
         (3, 5)
     """
-    for name, size in {"outputs": outputs, "filters": filters, "layers": layers}.items():
-        if size is not None and size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
+    filters, layers = checks.counts(filters=filters, layers=layers)
+    outputs = None if outputs is None else checks.whole("outputs", outputs)
     if head is None:
         head = "linear" if pooling == "max" else "mean"
     check("pooling", pooling, ("max", "stride"))

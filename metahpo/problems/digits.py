@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metahpo import checks
 from metahpo._extras import require
 from metahpo.base import Key, TaskFamily
 from metahpo.problems.masked_mlp import Layer, MaskedMLP
@@ -161,6 +162,7 @@ def digits_accuracy(
 
 def digits_minibatch(key: Key, task: DigitsTask, size: int = 32) -> DigitsTask:
     """The task with ``size`` training images drawn with replacement, for ``training``."""
+    size = checks.whole("size", size)
     x, y, _ = task.support
     # randint would hash four times as much, in every step of every training.
     rows = jnp.floor(jax.random.uniform(key, (size,)) * task.size).astype(jnp.int32)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metahpo import checks
 from metahpo.base import Key
 from metahpo.problems.distinct import distinct
 from metahpo.problems.few_shot import Episode, Examples
@@ -65,6 +66,8 @@ def episodes(
         >>> episode.support.x.shape, episode.query.y.tolist()
         ((5, 8, 8), [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4])
     """
+    ways = checks.whole("ways", ways, at_least=2)
+    shots, queries = checks.counts(shots=shots, queries=queries)
     needed = shots + queries
     padded, known = _padded(images, counts)
     _check(padded, known, ways, shots, queries, rotations)
@@ -136,9 +139,6 @@ def _check(
     queries: int,
     rotations: bool | str,
 ) -> None:
-    for name, size, least in (("ways", ways, 2), ("shots", shots, 1), ("queries", queries, 1)):
-        if size < least:
-            raise ValueError(f"{name} must be at least {least}, got {size}")
     if rotations not in (False, True, "once"):
         raise ValueError(f'rotations must be False, True or "once", got {rotations!r}')
     if rotations and (images.ndim < 4 or images.shape[2] != images.shape[3]):

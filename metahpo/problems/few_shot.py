@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
+from metahpo import checks
 from metahpo.base import Key, Network, Params, TaskFamily
 
 
@@ -58,8 +59,7 @@ def few_shot(
         >>> family = mh.problems.few_shot(data.sample, network, mh.problems.squared_error)
         >>> problem = mh.meta.maml(family, learning_rate=0.01)
     """
-    if ways is not None and ways < 2:
-        raise ValueError(f"ways must be at least 2, got {ways}")
+    ways = None if ways is None else checks.whole("ways", ways, at_least=2)
 
     network = _without_statistics(network)
 

@@ -12,6 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key
 
 ACTIVATIONS: dict[str, Callable[[chex.Array], chex.Array]] = {
@@ -54,13 +55,16 @@ class MaskedMLP(NamedTuple):
         mask = self._mask(width)
         # One flat draw: random bits in the shape of a small matrix take a CPU's compiler, which
         # unrolls the short axes, seven times as long, and longer under every further vmap.
-        size = self.inputs * self.max_width
-        noise = jax.random.normal(key, (size + self.max_width * self.outputs,))
-        first = noise[:size].reshape(self.inputs, self.max_width)
-        second = noise[size:].reshape(self.max_width, self.outputs)
+        inputs, most, outputs = checks.counts(
+            inputs=self.inputs, max_width=self.max_width, outputs=self.outputs
+        )
+        size = inputs * most
+        noise = jax.random.normal(key, (size + most * outputs,))
+        first = noise[:size].reshape(inputs, most)
+        second = noise[size:].reshape(most, outputs)
         return (
-            Layer(first * mask / jnp.sqrt(self.inputs), jnp.zeros(self.max_width)),
-            Layer(second * mask[:, None] / jnp.sqrt(width), jnp.zeros(self.outputs)),
+            Layer(first * mask / jnp.sqrt(inputs), jnp.zeros(most)),
+            Layer(second * mask[:, None] / jnp.sqrt(width), jnp.zeros(outputs)),
         )
 
     def apply(

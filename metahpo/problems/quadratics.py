@@ -84,8 +84,7 @@ def quadratics(
         >>> float(family.loss(family.init(jax.random.key(1), task), task, "query"))
         1.0
     """
-    if dimension < 2:
-        raise ValueError(f"dimension must be at least 2 to hold both ends, got {dimension}")
+    dimension = checks.whole("dimension", dimension, at_least=2)  # which holds both ends
     _check_spectrum(mu, kappa)
     if not power >= 1:
         raise ValueError(f"power must be at least 1 to give a norm, got {power}")
@@ -145,7 +144,7 @@ def schedule_problem(family: TaskFamily, steps: int) -> Problem:
         >>> round(float(ratio), 5)
         0.00286
     """
-    _check_steps(steps)
+    steps = checks.whole("steps", steps)
 
     def optimizer(hparams: dict[str, chex.Array]) -> optax.GradientTransformation:
         rates = jnp.stack(list(hparams["rates"]))
@@ -167,7 +166,7 @@ def schedule_space(steps: int, mu: float = 1.0, kappa: float = 100.0) -> Space:
         20
     """
     _check_spectrum(mu, kappa)
-    _check_steps(steps)
+    steps = checks.whole("steps", steps)
     return {"rates": [Float(1 / (kappa * mu), 1 / mu, log=True)] * steps}
 
 
@@ -183,7 +182,7 @@ def chebyshev_rates(mu: float, largest: float, steps: int) -> chex.Array:
         Array([0.5], dtype=float32)
     """
     _check_spectrum(mu, largest / mu)
-    _check_steps(steps)
+    steps = checks.whole("steps", steps)
     angles = np.pi * (2 * np.arange(steps) + 1) / (2 * steps)
     roots = (largest + mu) / 2 + (largest - mu) / 2 * np.cos(angles)
     return jnp.asarray(1 / _leja_order(roots), jnp.result_type(float))
@@ -213,11 +212,6 @@ def _check_spectrum(mu: float, kappa: float) -> None:
     checks.positive(mu=mu)
     if not kappa > 1:
         raise ValueError(f"kappa must be above 1, got {kappa}")
-
-
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise ValueError(f"a schedule needs at least 1 step, got {steps}")
 
 
 def _cosine_grid(points: int, low: float, high: float) -> np.ndarray:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
+from metahpo import checks
 from metahpo.base import Key, Network, TaskFamily
 from metahpo.problems.criteria import squared_error
 from metahpo.problems.few_shot import Episode, Examples, few_shot
@@ -43,11 +44,8 @@ def sinusoid(shots: int, queries: int = 100, hidden: tuple[int, ...] = HIDDEN) -
         >>> task.support.x.shape, task.query.y.shape
         ((5, 1), (100, 1))
     """
-    sizes = {"shots": shots, "queries": queries, "the smallest width": min(hidden, default=1)}
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
-    model = _MLP(hidden)
+    shots, queries = checks.counts(shots=shots, queries=queries)
+    model = _MLP(tuple(checks.whole("a width of hidden", width) for width in hidden))
 
     network = Network(model.init, model.apply)
     return few_shot(_sampler(shots, queries), network, squared_error, describe=_describe)

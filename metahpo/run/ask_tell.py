@@ -119,7 +119,8 @@ class AskTell:
         self.space, self.strategy, self.limit = space, strategy, rounds
         if key is not None and seed is not None:
             raise ValueError(f"either key or seed decides the randomness, got {key=} and {seed=}")
-        self.key = jax.random.key(seed or 0) if key is None else key
+        seed = 0 if seed is None else checks.whole("seed", seed, at_least=0)
+        self.key = jax.random.key(seed) if key is None else key
         init_key, self._round_key = loop_keys(self.key)
         _, strategy_key, _ = jax.random.split(init_key, 3)  # the keys of ``search``
         self._trainings, self._decode = trainings, spaces.decoder(space)

@@ -37,8 +37,8 @@ def test_without_steps_there_is_one_score():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"episodes": 1}, "at least 2 episodes in chunks of 1, got episodes=1"),
-        ({"chunk": 0}, "chunk=0"),
+        ({"episodes": 1}, "episodes must be a whole number of at least 2, got 1"),
+        ({"chunk": 0}, "chunk must be a whole number of at least 1, got 0"),
         ({"problem": PROBLEM._replace(predict=None)}, "needs a problem that can predict"),
     ],
 )

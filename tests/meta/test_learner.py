@@ -95,8 +95,8 @@ def test_chunks_do_not_change_the_scores():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"episodes": 1}, "episodes=1"),
-        ({"chunk": 0}, "chunk=0"),
+        ({"episodes": 1}, "episodes must be a whole number of at least 2, got 1"),
+        ({"chunk": 0}, "chunk must be a whole number of at least 1, got 0"),
         ({"modes": ("both",)}, "both"),
         ({"modes": ()}, "modes must be some"),
     ],

@@ -179,7 +179,7 @@ def test_wrong_arguments_of_the_ridge_head_are_refused(wrong, says):
 
 def test_wrong_arguments_of_the_logistic_head_are_refused():
     family = make_family(np.eye(2), np.arange(2), cross_entropy)
-    with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="iterations must be a whole number of at least 1, got 0"):
         mh.meta.logistic_head(family, ways=2, iterations=0)
     with pytest.raises(ValueError, match="network"):
         mh.meta.logistic_head(no_network(), ways=2)

@@ -149,9 +149,13 @@ def test_weights_take_the_type_of_the_data(make):
 @pytest.mark.parametrize(
     ("make", "wrong", "says"),
     [
-        (mh.meta.neural_process, {"width": 0}, "width must be at least 1, got 0"),
+        (mh.meta.neural_process, {"width": 0}, "width must be a whole number of at least 1, got 0"),
         (mh.meta.neural_process, {"min_std": 0.0}, "min_std must lie in"),
-        (mh.meta.attentive_neural_process, {"depth": 0}, "depth must be at least 1, got 0"),
+        (
+            mh.meta.attentive_neural_process,
+            {"depth": 0},
+            "depth must be a whole number of at least 1, got 0",
+        ),
         (mh.meta.attentive_neural_process, {"width": 9, "heads": 2}, "heads=2, width=9"),
     ],
 )

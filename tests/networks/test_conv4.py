@@ -242,9 +242,9 @@ def test_maps_are_what_a_linear_head_sees_pixel_by_pixel():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"outputs": 0}, "outputs must be at least 1, got 0"),
-        ({"filters": 0}, "filters must be at least 1, got 0"),
-        ({"layers": 0}, "layers must be at least 1, got 0"),
+        ({"outputs": 0}, "outputs must be a whole number of at least 1, got 0"),
+        ({"filters": 0}, "filters must be a whole number of at least 1, got 0"),
+        ({"layers": 0}, "layers must be a whole number of at least 1, got 0"),
         ({"pooling": "mean"}, "pooling must be one of"),
         ({"norm": "layer"}, "norm must be one of"),
         ({"head": "dense"}, "head must be one of"),

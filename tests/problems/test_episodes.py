@@ -218,9 +218,9 @@ BAD = [
     ({"images": NOT_FINITE}, "1 images are not finite, the first is image 2 of class 3"),
     ({"images": np.zeros((5, 6, 4, 3)), "rotations": True}, r"square images, .* \(4, 3\)"),
     ({"rotations": "twice"}, "rotations must be False, True or \"once\", got 'twice'"),
-    ({"ways": 1}, "ways must be at least 2, got 1"),
-    ({"shots": 0}, "shots must be at least 1, got 0"),
-    ({"queries": 0}, "queries must be at least 1, got 0"),
+    ({"ways": 1}, "ways must be a whole number of at least 2, got 1"),
+    ({"shots": 0}, "shots must be a whole number of at least 1, got 0"),
+    ({"queries": 0}, "queries must be a whole number of at least 1, got 0"),
 ]
 
 

@@ -56,7 +56,7 @@ def test_a_head_that_does_not_fit_the_ways_is_refused_with_both_numbers():
 
 
 def test_a_single_way_is_refused():
-    with pytest.raises(ValueError, match="ways must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="ways must be a whole number of at least 2, got 1"):
         mh.problems.few_shot(sample, linear(1), mh.problems.cross_entropy, ways=1)
 
 

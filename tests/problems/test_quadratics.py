@@ -166,7 +166,10 @@ def test_hypergradient_descent_finds_a_nearly_optimal_schedule():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: problems.quadratics(dimension=1), "at least 2 to hold both ends, got 1"),
+        (
+            lambda: problems.quadratics(dimension=1),
+            "dimension must be a whole number of at least 2, got 1",
+        ),
         (lambda: problems.quadratics(mu=0.0), "mu must be positive, got 0.0"),
         (lambda: problems.quadratics(kappa=1.0), "kappa must be above 1, got 1.0"),
         (
@@ -174,11 +177,14 @@ def test_hypergradient_descent_finds_a_nearly_optimal_schedule():
             "power must be at least 1 to give a norm, got 0.5",
         ),
         (lambda: problems.schedule_space(3, kappa=0.5), "kappa must be above 1, got 0.5"),
-        (lambda: problems.schedule_space(0), "at least 1 step, got 0"),
-        (lambda: problems.chebyshev_rates(1.0, 2.0, 0), "at least 1 step, got 0"),
+        (lambda: problems.schedule_space(0), "steps must be a whole number of at least 1, got 0"),
+        (
+            lambda: problems.chebyshev_rates(1.0, 2.0, 0),
+            "steps must be a whole number of at least 1, got 0",
+        ),
         (
             lambda: problems.schedule_problem(problems.quadratics(), 0),
-            "a schedule needs at least 1 step, got 0",
+            "steps must be a whole number of at least 1, got 0",
         ),
         (lambda: ratio_of_wrong_length(), r"needs rates of shape \(3,\), got \(2,\)"),
     ],

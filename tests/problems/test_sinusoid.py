@@ -81,11 +81,11 @@ def test_double_precision_stays_double():
         assert {leaf.dtype.name for leaf in jax.tree.leaves((task, params))} == {"float64"}
 
 
-@pytest.mark.parametrize("name", ["shots", "queries", "the smallest width"])
+@pytest.mark.parametrize("name", ["shots", "queries", "a width of hidden"])
 def test_refuses_sizes_below_one(name):
     sizes = {"shots": 5, "queries": 5, "hidden": (40, 40)}
-    sizes |= {"hidden": (40, 0)} if name == "the smallest width" else {name: 0}
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+    sizes |= {"hidden": (40, 0)} if name == "a width of hidden" else {name: 0}
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, got 0"):
         mh.problems.sinusoid(**sizes)
 
 

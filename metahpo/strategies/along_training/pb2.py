@@ -122,7 +122,8 @@ def pb2(
     exploit = selector(selection, population, truncation)
     mutate = explorer(space, resample_probability, 0.1, None, frozen)
     window = max(4 * population, 64) if window is None else window
-    _check_numbers(population, exploration, trust_region, window)
+    window = checks.whole("window", window, at_least=population)
+    _check_numbers(exploration, trust_region)
     dims = list(spaces.dimensions(space).values())
     ordered = np.array([not isinstance(d, Choice) for d in dims])
     free = ~parts.named(space, frozen)
@@ -181,14 +182,11 @@ def pb2(
     return Strategy(init, ask, tell, Needs(budgets=False), space=space)
 
 
-def _check_numbers(
-    population: int, exploration: chex.Numeric, trust_region: chex.Numeric | None, window: int
-) -> None:
+def _check_numbers(exploration: chex.Numeric, trust_region: chex.Numeric | None) -> None:
     if checks.known(exploration) and not exploration >= 0:
         raise ValueError(f"exploration must be at least 0, got {exploration}")
     if trust_region is not None and checks.known(trust_region) and not 0 < trust_region <= 1:
         raise ValueError(f"trust_region must be in (0, 1] or None, got {trust_region}")
-    window = checks.whole("window", window, at_least=population)
 
 
 def bandit(size: int) -> Kernel:
