@@ -27,6 +27,7 @@ import numpy as np
 from metahpo._extras import require
 from metahpo._files import CLAIM, writable_folder
 from metahpo.base import Key, PyTree
+from metahpo.run.identity import array_bytes
 
 KEEP = 2
 MANIFEST = "metahpo.json"
@@ -67,7 +68,9 @@ def prepare(directory: str | os.PathLike[str], resume: bool) -> Path:
     return folder
 
 
-def fingerprint(key: Key, rounds: int, start: PyTree, about: str = "") -> Fingerprint:
+def fingerprint(
+    key: Key, rounds: int, start: PyTree, about: str = "", program: str = ""
+) -> Fingerprint:
     """What makes a run this run and no other.
 
     Args:
@@ -76,6 +79,7 @@ def fingerprint(key: Key, rounds: int, start: PyTree, about: str = "") -> Finger
         start: the carry and the empty history before the first round; the structure, the shapes
             and the values count.
         about: whatever else the caller wants to be the same, in words.
+        program: a digest of what is computed.
     """
     return {
         "rounds": rounds,
@@ -83,6 +87,7 @@ def fingerprint(key: Key, rounds: int, start: PyTree, about: str = "") -> Finger
         "leaves": _describe(start),
         "start": _digest(jax.tree.leaves(start)),
         "about": about,
+        "program": program,
     }
 
 
@@ -252,6 +257,10 @@ def _check_same_run(path: Path, found: Fingerprint, mark: Fingerprint) -> None:
             "start": "its initial state (task, hyperparameters, strategy) is another",
             "leaves": _first_difference(found.get("leaves", []), mark["leaves"]),
             "about": f"it is {found.get('about')!r}, this run is {mark['about']!r}",
+            "program": (
+                "it computes something else (the space, the problem, its steps or tasks, a setting "
+                "of the strategy, the estimator or the optimiser, or the version of JAX differs)"
+            ),
         }
         raise ValueError(f"the checkpoint {str(path)!r} is of another run: {what[name]}")
 
@@ -295,9 +304,7 @@ def _like(leaf: Any, array: np.ndarray | None) -> Any:
 def _digest(leaves: list[Any]) -> str:
     sha = hashlib.sha256()
     for leaf in leaves:
-        array = np.ascontiguousarray(_raw(leaf))
-        sha.update(f"{array.dtype}{array.shape}".encode())
-        sha.update(array.tobytes())
+        sha.update(array_bytes(leaf))
     return sha.hexdigest()
 
 

@@ -23,9 +23,11 @@ from metahpo.base import Key, PyTree
 from metahpo.floats import is_key
 from metahpo.run import checkpoint, processes
 from metahpo.run.health import health
+from metahpo.run.identity import loop_digest
 from metahpo.run.loop import Loop
 from metahpo.run.programs import Programs, compiled, programs
 from metahpo.run.progress import reporter
+from metahpo.run.records import InterruptedRun
 
 OnChunk = Callable[..., bool | None]
 
@@ -58,7 +60,8 @@ def drive(
         directory: a folder for checkpoints, one after each chunk, of which the newest two stay;
             must be empty or missing without ``resume``.  Needs the extra ``checkpoint``.
         resume: goes on from the newest checkpoint in ``directory``; with none there yet, starts.
-            The run must be the same (key, rounds, shapes and initial state).
+            The run must be the same: key, rounds, initial state, and all that a round computes.
+            It may be resumed on other devices, and in other chunks.
         progress: whether to show progress on the standard error stream: a bar on a terminal (with
             the extra ``cli``), else a line now and then.
         on_chunk: called after each chunk as ``on_chunk(rounds_done, history, carry)``, where the
@@ -81,6 +84,7 @@ def drive(
             than one axis; for a chunk below 1; for a folder that
             is not writable, not empty (without ``resume``), of another run or damaged (with it).
         RuntimeError: if another process of the run has died.
+        InterruptedRun: for a ``KeyboardInterrupt``, which it is, too; it says how to go on.
 
     Warns:
         UserWarning: at the end, with ``progress``, if more than 5 % of the updates were left out or
@@ -115,14 +119,16 @@ def drive(
     with (
         reporter(shown, name, loop.rounds) as report,
         processes.told_of_loss(directory),
+        _told_of_interrupt(directory),
         contextlib.nullcontext() if files is None else files.claimed(),
     ):
         with report.compiling(not program.compiled):
             keys, state = _start(program, key)
-            run = _placing(compiled(program, keys, state, compilation_cache), keys)
+            made = compiled(program, keys, state, compilation_cache)
+            run = _placing(made, program.rounds, keys)
         done = 0
         if files is not None:
-            mark = checkpoint.fingerprint(key, loop.rounds, state, about)
+            mark = checkpoint.fingerprint(key, loop.rounds, state, about, loop_digest(loop))
             done, state = files.opened(state, mark)
         ended = done == loop.rounds or _ended(program, state)
         while not ended:
@@ -142,6 +148,15 @@ def drive(
     if shown:
         health(state[1], done, lanes).warn(name, stacklevel=2)
     return program.finish(*state)
+
+
+@contextlib.contextmanager
+def _told_of_interrupt(directory: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Says how a run goes on that was interrupted, at whatever moment."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise InterruptedRun("the run was interrupted", directory) from error
 
 
 def _told(on_chunk: OnChunk, done: int, state: PyTree, lanes: bool) -> bool | None:
@@ -241,9 +256,11 @@ def _start(program: Programs, key: Key) -> tuple[PyTree, PyTree]:
 
 
 def _placing(
-    program: jax.stages.Compiled, keys: PyTree
+    program: jax.stages.Compiled | None, plain: Callable[..., PyTree], keys: PyTree
 ) -> Callable[[PyTree, int, int], tuple[int, PyTree]]:
     """``(state, start, stop) -> (done, state)``."""
+    if program is None:
+        return lambda state, start, stop: plain(keys, state, start, stop)
     placements, _ = program.input_shardings
 
     def run(state: PyTree, start: int, stop: int) -> tuple[int, PyTree]:

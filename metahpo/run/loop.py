@@ -38,6 +38,8 @@ class Loop(NamedTuple):
         done: ``(carry) -> bool[]``: whether the run ends before its last round.
         blank: ``(record) -> record``: what the history says of a round that was not run; needed
             with ``done``.
+        plain: ``() -> loop``, the same run in one piece on one device, by which it is told from
+            others; ``None`` if it is that itself.
     """
 
     init: Callable[[Key], PyTree]
@@ -49,6 +51,7 @@ class Loop(NamedTuple):
     ahead: int = 1
     done: Callable[[PyTree], chex.Array] | None = None
     blank: Callable[[PyTree], PyTree] | None = None
+    plain: Callable[[], "Loop"] | None = None
 
 
 def scan(loop: Loop, key: Key) -> Any:
@@ -106,7 +109,7 @@ def advance(
             return t < stop
         return (t < stop) & highest(~loop.done(carry))
 
-    def one_round(inputs: PyTree, first: chex.Numeric) -> Callable[[PyTree], PyTree]:
+    def round_of(inputs: PyTree, first: chex.Numeric) -> Callable[[PyTree], PyTree]:
         def body(x: PyTree) -> PyTree:
             t, (carry, history) = x
             new, record = loop.step(_of_round(loop, inputs, t - first), carry)
@@ -121,14 +124,14 @@ def advance(
     start = jnp.asarray(start, jnp.int32)
     draw = loop.draw
     if draw is None:
-        return jax.lax.while_loop(goes_on, one_round(keys, 0), (start, state))
+        return jax.lax.while_loop(goes_on, round_of(keys, 0), (start, state))
 
     def block(x: PyTree) -> PyTree:
         # It begins where it does in ``scan``, so that the same program draws the same numbers.
         first = x[0] // loop.ahead * loop.ahead
         last = first + loop.ahead
         some = jax.tree.map(lambda key: jax.lax.dynamic_slice_in_dim(key, first, loop.ahead), keys)
-        within = one_round(draw(some), first)
+        within = round_of(draw(some), first)
         return jax.lax.while_loop(lambda x: goes_on(x) & (x[0] < last), within, x)
 
     return jax.lax.while_loop(goes_on, block, (start, state))
@@ -136,16 +139,21 @@ def advance(
 
 def empty_history(loop: Loop, keys: PyTree, carry: PyTree) -> PyTree:
     """The history before the first round: blank rows, or zeros."""
-
-    def first(keys: PyTree, carry: PyTree) -> PyTree:
-        if loop.draw is not None:
-            keys = loop.draw(jax.tree.map(lambda key: key[: loop.ahead], keys))
-        return loop.step(_of_round(loop, keys, 0), carry)[1]
-
-    shapes = jax.eval_shape(first, keys, carry)
+    shapes = jax.eval_shape(lambda keys, carry: _first_round(loop, keys, carry)[1], keys, carry)
     row = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     row = row if loop.blank is None else loop.blank(row)
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (loop.rounds, *x.shape)), row)
+
+
+def one_round(loop: Loop, key: Key, carry: PyTree) -> tuple[PyTree, PyTree]:
+    """The carry and the record of the first round, from the key of all rounds."""
+    return _first_round(loop, round_keys(loop, key), carry)
+
+
+def _first_round(loop: Loop, keys: PyTree, carry: PyTree) -> tuple[PyTree, PyTree]:
+    if loop.draw is not None:
+        keys = loop.draw(jax.tree.map(lambda key: key[: loop.ahead], keys))
+    return loop.step(_of_round(loop, keys, 0), carry)
 
 
 def traced_once(function: Callable[P, T]) -> Callable[P, T]:

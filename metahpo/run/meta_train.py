@@ -180,6 +180,10 @@ def meta_loop(
     chunk: int | None = None,
 ) -> Loop:
     """The ``Loop`` behind ``meta_train``, to be driven in chunks; the arguments are the same."""
+    whole = functools.partial(
+        meta_loop, problem, estimator, hparams, optimizer, rounds=rounds, tasks=tasks, state=state
+    )
+    plain = None if chunk is None and mesh is None else whole
     rounds, tasks = checks.counts(rounds=rounds, tasks=tasks)
     checks.record("problem", problem, Problem, "mh.problems.training or mh.meta.maml")
     checks.record("estimator", estimator, Estimator, "a function of mh.hypergrad")
@@ -247,9 +251,8 @@ def meta_loop(
         skipped = history.skipped.sum(dtype=jnp.int32)
         return MetaResult(carry.hparams, history, carry, skipped)
 
-    if ahead == 1:
-        return Loop(init, step, finish, rounds, keys_of)
-    return Loop(init, step, finish, rounds, keys_of, draw, ahead)
+    loop = Loop(init, step, finish, rounds, keys_of, plain=plain)
+    return loop if ahead == 1 else loop._replace(draw=draw, ahead=ahead)
 
 
 def _check_hparams(hparams: HParams) -> None:

@@ -80,8 +80,8 @@ def minimize(
             goes on from training states, or when all of the first round fail or are NaN; and for
             ``directory`` as in ``drive``.
         EvaluationError: if a call fails and ``on_error`` is ``"raise"``; a ``RuntimeError``.
-        InterruptedRun: for a ``KeyboardInterrupt``, which it is, too.  Both hold what was evaluated
-            so far as ``result``, and ``directory`` has it.
+        InterruptedRun: for a ``KeyboardInterrupt`` at any moment, which it is, too.  Both hold what
+            was evaluated so far as ``result``, and ``directory`` has it.
 
     Example:
         >>> import metahpo as mh
@@ -107,8 +107,11 @@ def minimize(
         reporter(progress, "minimize", rounds, tuner.rounds) as report,
         _pool(workers) as (submit, most),
     ):
-        if folder is not None:
-            tuner.restore(folder, about)
+        try:
+            if folder is not None:
+                tuner.restore(folder, about)
+        except KeyboardInterrupt as error:
+            raise InterruptedRun("the run was interrupted", folder) from error
         try:
             while not tuner.over:
                 # A round is told as a whole, so that workers change nothing.
@@ -136,10 +139,14 @@ def minimize(
                             _refuse(tuner.result())
                         _save(tuner, folder, about)
                         report(tuner.rounds, tuner.lowest, tuner.over)
-        except BaseException as error:
+        except KeyboardInterrupt as error:
+            with contextlib.suppress(KeyboardInterrupt):  # once more, while it is saved
+                _save(tuner, folder, about)
+            known = tuner.result() if tuner.evaluations else None
+            when = f"after {tuner.evaluations} evaluations"
+            raise InterruptedRun(when, folder, known) from error
+        except BaseException:
             _save(tuner, folder, about)
-            if isinstance(error, KeyboardInterrupt):
-                raise InterruptedRun(tuner.result()) from error
             raise
     return tuner.result()
 

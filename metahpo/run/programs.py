@@ -61,8 +61,10 @@ def programs(loop: Loop, lanes: bool) -> Programs:
 
 def compiled(
     program: Programs, keys: PyTree, state: PyTree, folder: str | os.PathLike[str] | None
-) -> jax.stages.Compiled:
+) -> jax.stages.Compiled | None:
     """The rounds compiled for such arguments, or what was compiled for such before.
+
+    ``None`` where compilation is switched off (``jax.disable_jit``), for debugging.
 
     Args:
         program: the loop's.
@@ -70,6 +72,8 @@ def compiled(
         state: the carry and the history.
         folder: keeps compiled programs for other processes; made where it is missing.
     """
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+        return None
     traced = program.rounds.trace(keys, state, np.int32(0), np.int32(0))
     # What is traced before is the same object; if JAX has let go of it, it is compiled again.
     if traced.jaxpr not in program.compiled:

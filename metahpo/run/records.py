@@ -1,5 +1,6 @@
 """What runs of a search tell: histories, results and failures."""
 
+import os
 from typing import NamedTuple
 
 import chex
@@ -163,12 +164,23 @@ class EvaluationError(RuntimeError):
 
 
 class InterruptedRun(KeyboardInterrupt):
-    """A run was interrupted from the keyboard.
+    """A run was interrupted from the keyboard; the message says how it goes on.
 
     Attributes:
-        result: a ``MinimizeResult`` of what was evaluated before.
+        result: a ``MinimizeResult`` of what was evaluated before; ``None`` where nothing was, and
+            for ``drive``, whose checkpoints hold it.
     """
 
-    def __init__(self, result: MinimizeResult) -> None:
-        super().__init__(f"after {result.evaluations} evaluations")
+    def __init__(
+        self,
+        when: str,
+        directory: str | os.PathLike[str] | None,
+        result: MinimizeResult | None = None,
+    ) -> None:
+        advice = (
+            "a run with directory=... can be resumed"
+            if directory is None
+            else f"resume=True goes on from what {os.fspath(directory)!r} holds"
+        )
+        super().__init__(f"{when}; {advice}")
         self.result = result

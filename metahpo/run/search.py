@@ -1,5 +1,6 @@
 """Search: a strategy tunes a problem on one task."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -159,6 +160,20 @@ def search_loop(
     mesh: Mesh | None = None,
 ) -> Loop:
     """The ``Loop`` behind ``search``, to be driven in chunks; the arguments are the same."""
+    whole = functools.partial(
+        search_loop,
+        problem,
+        space,
+        strategy,
+        rounds=rounds,
+        steps=steps,
+        task=task,
+        estimator=estimator,
+        metrics=metrics,
+        stop=stop,
+        state=state,
+    )
+    plain = None if chunk is None and mesh is None else whole
     rounds, steps = checks.counts(rounds=rounds, steps=steps)
     chunk = None if chunk is None else checks.whole("chunk", chunk)
     spaces.size(space)  # refuses what is not a space
@@ -240,11 +255,10 @@ def search_loop(
         # The members' trainings stay where they are, spread over the devices.
         return everywhere(result, mesh)._replace(state=_with_keys(carry, jax.random.key_data))
 
+    loop = Loop(init, step, finish, rounds, keys, plain=plain)
     if stop is None:
-        return Loop(init, step, finish, rounds, keys)
-    return Loop(
-        init, step, finish, rounds, keys, done=lambda carry: carry.reason > 0, blank=not_run
-    )
+        return loop
+    return loop._replace(done=lambda carry: carry.reason > 0, blank=not_run)
 
 
 def _jobs(carry: SearchState, key: Key, proposal: Proposal, steps: int, may_stop: bool) -> Job:
