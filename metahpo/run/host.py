@@ -93,9 +93,11 @@ def drive(
     Several processes (``jax.distributed.initialize``) that share a mesh all make the same call.
     Process 0 alone reads and writes the folder and shows progress; the others are told what it
     read.  When a process dies, the others' next collective operation fails and they raise the
-    ``RuntimeError``.  A process that waits without such an error is ended by JAX after
-    ``heartbeat_timeout_seconds`` (an argument of ``initialize``, 100 by default); on CPUs with
-    several devices in a process ``XLA_FLAGS=--xla_cpu_collective_timeout_seconds=...`` is earlier.
+    ``RuntimeError``.  A process in which the run fails ends at its exit without waiting for the
+    others, with the code 1, and so ends them.  A process that waits without such an error is ended
+    by JAX after ``heartbeat_timeout_seconds`` (an argument of ``initialize``, 100 by default); on
+    CPUs with several devices in a process
+    ``XLA_FLAGS=--xla_cpu_collective_timeout_seconds=...`` is earlier.
 
     Example:
         >>> import jax, metahpo as mh

@@ -4,6 +4,9 @@ Every process makes the same calls with the same arguments.  Files belong to pro
 writes checkpoints, and what it reads it tells the others, who need not see its folder.
 """
 
+import atexit
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -80,11 +83,17 @@ def placed(tree: PyTree, shardings: PyTree) -> PyTree:
 
 @contextmanager
 def told_of_loss(directory: Any) -> Iterator[None]:
-    """Says what to do when the work together breaks off, most often because a process has died."""
+    """Says what to do when the work together breaks off, most often because a process has died.
+
+    A process that failed itself must not wait for the others at its exit, as they wait for it.
+    """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except BaseException as error:
         if jax.process_count() == 1:
+            raise
+        atexit.register(_leave)  # before JAX's own, which waits
+        if not isinstance(error, jax.errors.JaxRuntimeError):
             raise
         advice = (
             "a run with directory=... can be resumed"
@@ -95,6 +104,13 @@ def told_of_loss(directory: Any) -> Iterator[None]:
             f"process {jax.process_index()} of {jax.process_count()} lost the others, one of which "
             f"has probably died (see its own messages); {advice}: {error}"
         ) from error
+
+
+def _leave() -> None:
+    """Ends the process at once; the others then fail in what they wait for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,16 @@ def together(folder, devices, *more):
         for process in processes:
             process.kill()
     return [(process.returncode, *text) for process, text in zip(processes, texts, strict=True)]
+
+
+@pytest.mark.slow
+def test_an_error_in_one_process_ends_both_soon(tmp_path):
+    start = time.monotonic()
+    (code, _, err), (other, _, other_err) = together(tmp_path, 1, "fail")
+    assert time.monotonic() - start < 120  # of which the error takes a moment; it was 300 s
+    assert (code, other) == (1, 1), err + other_err
+    assert "ValueError: on_chunk of process 0 failed" in err
+    assert "Traceback" in other_err
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""One of two processes of a run: ``python two_processes.py RANK PORT FOLDER [die]``."""
+"""One of two processes of a run: ``python two_processes.py RANK PORT FOLDER [die|fail]``."""
 
 import json
 import os
@@ -39,14 +39,18 @@ def as_bytes(result):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(result.history)]
 
 
-def main(rank, port, folder, die):
+def main(rank, port, folder, die, fail):
     jax.distributed.initialize(f"localhost:{port}", 2, rank)
     mesh = jax.make_mesh((jax.device_count(),), ("members",))
 
     def stop(done, history):
         if die and rank == 1 and done == 3:
             os._exit(9)
+        if fail and rank == 0 and done == 3:
+            raise ValueError("on_chunk of process 0 failed")
 
+    if fail:
+        drive(mesh, folder, on_chunk=stop)
     try:
         result = drive(mesh, folder, resume=True, on_chunk=stop)
     except RuntimeError as error:
@@ -67,4 +71,4 @@ def main(rank, port, folder, die):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], die="die" in sys.argv)
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], "die" in sys.argv, "fail" in sys.argv)
