@@ -21,8 +21,9 @@ from metahpo.base import PyTree
 def with_safe_sqrt(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """The same function, in which every root has the slope 0 at exactly 0.
 
-    So has a square root of a negative number, whose value stays NaN: a branch that is not chosen,
-    as in optax's RAdam, no longer turns the gradient into NaN.
+    So has a square root of a negative number, whose value stays NaN.  A product or a quotient made
+    of a root is a constant where it is not finite, if what it leads to is chosen by a condition: so
+    a branch that is not chosen, as in optax's RAdam, no longer turns the gradient into NaN.
 
     Values do not change, bit for bit: ``sqrt``, ``rsqrt``, ``cbrt`` and constant powers below 1
     are evaluated as before, also inside ``jit``, ``scan``, ``cond`` and ``while``.  Where ``fn``
@@ -55,14 +56,16 @@ def with_safe_sqrt(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
 @functools.lru_cache(maxsize=256)  # the same program again, so that nothing is compiled twice
 def _rewritten(jaxpr: core.Jaxpr) -> core.Jaxpr:
     """The same program with other roots; the same object if there is none in it."""
-    eqns = [_rewritten_equation(eqn) for eqn in jaxpr.eqns]
+    products = _products_before_a_choice(jaxpr)
+    eqns = [_rewritten_equation(eqn, i in products) for i, eqn in enumerate(jaxpr.eqns)]
     same = all(new is old for new, old in zip(eqns, jaxpr.eqns, strict=True))
     return jaxpr if same else jaxpr.replace(eqns=eqns)
 
 
-def _rewritten_equation(eqn: core.JaxprEqn) -> core.JaxprEqn:
-    if _is_root(eqn):
-        (call,) = jax.make_jaxpr(_safe_root(eqn))(*[x.aval for x in eqn.invars]).eqns
+def _rewritten_equation(eqn: core.JaxprEqn, guarded: bool) -> core.JaxprEqn:
+    if guarded or _is_root(eqn):
+        safe = _safe_product(eqn) if guarded else _safe_root(eqn)
+        (call,) = jax.make_jaxpr(safe)(*[x.aval for x in eqn.invars]).eqns
         return eqn.replace(primitive=call.primitive, params=call.params)
     if eqn.primitive.name.startswith("custom_"):
         return eqn
@@ -82,6 +85,42 @@ def _rewritten_part(part: Any) -> Any:
         parts = tuple(_rewritten_part(x) for x in part)
         return part if all(new is old for new, old in zip(parts, part, strict=True)) else parts
     return part
+
+
+def _products_before_a_choice(jaxpr: core.Jaxpr) -> set[int]:
+    """The numbers of the products and quotients between a root and a condition that chooses."""
+    of_root: set[core.Var] = set()
+    found = []
+    for i, eqn in enumerate(jaxpr.eqns):
+        known = [x for x in eqn.invars if isinstance(x, core.Var) and x in of_root]
+        if known and eqn.primitive.name in ("mul", "div") and _is_real(eqn.outvars[0].aval):
+            found.append(i)
+        if known or _holds(eqn, _is_root):
+            of_root.update(eqn.outvars)
+    if not found:
+        return set()
+    chosen: set[core.Var] = set()
+    for eqn in reversed(jaxpr.eqns):
+        if not chosen.isdisjoint(eqn.outvars) or _holds(eqn, _chooses):
+            chosen.update(x for x in eqn.invars if isinstance(x, core.Var))
+    return {i for i in found if jaxpr.eqns[i].outvars[0] in chosen}
+
+
+def _holds(eqn: core.JaxprEqn, what: Callable[[core.JaxprEqn], bool]) -> bool:
+    """Whether an equation, or one of the programs in it, is of a kind."""
+    return what(eqn) or any(_holds_part(part, what) for part in eqn.params.values())
+
+
+def _holds_part(part: Any, what: Callable[[core.JaxprEqn], bool]) -> bool:
+    if isinstance(part, core.ClosedJaxpr):
+        part = part.jaxpr
+    if isinstance(part, core.Jaxpr):
+        return any(_holds(eqn, what) for eqn in part.eqns)
+    return type(part) is tuple and any(_holds_part(each, what) for each in part)
+
+
+def _chooses(eqn: core.JaxprEqn) -> bool:
+    return eqn.primitive.name == "select_n"
 
 
 def _is_root(eqn: core.JaxprEqn) -> bool:
@@ -116,3 +155,16 @@ def _safe_root(eqn: core.JaxprEqn) -> Callable[..., chex.Array]:
         return jnp.where(flat, there, elsewhere)
 
     return root
+
+
+def _safe_product(eqn: core.JaxprEqn) -> Callable[..., chex.Array]:
+    """As one call, too: a constant where it is not finite, as 0 times that would be NaN."""
+
+    @jax.jit
+    def product(x: chex.Array, y: chex.Array) -> chex.Array:
+        there = eqn.primitive.bind(*map(jax.lax.stop_gradient, (x, y)), **eqn.params)
+        finite = jnp.isfinite(there)
+        x, y = (jnp.where(finite, side, jnp.ones_like(side)) for side in (x, y))
+        return jnp.where(finite, eqn.primitive.bind(x, y, **eqn.params), there)
+
+    return product

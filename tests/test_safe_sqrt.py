@@ -14,7 +14,7 @@ from metahpo.safe_sqrt import with_safe_sqrt
 
 pytestmark = pytest.mark.versions
 
-training = importlib.import_module("metahpo.problems.training")
+updates = importlib.import_module("metahpo.updates")
 KEY = jax.random.key(0)
 TASK = np.random.default_rng(0).normal(size=(8, 4)) * [0.0, 1.0, 1.0, 1.0]  # no first feature
 OPTIMIZERS = {
@@ -76,6 +76,34 @@ def test_hypergradients_agree_with_finite_differences(optimizer):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("steps", [3, 4, 6])
+def test_radam_agrees_with_finite_differences_while_its_factor_is_not_a_number(steps):
+    def loss(rate):
+        return mh.inner.outer_loss(problem(optax.radam), steps)(KEY, {"lr": rate}, TASK)[0]
+
+    loss = jax.jit(loss)
+    expected = (loss(0.05 + 1e-5) - loss(0.05 - 1e-5)) / 2e-5
+    for estimator in (mh.hypergrad.reverse, mh.hypergrad.forward):
+        found = slope(estimator(problem(optax.radam), steps), 0.05)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_products_of_a_root_in_a_branch_that_is_not_chosen_have_no_slope():
+    def fn(x):
+        factor = jnp.sqrt(x - 2.0)  # of a negative number
+        return jnp.where(x > 2, factor * x / (factor + x**2), 3.0 * x)
+
+    safe = with_safe_sqrt(fn)
+    assert np.isnan(jax.grad(fn)(1.0)) and jax.grad(safe)(1.0) == 3.0
+    assert jax.grad(jax.grad(safe))(1.0) == 0.0 and jax.jvp(safe, (1.0,), (1.0,))[1] == 3.0
+    for x in (3.0, 7.5):
+        assert safe(x) == fn(x)
+        np.testing.assert_allclose(jax.grad(safe)(x), jax.grad(fn)(x), rtol=1e-6)
+    # What is chosen and not a number is told.
+    assert np.isnan(with_safe_sqrt(lambda x: jnp.where(x > 0, x * jnp.sqrt(x - 2), x))(1.0))
+
+
+@pytest.mark.usefixtures("x64")
 def test_second_derivative_agrees_with_finite_differences():
     reverse = functools.partial(slope, mh.hypergrad.reverse(problem(optax.adam), 2, "step"))
     second = jax.jit(lambda rate: jnp.stack([reverse(rate), jax.grad(reverse)(rate)]))
@@ -108,12 +136,12 @@ def test_training_has_the_same_bits_with_and_without(name, monkeypatch):
         return mh.inner.unroll(problem(OPTIMIZERS[name]), 5)(KEY, {"lr": rate}, TASK)
 
     state = jax.jit(train)(0.05)
-    monkeypatch.setattr(training, "with_safe_sqrt", lambda fn: fn)
+    monkeypatch.setattr(updates, "with_safe_sqrt", lambda fn: fn)
     jax.tree.map(np.testing.assert_array_equal, state, jax.jit(lambda rate: train(rate))(0.05))
 
 
 def test_without_it_the_hypergradient_is_not_a_number(monkeypatch):
-    monkeypatch.setattr(training, "with_safe_sqrt", lambda fn: fn)
+    monkeypatch.setattr(updates, "with_safe_sqrt", lambda fn: fn)
     forward = mh.hypergrad.forward(problem(optax.adam), 2)
     assert np.isnan(jax.jit(functools.partial(slope, forward))(0.05))
 
