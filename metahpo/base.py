@@ -54,10 +54,13 @@ class Network(NamedTuple):
     Attributes:
         init: ``(key, x) -> params`` for inputs like ``x`` ``f[n, ...]``.
         apply: ``(params, x) -> outputs`` ``f[n, ...]``.
+        train: ``(params, x, key) -> outputs`` in the updates of an inner loop, with dropout for
+            example; ``None`` where it is ``apply``.
     """
 
     init: Callable[[Key, chex.Array], Params]
     apply: Callable[[Params, chex.Array], chex.Array]
+    train: Callable[[Params, chex.Array, Key], chex.Array] | None = None
 
 
 def undescribed(task: Task) -> np.ndarray:
@@ -73,19 +76,26 @@ class TaskFamily(NamedTuple):
         sample: ``(key) -> task``, a pytree of arrays of fixed shapes, so that tasks can be vmapped.
         init: ``(key, task) -> params``, the model's initial parameters.
         loss: ``(params, task, split) -> f32[]``; ``split`` is the static string ``"support"``
-            (what training sees) or ``"query"`` (what validation sees).
+            (what training sees) or ``"query"`` (what validation sees).  One with a parameter
+            ``key`` is told that of the update, for dropout; it must also do without.
         describe: ``(task) -> f32[F]``, what a user would know of the task before training;
             nothing by default.
         network: the model behind ``init`` and ``loss``, of families that have just one.
-        criterion: ``(outputs, y) -> f32[]``, what ``loss`` makes of the network's outputs.
+        criterion: ``(outputs, y) -> f32[]``, what ``loss`` makes of the network's outputs; with
+            ``weight=`` for examples that have weights.
     """
 
     sample: Callable[[Key], Task]
     init: Callable[[Key, Task], Params]
-    loss: Callable[[Params, Task, str], chex.Array]
+    loss: Callable[..., chex.Array]
     describe: Callable[[Task], chex.Array] = undescribed
     network: Network | None = None
-    criterion: Callable[[chex.Array, chex.Array], chex.Array] | None = None
+    criterion: Callable[..., chex.Array] | None = None
+
+
+def unchanged(inner_loss: Callable[..., chex.Array]) -> Callable[..., chex.Array]:
+    """The ``lift`` of problems that are not made of another one."""
+    return inner_loss
 
 
 class Problem(NamedTuple):
@@ -99,6 +109,9 @@ class Problem(NamedTuple):
         describe: ``(task) -> f32[F]``, as of a ``TaskFamily``.
         predict: ``(state, x) -> outputs`` for inputs ``f[n, ...]``, where there is a model.
         initial: ``(key) -> hparams``, where learning the hyperparameters starts, if that is known.
+        lift: ``(inner_loss) -> inner_loss``, of a problem that is made of another one: turns what
+            the other's training minimises, ``(hparams, task, params, ...) -> f[]``, into what this
+            one's does; a ``ValueError`` says why where it cannot.
     """
 
     sample: Callable[[Key], Task]
@@ -108,6 +121,7 @@ class Problem(NamedTuple):
     describe: Callable[[Task], chex.Array] = undescribed
     predict: Callable[[State, chex.Array], chex.Array] | None = None
     initial: Callable[[Key], HParams] | None = None
+    lift: Callable[[Callable[..., chex.Array]], Callable[..., chex.Array]] = unchanged
 
 
 class Estimate(NamedTuple):

@@ -153,7 +153,8 @@ def unconstrained(problem: Problem, links: PyTree) -> Problem:
     Returns:
         A Problem to which every estimator applies; ``constrain(links, ...)`` turns what was
         learned into the hyperparameters of ``problem``.  Its ``initial`` is that of ``problem``,
-        unconstrained.
+        unconstrained; the ``inner_loss`` of ``implicit``, ``soba`` and ``saba`` stays that of
+        ``problem``, of constrained values.
 
     Example:
         >>> import jax, optax, metahpo as mh

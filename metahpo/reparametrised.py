@@ -21,7 +21,8 @@ def reparametrised(
             ``problem.initial``, so without one the new problem has none.
 
     Returns:
-        A Problem of ``values``; its tasks, states and predictions are those of ``problem``.
+        A Problem of ``values``; its tasks, states and predictions are those of ``problem``, and so
+        is the ``inner_loss`` that an estimator of it takes: it sees ``hparams``.
 
     Example:
         >>> import jax, jax.numpy as jnp, metahpo as mh
@@ -40,4 +41,10 @@ def reparametrised(
     def loss(key: Key, values: PyTree, task: Task, state: State) -> chex.Array:
         return problem.loss(key, to_hparams(values), task, state)
 
-    return Problem(problem.sample, init, step, loss, problem.describe, problem.predict, initial)
+    def lift(inner_loss: Callable[..., chex.Array]) -> Callable[..., chex.Array]:
+        own = problem.lift(inner_loss)
+        return lambda values, *rest: own(to_hparams(values), *rest)
+
+    return Problem(
+        problem.sample, init, step, loss, problem.describe, problem.predict, initial, lift
+    )

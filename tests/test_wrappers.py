@@ -132,6 +132,125 @@ def test_a_reparametrised_gradient_follows_the_chain_rule():
     np.testing.assert_allclose(found.loss, plain.loss, rtol=1e-6)
 
 
+# What training minimises, of problems that are made of others.
+
+
+def ridge():
+    """Ridge regression by descent, and the closed form of its outer loss."""
+    rng = np.random.default_rng(1)
+    x, xv = (jnp.asarray(rng.normal(size=(20, 4))) for _ in range(2))
+    y, yv = (a.sum(1) + jnp.asarray(rng.normal(size=20)) for a in (x, xv))
+
+    def inner(h, task, w, *batch):
+        return jnp.mean((x @ w - y) ** 2) / 2 + h["l2"] * jnp.sum(w**2) / 2
+
+    def judged(w):
+        return jnp.mean((xv @ w - yv) ** 2) / 2
+
+    def closed(l2):
+        return judged(jnp.linalg.solve(x.T @ x / 20 + l2 * jnp.eye(4), x.T @ y / 20))
+
+    problem = mh.Problem(
+        lambda key: None,
+        lambda key, h, task: jnp.zeros(4),
+        lambda key, h, task, w: w - 0.2 * jax.grad(inner, 2)(h, task, w),
+        lambda key, h, task, w: judged(w),
+        lambda task: jnp.ones(2),
+    )
+    return problem, inner, closed
+
+
+LOG = {"l2": mh.links.log}
+RIDGE_SPACE = {"l2": mh.Float(0.1, 10.0, log=True)}
+RIDGE_NETWORK = mh.transfer.network(RIDGE_SPACE, {"l2": 2.0}, jnp.zeros(2), jnp.ones(2))
+LIFTING = {  # problem -> the wrapped one, where it starts at l2 = 2, and its l2
+    "unconstrained": lambda p: (
+        mh.links.unconstrained(p, LOG),
+        {"l2": jnp.log(2.0)},
+        lambda h: jnp.exp(h["l2"]),
+    ),
+    "twice": lambda p: (
+        mh.reparametrised(mh.links.unconstrained(p, LOG), lambda v: {"l2": 3 * v}),
+        jnp.log(2.0) / 3,
+        lambda v: jnp.exp(3 * v),
+    ),
+    "averaged trainings": lambda p: (
+        mh.problems.averaged(mh.links.unconstrained(p, LOG), 3),
+        {"l2": jnp.log(2.0)},
+        lambda h: jnp.exp(h["l2"]),
+    ),
+    "averaged losses": lambda p: (
+        mh.problems.averaged(mh.links.unconstrained(p, LOG), 2, over="losses"),
+        {"l2": jnp.log(2.0)},
+        lambda h: jnp.exp(h["l2"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("estimator", ["implicit", "soba", "saba"])
+@pytest.mark.parametrize("name", LIFTING)
+def test_an_inner_loss_is_that_of_the_problem_within(name, estimator):
+    with jax.enable_x64(True):
+        plain, inner, closed = ridge()
+        problem, start, l2 = LIFTING[name](plain)
+        expected = jax.grad(lambda h: closed(l2(h)))(start)
+        if estimator == "implicit":
+            made, rounds = mh.hypergrad.implicit(problem, 300, inner_loss=inner), 1
+        else:
+            # A mean over trainings has a curvature of a third, and so three times the rate.
+            rate = 0.2 * (3 if name == "averaged trainings" else 1)
+            made, rounds = getattr(mh.hypergrad, estimator)(problem, inner, 1, rate), 300
+
+        @jax.jit
+        def run(key):
+            memory = made.init(key, start, None)
+
+            def once(memory, key):
+                result, memory = made.estimate(key, start, None, memory)
+                return memory, result.grad
+
+            return jax.lax.scan(once, memory, jax.random.split(key, rounds))[1]
+
+        found = jax.tree.map(lambda g: g[-1], run(KEY))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
+
+
+def test_an_inner_loss_of_a_mapping_sees_the_predicted_hyperparameters():
+    with jax.enable_x64(True):
+        plain, inner, closed = ridge()
+        problem = mh.transfer.mapping(plain, RIDGE_NETWORK)
+        weights = RIDGE_NETWORK.init(KEY)
+
+        def of(weights):
+            return problem.init(KEY, weights, None).hparams["l2"]
+
+        expected = jax.grad(lambda w: closed(of(w)))(weights)
+        made = mh.hypergrad.implicit(problem, 300, inner_loss=inner)
+        found = jax.jit(made.estimate)(KEY, weights, None, ())[0].grad
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-12), found, expected
+        )
+        assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected)) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("wrap", "rule"),
+    [
+        (lambda p: mh.problems.early_stopping(p, patience=2), "training has converged"),
+        (lambda p: mh.problems.weight_average(p, lambda h: 0.9), "average of parameters"),
+        (lambda p: mh.problems.joint([mh.links.unconstrained(p, LOG)]), "join first"),
+        (adjusted, "a policy changes the hyperparameters"),
+    ],
+    ids=["early stopping", "weight average", "joint", "policy"],
+)
+def test_a_problem_that_cannot_take_the_inner_loss_of_its_parts_says_why(wrap, rule):
+    problem = wrap(training())
+    with pytest.raises(ValueError, match=rule):
+        mh.hypergrad.implicit(problem, 1, inner_loss=lambda h, task, w: 0.0)
+    with pytest.raises(ValueError, match=rule):
+        mh.hypergrad.saba(problem, lambda h, task, w, i: 0.0, 1, 0.1)
+
+
 # Families of several shapes.
 
 

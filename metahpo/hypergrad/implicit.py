@@ -61,7 +61,8 @@ def implicit(
             ``"neumann"`` (the step contracts), ``"gmres"``, ``"bicgstab"``, ``"normal_cg"`` (any
             A), ``"dense"`` (any A, small), see ``hypergrad.linear_solvers``; ``"auto"`` is
             ``"cg"`` with an ``inner_loss`` and ``"gmres"`` without.
-        inner_loss: ``(hparams, task, params) -> f[]``, what training minimises.
+        inner_loss: ``(hparams, task, params) -> f[]``, what training minimises; of
+            ``links.unconstrained`` and other problems made of one, what that one's training does.
         params: ``(state) -> params``, which part of the state ``inner_loss`` sees; by default
             ``state.params`` where there is such an attribute, else the state.
         stationarity_tolerance: the largest ``stationarity`` that counts as converged, by default

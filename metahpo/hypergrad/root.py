@@ -54,14 +54,16 @@ def equation(
 
     Without an inner loss ``F = state - step(state)``, over all float leaves of the state, at the
     key of the step that would come next; the other leaves stay as training left them.  With one,
-    ``F = d inner_loss / d params``, over the floats of the parameters.
+    ``F = d inner_loss / d params``, over the floats of the parameters.  If the problem is made of
+    another one (``links.unconstrained``), the inner loss is the other's.
     """
     if inner_loss is None and params is not None:
         raise ValueError("params says where an inner_loss finds its parameters, but there is none")
+    lifted = None if inner_loss is None else problem.lift(inner_loss)
 
     def at(training: Training) -> Equation:
         task = training.task
-        if inner_loss is None:
+        if lifted is None:
             x, put, take = _parts(training.state, lambda state: state)
             step_key = step_keys(training.keys.steps, 1, training.steps)[0]
 
@@ -74,7 +76,7 @@ def equation(
         x, put, _ = _parts(training.state, select)
 
         def objective(x: jax.Array, hparams: HParams) -> jax.Array:
-            return inner_loss(hparams, task, select(put(x)))
+            return lifted(hparams, task, select(put(x)))
 
         return Equation(x, jax.grad(objective), put, symmetric=True)
 

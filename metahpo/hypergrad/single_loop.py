@@ -79,6 +79,7 @@ def single_loop(
     """
     batches = checks.whole("batches", batches)
     checks.positive(inner_rate=rates.inner, solver_rate=rates.solver)
+    problem.lift(inner_loss)  # refuses what it cannot now
 
     def at(training: Training, index: chex.Numeric = 0) -> Equation:
         def loss(hparams: HParams, task: Task, params: Params) -> chex.Array:

@@ -36,7 +36,8 @@ def soba(
         problem: gives the first z (``init``) and the outer loss (``loss``, which sees ``init``'s
             state with z in place); its ``step`` is not used.
         inner_loss: ``(hparams, task, params, index) -> f[]``, the loss of batch ``index`` i32[];
-            their mean is minimised, and should be strongly convex in ``params`` near z.
+            their mean is minimised, and should be strongly convex in ``params`` near z.  Of
+            ``links.unconstrained`` and other problems made of one it is that one's.
         batches: number of batches, at least 1.
         inner_rate: step size of z, positive, below ``2 / L`` for the largest curvature ``L``.
         solver_rate: step size of v, positive; ``inner_rate`` by default.

@@ -1,14 +1,14 @@
 """A problem whose outer loss is noisy, made less so by doing it several times."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from metahpo import checks
-from metahpo.base import HParams, Key, Problem, State, Task
+from metahpo.base import HParams, Key, Params, Problem, State, Task
 
 
 def averaged(
@@ -72,11 +72,21 @@ def averaged(
         one = jax.vmap(problem.loss, (0, None, None, state_axis))
         return central(one(keys, hparams, task, state))
 
+    def mean_lift(inner_loss: Callable[..., chex.Array]) -> Callable[..., chex.Array]:
+        one = problem.lift(inner_loss)
+
+        def mean(hparams: HParams, task: Task, params: Params, *rest: Any) -> chex.Array:
+            return jax.vmap(lambda params: one(hparams, task, params, *rest))(params).mean()
+
+        return mean
+
     if over == "losses":
-        init, step, predict = problem.init, problem.step, problem.predict
+        init, step, predict, lift = problem.init, problem.step, problem.predict, problem.lift
     else:  # the states of several trainings make no one prediction
-        init, step, predict = init_all, step_all, None
-    return Problem(problem.sample, init, step, loss, problem.describe, predict, problem.initial)
+        init, step, predict, lift = init_all, step_all, None, mean_lift
+    return Problem(
+        problem.sample, init, step, loss, problem.describe, predict, problem.initial, lift
+    )
 
 
 def _median(losses: chex.Array) -> chex.Array:

@@ -122,7 +122,14 @@ def early_stopping(
         return inner(state.best, x)
 
     known = None if inner is None else predict
-    return Problem(problem.sample, init, step, loss, problem.describe, known, problem.initial)
+
+    def lift(inner_loss: Callable[..., chex.Array]) -> Callable[..., chex.Array]:
+        raise ValueError(
+            "an inner loss supposes that training has converged, and early stopping ends it "
+            "before: give the estimator the problem without it, or differentiate the path"
+        )
+
+    return Problem(problem.sample, init, step, loss, problem.describe, known, problem.initial, lift)
 
 
 def _ranked(loss: chex.Array) -> chex.Array:

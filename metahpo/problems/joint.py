@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from metahpo.base import HParams, Key, Problem, State, Task
+from metahpo.base import HParams, Key, Problem, State, Task, unchanged
 
 
 def joint(problems: Sequence[Problem]) -> Problem:
@@ -64,7 +64,22 @@ def joint(problems: Sequence[Problem]) -> Problem:
         pairs = zip(parts, task, strict=True)
         return jnp.concatenate([jnp.ravel(part.describe(one)) for part, one in pairs])
 
+    def lift(inner_loss: Callable[..., chex.Array]) -> Callable[..., chex.Array]:
+        if any(part.lift is not unchanged for part in parts):
+            raise ValueError(
+                "an inner loss of a joint problem cannot be told the hyperparameters of parts that "
+                "are made of other problems: join first, links.unconstrained(joint(...))"
+            )
+        return inner_loss
+
     known: list[Callable[[Key], HParams]] = [p.initial for p in parts if p.initial is not None]
     return Problem(
-        sample, init, step, loss, describe, predict=None, initial=known[0] if known else None
+        sample,
+        init,
+        step,
+        loss,
+        describe,
+        predict=None,
+        initial=known[0] if known else None,
+        lift=lift,
     )

@@ -78,7 +78,14 @@ def weight_average(problem: Problem, decay: Callable[[HParams], chex.Numeric]) -
         return inner(_judged(state), x)
 
     known = None if inner is None else predict
-    return Problem(problem.sample, init, step, loss, problem.describe, known, problem.initial)
+
+    def lift(inner_loss: Callable[..., chex.Array]) -> Callable[..., chex.Array]:
+        raise ValueError(
+            "an inner loss says nothing of an average of parameters: give the estimator the "
+            "problem without it, whose parameters are the average once they have converged"
+        )
+
+    return Problem(problem.sample, init, step, loss, problem.describe, known, problem.initial, lift)
 
 
 def _judged(state: AveragedWeights) -> TrainState:

@@ -1,5 +1,7 @@
 """A policy that tunes a training, as a training process of its own."""
 
+from collections.abc import Callable
+
 import chex
 import jax
 
@@ -58,6 +60,12 @@ def policy_problem(
         del key, hparams, task
         return state.loss
 
+    def lift(inner_loss: Callable[..., chex.Array]) -> Callable[..., chex.Array]:
+        raise ValueError(
+            "an inner loss has no use here: a policy changes the hyperparameters of the training "
+            "as it goes; use rl.reinforce or hypergrad.es"
+        )
+
     inner = problem.predict
     return Problem(
         problem.sample,
@@ -67,4 +75,5 @@ def policy_problem(
         problem.describe,
         predict=None if inner is None else lambda state, x: inner(state.training.state, x),
         initial=policy.init,
+        lift=lift,
     )

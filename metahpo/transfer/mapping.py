@@ -1,11 +1,12 @@
 """Learning the map from tasks to hyperparameters end to end, through training itself."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
 
 from metahpo import space as spaces
-from metahpo.base import HParams, Key, Problem, State, Task
+from metahpo.base import HParams, Key, Params, Problem, State, Task
 from metahpo.transfer.network import Mapping, unit_point
 
 
@@ -14,6 +15,11 @@ class MappedState(NamedTuple):
 
     hparams: HParams
     training: State
+
+    @property
+    def params(self) -> Params:
+        """The training's, or all of its state, where an inner loss looks for them."""
+        return getattr(self.training, "params", self.training)
 
 
 def mapping(problem: Problem, network: Mapping) -> Problem:
@@ -64,10 +70,12 @@ def mapping(problem: Problem, network: Mapping) -> Problem:
             f"make the network with floats_only=True"
         )
 
+    def predict(hparams: HParams, task: Task) -> HParams:
+        return spaces.decode(network.space, unit_point(network, hparams, problem.describe(task)))
+
     def init(key: Key, hparams: HParams, task: Task) -> MappedState:
         # Once a training: a descriptor may cost more than a step.
-        unit = unit_point(network, hparams, problem.describe(task))
-        predicted = spaces.decode(network.space, unit)
+        predicted = predict(hparams, task)
         return MappedState(predicted, problem.init(key, predicted, task))
 
     def step(key: Key, hparams: HParams, task: Task, state: MappedState) -> MappedState:
@@ -79,6 +87,10 @@ def mapping(problem: Problem, network: Mapping) -> Problem:
         del hparams
         return problem.loss(key, state.hparams, task, state.training)
 
+    def lift(inner_loss: Callable[..., chex.Array]) -> Callable[..., chex.Array]:
+        own = problem.lift(inner_loss)
+        return lambda hparams, task, *rest: own(predict(hparams, task), task, *rest)
+
     inner = problem.predict
     return Problem(
         problem.sample,
@@ -88,4 +100,5 @@ def mapping(problem: Problem, network: Mapping) -> Problem:
         problem.describe,
         predict=None if inner is None else lambda state, x: inner(state.training, x),
         initial=network.init,
+        lift=lift,
     )
