@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metahpo import checks
 from metahpo.base import PyTree
 
 WORRYING = 0.05
@@ -19,7 +20,8 @@ class Health(NamedTuple):
     Attributes:
         value: of a search the lowest loss so far, of a meta-training the mean of the last ones.
         kind: which of them.
-        failed: updates that were left out, or candidates without a finite loss (or gradient).
+        failed: updates or tasks that were left out, or candidates without a finite loss (or
+            gradient).
         of: how many there were.
         what: their name.
     """
@@ -59,6 +61,9 @@ def health(history: PyTree, done: int, lanes: bool) -> Health:
         last = losses[..., -max(_WINDOW, done // 20) :]
         finite = last[np.isfinite(last)]
         value = float(finite.mean()) if finite.size else math.nan
+        left_out, tasks = int(rows(history.left_out).sum()), int(rows(history.tasks).sum())
+        if left_out:
+            return Health(value, "mean loss", left_out, tasks, "tasks left out")
         return Health(value, "mean loss", int(skipped.sum()), skipped.size, "updates left out")
     value = float(losses.min()) if losses.size else math.nan
     if not hasattr(history, "nonfinite"):
@@ -67,3 +72,21 @@ def health(history: PyTree, done: int, lanes: bool) -> Health:
     failed = rows(history.nonfinite) & evaluated
     what = "candidates not finite"
     return Health(value, "lowest loss", int(failed.sum()), int(evaluated.sum()), what)
+
+
+def warn_of_nothing(name: str, result: PyTree, stacklevel: int) -> None:
+    """Warns if a search, or one of many, has found no finite loss; nothing is known of traced ones.
+
+    Its best hyperparameters are then none.
+    """
+    losses = getattr(result, "best_loss", None)
+    if losses is None or not checks.known(losses):
+        return
+    found = np.isfinite(np.asarray(losses))
+    if found.all():
+        return
+    which = f" in {(~found).sum()} of {found.size} runs" if found.ndim else ""
+    warnings.warn(
+        f"{name}: no loss of any candidate was finite{which}, so best_hparams is not a result",
+        stacklevel=stacklevel + 1,
+    )

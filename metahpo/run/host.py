@@ -22,8 +22,7 @@ from metahpo._files import claimed
 from metahpo.base import Key, PyTree
 from metahpo.floats import is_key
 from metahpo.run import checkpoint, processes
-from metahpo.run.health import health
-from metahpo.run.identity import loop_digest
+from metahpo.run.health import health, warn_of_nothing
 from metahpo.run.loop import Loop
 from metahpo.run.programs import Programs, compiled, programs
 from metahpo.run.progress import reporter
@@ -88,7 +87,8 @@ def drive(
 
     Warns:
         UserWarning: at the end, with ``progress``, if more than 5 % of the updates were left out or
-            of the candidates had no finite loss; the progress says how many while it runs.
+            of the candidates had no finite loss; the progress says how many while it runs.  Always
+            if one of many searches found no finite loss at all.
 
     Several processes (``jax.distributed.initialize``) that share a mesh all make the same call.
     Process 0 alone reads and writes the folder and shows progress; the others are told what it
@@ -149,7 +149,9 @@ def drive(
                 break
     if shown:
         health(state[1], done, lanes).warn(name, stacklevel=2)
-    return program.finish(*state)
+    result = program.finish(*state)
+    warn_of_nothing(name, result, stacklevel=2)
+    return result
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
@@ -22,6 +22,9 @@ from metahpo.run.task_mean import task_mean
 _MOST_AHEAD, _BYTES_AHEAD = 64, 2**18
 
 
+OnDivergence = Literal["skip", "leave_out"]
+
+
 class MetaHistory(NamedTuple):
     """One entry a round; leading axis ``[rounds]``.
 
@@ -30,11 +33,16 @@ class MetaHistory(NamedTuple):
         grad_norm: ``f[rounds]``, the norm of the mean hypergradient.
         skipped: ``bool[rounds]``, whether the update was left out because the mean loss or the
             mean gradient was not finite.
+        left_out: ``i32[rounds]``, tasks whose loss or gradient was not finite and which the means
+            are without; 0 with ``on_divergence="skip"``.
+        tasks: ``i32[rounds]``, tasks of the round.
     """
 
     loss: chex.Array
     grad_norm: chex.Array
     skipped: chex.Array
+    left_out: chex.Array
+    tasks: chex.Array
 
 
 class MetaState(NamedTuple):
@@ -66,6 +74,11 @@ class MetaResult(_MetaResult):
     __slots__ = ()
 
     @property
+    def left_out(self) -> chex.Array:
+        """``i32[]``, the number of tasks left out of a mean."""
+        return self.history.left_out.sum(dtype=jnp.int32)
+
+    @property
     def info(self) -> dict[str, PyTree]:
         """The old spelling of ``skipped``."""
         warn('result.info["skipped"] of meta_train is now result.skipped')
@@ -84,6 +97,7 @@ def meta_train(
     state: MetaState | None = None,
     mesh: Mesh | None = None,
     chunk: int | None = None,
+    on_divergence: OnDivergence = "skip",
 ) -> MetaResult:
     """Learns hyperparameters over the tasks of ``problem``; pure, for ``jit`` and ``vmap``.
 
@@ -101,12 +115,17 @@ def meta_train(
         mesh: devices to spread the tasks over.
         chunk: tasks that are computed at once, all by default; the gradients of a round are
             added up over its chunks, so that ``tasks`` may exceed what the memory holds.
+        on_divergence: what it means if the loss or the gradient of a task is not finite:
+            ``"skip"`` leaves out the whole update, ``"leave_out"`` the task.  The mean over the
+            other tasks is that of those that can be learned: it favours hyperparameters that
+            diverge where they would be bad.  It takes a gradient for every task.
 
     Returns:
         A ``MetaResult``.
 
     Raises:
-        ValueError: for zero rounds or tasks, or a ``chunk`` that does not divide ``tasks``.
+        ValueError: for zero rounds or tasks, a ``chunk`` that does not divide ``tasks``, or another
+            ``on_divergence``.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax, metahpo as mh
@@ -119,7 +138,7 @@ def meta_train(
         0.0009765625
     """
     _check_hparams(hparams)
-    what = (problem, estimator, optimizer, rounds, tasks, mesh, chunk)
+    what = (problem, estimator, optimizer, rounds, tasks, mesh, chunk, on_divergence)
     run = _train
     if checks.known(*jax.tree.leaves((key, hparams, state))) and _hashable(what):
         run = _jitted
@@ -143,6 +162,7 @@ def _train(
     tasks: int,
     mesh: Mesh | None,
     chunk: int | None,
+    on_divergence: OnDivergence,
 ) -> Callable[[Key, HParams, MetaState | None], MetaResult]:
     def train(key: Key, hparams: HParams, state: MetaState | None) -> MetaResult:
         loop = meta_loop(
@@ -155,6 +175,7 @@ def _train(
             state=state,
             mesh=mesh,
             chunk=chunk,
+            on_divergence=on_divergence,
         )
         return scan(loop, key)
 
@@ -178,6 +199,7 @@ def meta_loop(
     state: MetaState | None = None,
     mesh: Mesh | None = None,
     chunk: int | None = None,
+    on_divergence: OnDivergence = "skip",
 ) -> Loop:
     """The ``Loop`` behind ``meta_train``, to be driven in chunks; the arguments are the same."""
     whole = functools.partial(
@@ -190,6 +212,7 @@ def meta_loop(
     made_by = "a function of optax"
     checks.record("optimizer", optimizer, optax.GradientTransformation, made_by)
     check_same_problem(problem, estimator)
+    checks.one_of("on_divergence", on_divergence, ("skip", "leave_out"))
     chunk = tasks if chunk is None else chunk
     if not checks.is_whole(chunk) or chunk < 1 or tasks % chunk:
         raise ValueError(f"chunk must divide the tasks of a round, got {chunk=} for {tasks=}")
@@ -198,7 +221,7 @@ def meta_loop(
 
     ahead = _rounds_ahead(problem, rounds, tasks)
     sample = problem.sample if ahead == 1 else lambda task: task  # which ``draw`` has drawn
-    average = task_mean(sample, estimator, mesh, tasks // chunk)
+    average = task_mean(sample, estimator, mesh, tasks // chunk, on_divergence == "leave_out")
     start = jnp.zeros((), jnp.int32) if state is None else state.round
 
     def init(key: Key) -> MetaState:
@@ -228,7 +251,7 @@ def meta_loop(
 
     def step(drawn: PyTree, carry: MetaState) -> tuple[MetaState, MetaHistory]:
         of_tasks = drawn if ahead > 1 else split(drawn)
-        (loss, grads), memory = average(carry.hparams, of_tasks, carry.memory)
+        (loss, grads), memory, left_out = average(carry.hparams, of_tasks, carry.memory)
         values, merge = floats.split(carry.hparams)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(loss)
@@ -243,7 +266,7 @@ def meta_loop(
             ),
             (floats.named(carry.hparams, values), carry.opt_state),
         )
-        record = MetaHistory(loss, norm, ~finite)
+        record = MetaHistory(loss, norm, ~finite, left_out, jnp.full((), tasks, jnp.int32))
         learned = merge(jax.tree.leaves(learned))
         return MetaState(carry.round + 1, learned, opt_state, memory), record
 
@@ -294,7 +317,8 @@ def fresh_losses(
         mesh: devices to spread the tasks over.
 
     Returns:
-        ``f[tasks]``, the outer loss after ``steps`` updates on each task.
+        ``f[tasks]``, the outer loss after ``steps`` updates on each task; ``inf`` where it was not
+        finite, as in ``search``: a training that diverged is the worst, and never the best.
 
     Raises:
         ValueError: for no tasks.
@@ -311,4 +335,5 @@ def fresh_losses(
     some = jax.vmap(problem.sample)(jax.random.split(task_key, tasks))
     loss = inner.outer_loss(problem, steps)
     one = batched(lambda hparams, key, task: loss(key, hparams, task)[0], mesh)
-    return one(hparams, jax.random.split(train_key, tasks), some)
+    losses = one(hparams, jax.random.split(train_key, tasks), some)
+    return jnp.where(jnp.isfinite(losses), losses, jnp.inf)

@@ -16,6 +16,7 @@ from metahpo.base import HParams, Key, Strategy
 from metahpo.run import checkpoint
 from metahpo.run.ask_tell import AskTell, Candidate
 from metahpo.run.candidates import called
+from metahpo.run.health import warn_of_nothing
 from metahpo.run.progress import reporter
 from metahpo.run.records import EvaluationError, InterruptedRun, MinimizeResult
 from metahpo.stopping import Stopping
@@ -83,6 +84,9 @@ def minimize(
         InterruptedRun: for a ``KeyboardInterrupt`` at any moment, which it is, too.  Both hold what
             was evaluated so far as ``result``, and ``directory`` has it.
 
+    Warns:
+        UserWarning: if no loss was finite.
+
     Example:
         >>> import metahpo as mh
         >>> space = {"x": mh.Int(0, 3), "kind": mh.Choice(("round", "square"))}
@@ -148,7 +152,9 @@ def minimize(
         except BaseException:
             _save(tuner, folder, about)
             raise
-    return tuner.result()
+    result = tuner.result()
+    warn_of_nothing("minimize", result, stacklevel=2)
+    return result
 
 
 Submit = Callable[[Callable[[HParams], float], HParams], "Future[float | Exception]"]

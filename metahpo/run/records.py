@@ -51,11 +51,13 @@ class SearchResult(_SearchResult):
     """The outcome of a search.
 
     Attributes:
-        best_loss: ``f[]``, the lowest outer loss of any member in any round.
-        best_hparams: the hyperparameters that reached it.
+        best_loss: ``f[]``, the lowest outer loss of any member in any round; ``inf`` if none was
+            finite.
+        best_hparams: the hyperparameters that reached it; NaN if none did, and whole numbers and
+            choices then mean nothing.
         history: a ``SearchHistory``.
-        best_unit: ``f[D]``, the point of the unit cube that reached it.
-        best_state: the training state behind it.
+        best_unit: ``f[D]``, the point of the unit cube that reached it, or NaN.
+        best_state: the training state behind it, or zeros.
         evaluations: ``i32[]``.
         nonfinite: ``i32[]``, how many of them were not finite.
         rounds: ``i32[]``, how many were run.
@@ -126,11 +128,12 @@ class MinimizeResult(_MinimizeResult):
     """The outcome of a minimisation; plain Python values and numpy arrays.
 
     Attributes:
-        best_loss: the lowest loss, as the function returned it.
-        best_hparams: the hyperparameters that reached it, as the function got them.
-        history: a ``SearchHistory`` of numpy arrays, leading axes ``[rounds, P]``, with losses
-            ``f64[rounds, P]``; its ``metrics["failed"]`` is ``bool[rounds, P]``, which calls
-            failed.
+        best_loss: the lowest loss, rounded to the strategy's float type; ``inf`` if none was
+            finite.
+        best_hparams: the hyperparameters that reached it, as the function got them; those of the
+            first candidate if none was finite.
+        history: a ``SearchHistory`` of numpy arrays, leading axes ``[rounds, P]``; its
+            ``metrics["failed"]`` is ``bool[rounds, P]``, which calls failed.
         best_unit: ``f[D]``, the point of the unit cube that reached the lowest loss.
         evaluations: how many there were.
         nonfinite: how many losses were not finite, failures included.

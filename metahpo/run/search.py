@@ -25,6 +25,7 @@ from metahpo.base import (
     Task,
 )
 from metahpo.run.agreement import check_same_problem, check_same_space
+from metahpo.run.health import warn_of_nothing
 from metahpo.run.look import look
 from metahpo.run.loop import Loop, scan, traced_once
 from metahpo.run.member import Job, Metrics, blank, select, trainer, trainer_with_gradient
@@ -115,7 +116,8 @@ def search(
             made for another space, a loss that is not a scalar, a choice compared with text.
 
     Warns:
-        UserWarning: for a hyperparameter that nothing in the problem reads.
+        UserWarning: for a hyperparameter that nothing in the problem reads; where it is called
+            outside of a compiled function, if no loss was finite.
 
     Example:
         >>> import jax, metahpo as mh
@@ -141,7 +143,9 @@ def search(
         chunk=chunk,
         mesh=mesh,
     )
-    return scan(loop, key)
+    result = scan(loop, key)
+    warn_of_nothing("search", result, stacklevel=2)
+    return result
 
 
 def search_loop(
@@ -240,11 +244,13 @@ def search_loop(
         return carry._replace(trainings=trained.training, memory=trained.memory), record
 
     def finish(carry: SearchState, history: SearchHistory) -> SearchResult:
+        # Where nothing was finite the first point would be a bound, as if that were good.
+        best_unit = jnp.where(jnp.isfinite(carry.best_loss), carry.best_unit, jnp.nan)
         result = SearchResult(
             best_loss=carry.best_loss,
-            best_hparams=spaces.decode(space, carry.best_unit),
+            best_hparams=spaces.decode(space, best_unit),
             history=history,
-            best_unit=carry.best_unit,
+            best_unit=best_unit,
             best_state=carry.best_state,
             evaluations=(history.budget > 0).sum(dtype=jnp.int32),
             nonfinite=history.nonfinite.sum(dtype=jnp.int32),

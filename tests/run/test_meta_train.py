@@ -186,3 +186,94 @@ def test_evaluate_gives_the_loss_of_fresh_tasks():
 def test_the_old_spelling_of_fresh_losses_warns():
     with pytest.warns(DeprecationWarning, match=r"run\.evaluate is now metahpo\.run\.fresh_losses"):
         assert mh.run.evaluate is mh.run.fresh_losses
+
+
+# A task is a number in [0, 1], and those above 0.7 go wrong in different ways.
+BROKEN = {
+    "nothing": lambda value, bad: value * jnp.where(bad, 0.0, 1.0),
+    "loss": lambda value, bad: value * jnp.where(bad, jnp.nan, 1.0),
+    "infinite loss": lambda value, bad: value + jnp.where(bad, jnp.inf, 0.0),
+    "gradient": lambda value, bad: value + jnp.sqrt(0.0 * value + jnp.where(bad, 0.0, 1.0)),
+}
+
+
+def meta_update(how, estimator=mh.hypergrad.reverse, tasks=4, rounds=1, **kwargs):
+    def loss(key, h, task, state):
+        value = (h["x"] - task) ** 2 + h["x"] * h["y"][0]
+        return BROKEN[how](value, task > 0.7)
+
+    problem = mh.problems.function(lambda h: 0.0)._replace(
+        sample=lambda key: jax.random.uniform(jax.random.fold_in(key, 1)), loss=loss
+    )
+    start = {"n": jnp.array(3), "x": jnp.array(1.5), "y": jnp.array([0.5, 2.0])}
+    made, rate = estimator(problem, 1), optax.sgd(1.0)
+    result = mh.meta_train(
+        jax.random.key(1), problem, made, start, rate, rounds=rounds, tasks=tasks, **kwargs
+    )
+    moved = jax.tree.map(lambda new, old: new - old, result.hparams, start)
+    return result, moved
+
+
+@pytest.mark.parametrize("chunk", [4, 2])
+@pytest.mark.parametrize("how", ["loss", "infinite loss", "gradient"])
+def test_a_task_that_is_left_out_does_not_count(how, chunk):
+    # The others' sum: a loss of 0 adds nothing to it.
+    _, total = meta_update("nothing")
+    result, moved = meta_update(how, on_divergence="leave_out", chunk=chunk)
+    assert result.left_out == 1 and result.history.tasks.tolist() == [4]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(3 * a, 4 * b, rtol=1e-6), moved, total)
+    assert not result.skipped and np.isfinite(result.history.loss).all()
+    skipped, nothing = meta_update(how)
+    assert skipped.skipped == 1 and skipped.left_out == 0
+    assert all(not leaf.any() for leaf in jax.tree.leaves(nothing))
+
+
+def test_leaving_out_nothing_is_the_mean_of_all():
+    _, plain = meta_update("nothing")
+    result, moved = meta_update("nothing", on_divergence="leave_out")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), moved, plain)
+    assert result.left_out == 0
+
+
+def test_an_update_without_any_task_is_skipped():
+    result, moved = meta_update("loss", tasks=1, rounds=30, on_divergence="leave_out")
+    assert 0 < result.skipped == result.left_out < 30
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(moved))
+
+
+def test_the_memory_of_a_task_that_is_left_out_begins_anew():
+    problem = mh.problems.function(lambda h: 0.0)._replace(
+        sample=lambda key: jax.random.uniform(key),
+        init=lambda key, h, task: jnp.where(task > 0.7, jnp.nan, 0.0),
+        step=lambda key, h, task, w: w - h["x"] * (w - 1),
+        loss=lambda key, h, task, w: w**2,
+    )
+    made = mh.hypergrad.pes(problem, 4, 2, 2, 0.1)
+    result = mh.meta_train(
+        jax.random.key(0),
+        problem,
+        made,
+        {"x": jnp.array(0.1)},
+        optax.sgd(0.01),
+        rounds=40,
+        tasks=4,
+        on_divergence="leave_out",
+    )
+    # A task that began without a number would never have one again.
+    assert 0 < result.left_out < 100 and result.skipped < 10
+
+
+def test_an_unknown_answer_to_divergence_is_refused():
+    with pytest.raises(ValueError, match="on_divergence must be one of"):
+        meta_update("loss", on_divergence="ignore")
+
+
+def test_fresh_losses_and_a_search_agree_on_what_has_diverged():
+    space = {"x": mh.Float(0.0, 1.0)}
+    for value in (jnp.nan, jnp.inf, -jnp.inf):
+        problem = mh.problems.function(lambda h, value=value: value + 0.0 * h["x"])
+        losses = mh.run.fresh_losses(jax.random.key(0), problem, {"x": 0.5}, steps=1, tasks=2)
+        strategy = mh.strategies.random(space, population=2)
+        with pytest.warns(UserWarning, match="no loss of any candidate was finite"):
+            found = mh.search(jax.random.key(0), problem, space, strategy, rounds=1, steps=1)
+        assert losses.tolist() == found.history.loss[0].tolist() == [jnp.inf, jnp.inf]
