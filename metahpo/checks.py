@@ -128,7 +128,7 @@ def record(name: str, value: Any, kind: type, made_by: str) -> None:
     )
 
 
-def function(name: str, value: Any, of: str, *arguments: Any) -> None:
+def function(name: str, value: Any, of: str, *arguments: Any, **named: Any) -> None:
     """Raises ``ValueError`` unless ``value`` is a function that takes such arguments.
 
     Args:
@@ -136,11 +136,12 @@ def function(name: str, value: Any, of: str, *arguments: Any) -> None:
         value: what was given.
         of: its arguments, in words, for the message.
         arguments: as many as it must take.
+        named: those that it must take by name.
     """
     if not callable(value):
         raise ValueError(f"{name} must be a function {of}, got {value!r}")
     try:
-        inspect.signature(value).bind(*arguments)
+        inspect.signature(value).bind(*arguments, **named)
     except TypeError as error:
         raise ValueError(f"{name} must be a function {of}: {error}") from error
     except ValueError:  # a function of C, which does not tell
@@ -155,8 +156,9 @@ def alike(what: str, new: Any, old: Any) -> None:
         new: a pytree of arrays.
         old: a pytree of arrays.
     """
-    after, before = jax.tree.structure(new), jax.tree.structure(old)
-    if not bool(after == before):
+    after: Any = jax.tree.structure(new)
+    before: Any = jax.tree.structure(old)
+    if after != before:
         raise ValueError(f"{what} must keep the structure {before}, got {after}")
     for (path, a), b in zip(jax.tree.leaves_with_path(new), jax.tree.leaves(old), strict=True):
         if jnp.shape(a) != jnp.shape(b):

@@ -9,9 +9,7 @@ import numpy as np
 
 from metahpo import checks
 from metahpo.base import HParams, Key, Network, Params, Problem, State, TaskFamily
-from metahpo.problems.few_shot import Episode, Examples
-
-Criterion = Callable[[chex.Array, chex.Array], chex.Array]
+from metahpo.problems.few_shot import Episode, Examples, filled, judged
 
 
 def zero_steps(
@@ -39,7 +37,7 @@ def zero_steps(
     judge = _criterion_of(family, predict) if judge is None else judge
 
     def init(key: Key, hparams: HParams, task: Episode) -> State:
-        support = task.support
+        support = settled(task.support)
         if shuffle:
             order = jax.random.permutation(key, len(support.x))
             support = jax.tree.map(lambda leaf: leaf[order], support)
@@ -51,11 +49,11 @@ def zero_steps(
 
     def loss(key: Key, hparams: HParams, task: Episode, state: State) -> chex.Array:
         del key, hparams  # the state has all of it
-        return judge(state, task.query)
+        return judge(state, settled(task.query))
 
     def start(key: Key) -> HParams:
         task_key, init_key = jax.random.split(key)
-        return initial(init_key, family.sample(task_key).support)
+        return initial(init_key, settled(family.sample(task_key).support))
 
     return Problem(family.sample, init, step, loss, family.describe, predict, start)
 
@@ -66,7 +64,21 @@ def _criterion_of(
     criterion = family.criterion
     if criterion is None:
         raise ValueError("this learner needs a family with a criterion, and this one has none")
-    return lambda state, query: criterion(predict(state, query.x), query.y)
+    return lambda state, query: judged(criterion, predict(state, query.x), query)
+
+
+def settled(examples: Examples) -> Examples:
+    """With weights, or ``None`` for them, and nothing but examples that count in all rows."""
+    own = examples if isinstance(examples, Examples) else Examples(examples.x, examples.y)
+    return filled(own)
+
+
+def weighted(rows: chex.Array, weight: chex.Array | None) -> chex.Array:
+    """Rows ``f[n, ...]`` times their weights."""
+    if weight is None:
+        return rows
+    weight = jnp.asarray(weight).astype(rows.dtype)
+    return rows * weight.reshape(-1, *[1] * (rows.ndim - 1))
 
 
 def encoder_of(family: TaskFamily) -> Network:

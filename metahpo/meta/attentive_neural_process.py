@@ -103,7 +103,8 @@ def attentive_neural_process(
         each = hparams["heads"]
         focus = Focus(hparams["keys"], each["query"], split_heads(each["key"], keys))
         lowest = jnp.asarray(min_std, values.dtype)
-        return ProcessState(hparams["decoder"], split_heads(each["value"], values), lowest, focus)
+        heads = split_heads(each["value"], values)
+        return ProcessState(hparams["decoder"], heads, lowest, focus, support.weight)
 
     return amortised.zero_steps(
         family, initial, represent, lambda state, x: gaussian(state, x).mean, surprise

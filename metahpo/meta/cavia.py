@@ -14,7 +14,7 @@ from metahpo.floats import float_type
 from metahpo.meta.conditioning import Conditioned, concatenated
 from metahpo.meta.gradients import Gradient
 from metahpo.meta.partial_adaptation import PartState, train_part
-from metahpo.problems.few_shot import Episode
+from metahpo.problems.few_shot import Episode, filled, judged
 
 
 class Contextual(TypedDict):
@@ -76,10 +76,12 @@ def cavia(
     def predict(state: PartState, x: chex.Array) -> chex.Array:
         return conditioned.apply(state.params["network"], x, state.params["context"])
 
-    def loss(params: Contextual, task: Episode, split: str) -> chex.Array:
-        examples = task.support if split == "support" else task.query
-        outputs = conditioned.apply(params["network"], examples.x, params["context"])
-        return criterion(outputs, examples.y)
+    def loss(params: Contextual, task: Episode, split: str, key: Key | None = None) -> chex.Array:
+        examples = filled(task.support if split == "support" else task.query)
+        given = (params["network"], examples.x, params["context"])
+        train = conditioned.train
+        outputs = conditioned.apply(*given) if key is None or train is None else train(*given, key)
+        return judged(criterion, outputs, examples)
 
     def start(key: Key, hparams: Params, task: Task) -> Contextual:
         del key

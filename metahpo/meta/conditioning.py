@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from metahpo.base import Key, Network, Params
+from metahpo.problems.few_shot import outputs_of
 
 
 class Conditioned(NamedTuple):
@@ -17,10 +18,12 @@ class Conditioned(NamedTuple):
         init: ``(key, x, context) -> params`` for inputs like ``x`` ``f[n, ...]`` and contexts like
             ``f[c]``.
         apply: ``(params, x, context) -> outputs`` ``f[n, ...]``.
+        train: ``(params, x, context, key) -> outputs`` in updates, ``None`` where it is ``apply``.
     """
 
     init: Callable[[Key, chex.Array, chex.Array], Params]
     apply: Callable[[Params, chex.Array, chex.Array], chex.Array]
+    train: Callable[[Params, chex.Array, chex.Array, Key], chex.Array] | None = None
 
 
 def concatenated(network: Network) -> Conditioned:
@@ -44,6 +47,7 @@ def concatenated(network: Network) -> Conditioned:
     return Conditioned(
         lambda key, x, context: network.init(key, joined(x, context)),
         lambda params, x, context: network.apply(params, joined(x, context)),
+        lambda params, x, context, key: outputs_of(network, params, joined(x, context), key),
     )
 
 
@@ -87,9 +91,15 @@ def film(encoder: Network, head: Network) -> Conditioned:
             "head": head.init(keys[2], features),
         }
 
-    def apply(params: FilmParams, x: chex.Array, context: chex.Array) -> chex.Array:
+    def update(
+        params: FilmParams, x: chex.Array, context: chex.Array, key: Key | None
+    ) -> chex.Array:
+        keys = (None, None) if key is None else jax.random.split(key)
         gamma, beta = jnp.split(context @ params["modulation"], 2)
-        features = encoder.apply(params["encoder"], x)
-        return head.apply(params["head"], features * (1 + gamma) + beta)
+        features = outputs_of(encoder, params["encoder"], x, keys[0])
+        return outputs_of(head, params["head"], features * (1 + gamma) + beta, keys[1])
 
-    return Conditioned(init, apply)
+    def apply(params: FilmParams, x: chex.Array, context: chex.Array) -> chex.Array:
+        return update(params, x, context, None)
+
+    return Conditioned(init, apply, update)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from metahpo import checks, inner
 from metahpo.base import HParams, Key, Problem, PyTree, State
 from metahpo.meta.learner import Learner
-from metahpo.problems.few_shot import Episode, Examples
+from metahpo.problems.few_shot import Episode, Examples, filled, judged
 
 MODES = ("transductive", "inductive")
 Z95 = 1.959964  # a normal variable lies within so many standard deviations with probability 0.95
@@ -49,12 +49,16 @@ def evaluate(
     as those with batch normalisation by the batch's own statistics; for others
     ``modes=("transductive",)`` says all and is faster.
 
+    Logits count among the classes of the support alone: where an episode has fewer classes than the
+    network outputs, the others are -inf.
+
     Args:
         key: draws the episodes; the same key gives the same ones to every learner.
         learner: as ``mh.meta.learner`` makes it.
         hparams: what was meta-learned.
         sample: ``(key) -> Episode``, a problem's or a family's ``sample``.
-        metric: ``(outputs, y) -> f[]``, ``problems.accuracy`` or a loss.
+        metric: ``(outputs, y) -> f[]``, ``problems.accuracy`` or a loss; must take ``weight=`` if
+            the queries have weights.
         episodes: number of episodes, at least 2.
         chunk: episodes computed at once, which bounds the memory; the result is the same.
         modes: ``"transductive"``, ``"inductive"`` or both.
@@ -82,11 +86,16 @@ def evaluate(
 
     def score(key: Key) -> dict[str, chex.Array]:
         sample_key, adapt_key = jax.random.split(key)
-        support, query = sample(sample_key)
+        support, query = map(filled, sample(sample_key))
         adapted = learner.adapt(hparams, support, adapt_key)
         alone = _one_by_one(learner, support)
         predictors = {"transductive": learner.predict, "inductive": alone}
-        return {mode: metric(predictors[mode](adapted, query.x), query.y) for mode in modes}
+
+        def of_mode(mode: str) -> chex.Array:
+            outputs = among_classes(predictors[mode](adapted, query.x), support)
+            return judged(metric, outputs, query)
+
+        return {mode: of_mode(mode) for mode in modes}
 
     keys = jax.random.split(key, episodes)
     scores = jax.lax.map(score, keys, batch_size=min(chunk, episodes))
@@ -137,11 +146,11 @@ def adaptation_curve(
 
     def one(key: Key) -> chex.Array:
         sample_key, adapt_key = jax.random.split(key)
-        support, query = problem.sample(sample_key)
+        support, query = map(filled, problem.sample(sample_key))
         blind = Episode(support, None)  # type: ignore[arg-type]  # nobody may look at it
 
         def score(state: State) -> chex.Array:
-            return metric(predict(state, query.x), query.y)
+            return judged(metric, among_classes(predict(state, query.x), support), query)
 
         start = problem.init(inner.keys(adapt_key).init, hparams, blind)
         train = inner.unroll(problem, steps, record=score)
@@ -149,6 +158,23 @@ def adaptation_curve(
 
     keys = jax.random.split(key, episodes)
     return _summary(jax.lax.map(one, keys, batch_size=min(chunk, episodes)))
+
+
+def among_classes(outputs: PyTree, support: Examples) -> PyTree:
+    """Logits of the classes that the support has; -inf for the others, as metric learners have it.
+
+    A network with more outputs than an episode has classes cannot know which of them to leave out.
+    Outputs that are no logits ``f[n, ways]`` for labels ``i[n]`` stay as they are.
+    """
+    labels = support.y
+    logits = isinstance(outputs, jax.Array) and outputs.ndim == 2 and outputs.shape[1] > 1
+    if not logits or jnp.ndim(labels) != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+        return outputs
+    ways = outputs.shape[1]
+    # The rows of weight 0 have the label of another one by now.
+    present = (labels[:, None] == jnp.arange(ways)).any(axis=0)
+    classes = ((labels >= 0) & (labels < ways)).all()
+    return jnp.where(present | ~classes, outputs, -jnp.inf)
 
 
 def _one_by_one(learner: Learner, support: Examples) -> Callable[[PyTree, chex.Array], chex.Array]:

@@ -8,9 +8,10 @@ import jax
 import optax
 
 from metahpo import checks
-from metahpo.base import Params, Problem, Task, TaskFamily
+from metahpo.base import Key, Params, Problem, Task, TaskFamily
 from metahpo.meta.gradients import Gradient
 from metahpo.meta.maml import initial_params
+from metahpo.problems.stateful import keyed_loss
 from metahpo.problems.training import training
 
 
@@ -52,13 +53,12 @@ def imaml(
         ...     problem, 16, "cg", inner_loss=mh.meta.proximal_loss(family, 2.0), iterations=5
         ... )
     """
-    proximal = proximal_loss(family, strength)
+    _check_strength(strength)
 
     def near(theta: Params) -> TaskFamily:
-        def loss(phi: Params, task: Task, split: str) -> chex.Array:
-            return (
-                proximal(theta, task, phi) if split == "support" else family.loss(phi, task, split)
-            )
+        def loss(phi: Params, task: Task, split: str, key: Key | None = None) -> chex.Array:
+            own = keyed_loss(family, key, phi, task, split)
+            return own + distance(theta, phi, strength) if split == "support" else own
 
         return family._replace(init=lambda key, task: theta, loss=loss)
 
@@ -76,6 +76,8 @@ def proximal_loss(
 ) -> Callable[[Params, Task, Params], chex.Array]:
     """The inner loss of iMAML ``(theta, task, phi) -> f[]``, as ``hypergrad.implicit`` takes it.
 
+    It has no key: a network with dropout counts as it evaluates.
+
     Args:
         family: its support loss is f.
         strength: lambda, as for ``imaml``.
@@ -92,11 +94,19 @@ def proximal_loss(
         >>> bool(loss(theta, task, theta) == family.loss(theta, task, "support"))
         True
     """
-    if checks.known(strength) and not strength > 0:
-        raise ValueError(f"the strength of the proximal term must be positive, got {strength}")
+    _check_strength(strength)
 
     def loss(theta: Params, task: Task, phi: Params) -> chex.Array:
-        distance = optax.tree.norm(optax.tree.sub(phi, theta), squared=True)
-        return family.loss(phi, task, "support") + strength / 2 * distance
+        return family.loss(phi, task, "support") + distance(theta, phi, strength)
 
     return loss
+
+
+def distance(theta: Params, phi: Params, strength: chex.Numeric) -> chex.Array:
+    """The proximal term."""
+    return strength / 2 * optax.tree.norm(optax.tree.sub(phi, theta), squared=True)
+
+
+def _check_strength(strength: chex.Numeric) -> None:
+    if checks.known(strength) and not strength > 0:
+        raise ValueError(f"the strength of the proximal term must be positive, got {strength}")

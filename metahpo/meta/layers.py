@@ -61,8 +61,21 @@ def lstm(
     return jax.nn.sigmoid(leave) * jnp.tanh(cell), cell
 
 
+def weighted_scores(scores: chex.Array, weight: chex.Array | None) -> chex.Array:
+    """Scores f[..., n] whose softmax is that of a set in which item i is there weight[i] times."""
+    if weight is None:
+        return scores
+    weight = jnp.asarray(weight).astype(scores.dtype)
+    there = weight > 0
+    return jnp.where(there, scores + jnp.log(jnp.where(there, weight, 1)), -jnp.inf)
+
+
 def attention(
-    queries: chex.Array, keys: chex.Array, values: chex.Array, mask: chex.Array | None = None
+    queries: chex.Array,
+    keys: chex.Array,
+    values: chex.Array,
+    mask: chex.Array | None = None,
+    weight: chex.Array | None = None,
 ) -> chex.Array:
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1).
 
@@ -71,6 +84,7 @@ def attention(
         keys: ``f[n, ..., k]``.
         values: ``f[n, ..., v]``.
         mask: ``bool[m, n]``, what may be looked at; every row needs a True.
+        weight: ``f[n]``, how often each key counts; all once without.
 
     Returns:
         ``f[m, ..., v]``.
@@ -78,4 +92,5 @@ def attention(
     scores = jnp.einsum("m...k,n...k->...mn", queries, keys) / queries.shape[-1] ** 0.5
     if mask is not None:
         scores = jnp.where(mask, scores, -jnp.inf)
+    scores = weighted_scores(scores, weight)
     return jnp.einsum("...mn,n...v->m...v", jax.nn.softmax(scores, axis=-1), values)

@@ -79,7 +79,8 @@ def logistic_head(
         x = with_ones(amortised.embed(network, hparams["network"], support.x))
         y = amortised.one_hot(support.y, ways, x.dtype)
         with jax.default_matmul_precision("highest"):
-            kernel = logistic_regression(x, y, jnp.exp(hparams["log_l2"]), iterations)
+            l2 = jnp.exp(hparams["log_l2"])
+            kernel = logistic_regression(x, y, l2, iterations, support.weight)
         return HeadState(hparams["network"], kernel, jnp.zeros((), x.dtype))
 
     def predict(state: HeadState, x: chex.Array) -> chex.Array:
@@ -89,13 +90,19 @@ def logistic_head(
 
 
 def logistic_regression(
-    x: chex.Array, y: chex.Array, l2: chex.Array, iterations: int
+    x: chex.Array,
+    y: chex.Array,
+    l2: chex.Array,
+    iterations: int,
+    weight: chex.Array | None = None,
 ) -> chex.Array:
     """Newton's iterates f[e, k] from f[n, e] for the binary targets in the columns of f[n, k]."""
     n, e = x.shape
-    if n < e:
-        return x.T @ _newton(x @ x.T, jnp.eye(n, dtype=x.dtype), y, l2, iterations)
-    return _newton(x, x.T, y, l2, iterations)
+    forward, back = (x @ x.T, jnp.eye(n, dtype=x.dtype)) if n < e else (x, x.T)
+    if weight is not None:
+        back = back * jnp.asarray(weight).astype(x.dtype)
+    solution = _newton(forward, back, y, l2, iterations)
+    return x.T @ solution if n < e else solution
 
 
 def _newton(

@@ -12,6 +12,7 @@ from metahpo.meta.gradients import Gradient, clip
 from metahpo.meta.leaves import Chooses, Leaves, by_path, choose, in_norm, in_tree, replace
 from metahpo.meta.maml import initial_params
 from metahpo.meta.step_sizes import rates_at, unbounded_rate
+from metahpo.problems.stateful import keyed_loss
 
 
 class PlusPlusParams(TypedDict):
@@ -130,11 +131,10 @@ def maml_plus_plus(
         return PlusPlusState(params, jnp.zeros((), jnp.int32), nothing)
 
     def step(key: Key, hparams: PlusPlusParams, task: Task, state: PlusPlusState) -> PlusPlusState:
-        del key
         now = jnp.minimum(state.step, steps - 1)
 
         def support_loss(leaves: Leaves) -> chex.Array:
-            return family.loss(at(replace(state.params, leaves), now), task, "support")
+            return keyed_loss(family, key, at(replace(state.params, leaves), now), task, "support")
 
         leaves = choose(state.params, adapts)
         grads = clip(in_tree(gradient, state.params)(support_loss)(leaves), largest_gradient)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from metahpo import checks
 from metahpo.base import Key, Params, Problem, TaskFamily
 from metahpo.meta import amortised, similarity
-from metahpo.meta.layers import Dense, init_dense, lstm
+from metahpo.meta.layers import Dense, init_dense, lstm, weighted_scores
 from metahpo.problems.few_shot import Examples
 
 
@@ -34,12 +34,14 @@ class Matched(NamedTuple):
     Attributes:
         params: the hyperparameters.
         support: ``f[n, e]``, embeddings (in their context, if there is one).
-        members: ``f[n, ways]``, one-hot labels.
+        members: ``f[n, ways]``, one-hot labels, zero for padding.
+        weight: ``f[n]``, of the examples; ``None`` where all count alike.
     """
 
     params: MatchingParams
     support: chex.Array
     members: chex.Array
+    weight: chex.Array | None = None
 
 
 def matching(
@@ -104,16 +106,19 @@ def matching(
     def represent(hparams: MatchingParams, support: Examples) -> Matched:
         embeddings = amortised.embed(network, hparams["network"], support.x)
         members = amortised.one_hot(support.y, ways, embeddings.dtype)
+        if support.weight is not None:
+            members = jnp.where(support.weight[:, None] > 0, members, 0)
         if context_steps:
-            embeddings = _support_in_context(hparams["context"], embeddings)
-        return Matched(hparams, embeddings, members)
+            embeddings = _support_in_context(hparams["context"], embeddings, support.weight)
+        return Matched(hparams, embeddings, members, support.weight)
 
     def predict(state: Matched, x: chex.Array) -> chex.Array:
         embeddings = amortised.embed(network, state.params["network"], x)
         if context_steps:
             layer = state.params["context"]["query"]
-            embeddings = _query_in_context(layer, embeddings, state.support, context_steps)
+            embeddings = _query_in_context(layer, embeddings, state, context_steps)
         cosines = scale * similarity.cosine(embeddings, state.support)
+        cosines = weighted_scores(cosines, state.weight)
         return _log_shares(jax.nn.log_softmax(cosines, axis=1), state.members)
 
     return amortised.zero_steps(family, initial, represent, predict)
@@ -139,29 +144,40 @@ def _init_context(key: Key, embeddings: chex.Array) -> Context:
     }
 
 
-def _support_in_context(context: Context, embeddings: chex.Array) -> chex.Array:
-    """``g(x_i, S)``: the embedding plus the states of both directions (appendix A.2)."""
+def _support_in_context(
+    context: Context, embeddings: chex.Array, weight: chex.Array | None
+) -> chex.Array:
+    """``g(x_i, S)``: the embedding plus the states of both directions (appendix A.2).
+
+    Padding is passed over; an example of any other weight is read as a whole.
+    """
+    there = None if weight is None else weight > 0
 
     def read(layer: Dense, reverse: bool) -> chex.Array:
         def step(
-            carry: tuple[chex.Array, chex.Array], x: chex.Array
+            carry: tuple[chex.Array, chex.Array], item: tuple[chex.Array, chex.Array | None]
         ) -> tuple[tuple[chex.Array, chex.Array], chex.Array]:
+            x, there = item
             hidden, cell = lstm(layer, x, *carry)
+            if there is not None:
+                hidden = jnp.where(there, hidden, carry[0])
+                cell = jnp.where(there, cell, carry[1])
             return (hidden, cell), hidden
 
         zeros = jnp.zeros_like(embeddings[0])
-        return jax.lax.scan(step, (zeros, zeros), embeddings, reverse=reverse)[1]
+        return jax.lax.scan(step, (zeros, zeros), (embeddings, there), reverse=reverse)[1]
 
     return embeddings + read(context["forward"], False) + read(context["backward"], True)
 
 
 def _query_in_context(
-    layer: Dense, embeddings: chex.Array, support: chex.Array, steps: int
+    layer: Dense, embeddings: chex.Array, state: Matched, steps: int
 ) -> chex.Array:
     """``f(x, S)``: an LSTM that attends to the support at every step (appendix A.1)."""
     hidden, cell = jnp.zeros_like(embeddings), jnp.zeros_like(embeddings)
     for _ in range(steps):
-        read = jax.nn.softmax(hidden @ support.T, axis=1) @ support  # eq. 5, 6
+        scores = weighted_scores(hidden @ state.support.T, state.weight)
+        read = jax.nn.softmax(scores, axis=1) @ state.support  # eq. 5, 6
         # The hidden state that the LSTM sees is [hidden, read] (eq. 3).
         hidden, cell = lstm(layer, jnp.concatenate([embeddings, read], axis=1), hidden, cell)
         hidden = hidden + embeddings  # eq. 4

@@ -11,6 +11,8 @@ from metahpo.base import Key, Problem, TaskFamily
 from metahpo.floats import real
 from metahpo.meta import amortised
 from metahpo.meta.layers import Dense, attention, dense, init_mlp, mlp
+from metahpo.problems.criteria import check_values
+from metahpo.problems.criteria import mean as average
 from metahpo.problems.few_shot import Examples
 
 
@@ -51,12 +53,14 @@ class ProcessState(NamedTuple):
             ``f[n, heads, e / heads]``, for queries to choose from.
         min_std: ``f[]``.
         focus: how they choose; ``None`` without attention.
+        weight: ``f[n]``, how much each row counts, with attention; ``None`` where all do alike.
     """
 
     decoder: list[Dense]
     values: chex.Array
     min_std: chex.Array
     focus: Focus | None
+    weight: chex.Array | None = None
 
 
 def neural_process(
@@ -101,7 +105,12 @@ def neural_process(
         return init_process(key, support, width, depth)
 
     def represent(hparams: ProcessParams, support: Examples) -> ProcessState:
-        mean = mlp(hparams["encoder"], pairs(support)).mean(axis=0, keepdims=True)  # eq. 1, 2
+        each = mlp(hparams["encoder"], pairs(support))  # eq. 1
+        if support.weight is None:
+            mean = each.mean(axis=0, keepdims=True)  # eq. 2
+        else:
+            weight = jnp.asarray(support.weight).astype(each.dtype)
+            mean = (weight / weight.sum() @ each)[None]
         return ProcessState(hparams["decoder"], mean, jnp.asarray(min_std, mean.dtype), None)
 
     return amortised.zero_steps(
@@ -133,7 +142,8 @@ def gaussian(state: ProcessState, x: chex.Array) -> Gaussian:
         read = jnp.broadcast_to(state.values, (len(x), state.values.shape[1]))
     else:
         queries = split_heads(state.focus.heads, mlp(state.focus.query, x))
-        read = attention(queries, state.focus.keys, state.values).reshape(len(x), -1)
+        read = attention(queries, state.focus.keys, state.values, weight=state.weight)
+        read = read.reshape(len(x), -1)
     outputs = mlp(state.decoder, jnp.concatenate([x, read], axis=1))  # eq. 3
     mean, raw = jnp.split(outputs, 2, axis=1)
     return Gaussian(mean, state.min_std + (1 - state.min_std) * jax.nn.softplus(raw))
@@ -142,8 +152,8 @@ def gaussian(state: ProcessState, x: chex.Array) -> Gaussian:
 def surprise(state: ProcessState, query: Examples) -> chex.Array:
     """The mean negative log-likelihood f[] of values f[n, d]."""
     mean, std = gaussian(state, query.x)
-    chex.assert_equal_shape((mean, query.y))
-    return -jax.scipy.stats.norm.logpdf(query.y, mean, std).mean()
+    check_values("a neural process", mean, query.y)
+    return -average(jax.scipy.stats.norm.logpdf(query.y, mean, std), query.weight)
 
 
 def init_process(key: Key, support: Examples, width: int, depth: int) -> ProcessParams:

@@ -9,6 +9,7 @@ import optax
 from metahpo.base import HParams, Key, Params, Problem, Task, TaskFamily
 from metahpo.meta.gradients import Gradient
 from metahpo.meta.leaves import Chooses, Leaves, choose, in_tree, replace
+from metahpo.problems.stateful import keyed_loss
 from metahpo.problems.training import TrainState, training
 
 Predict: TypeAlias = Callable[[Any, chex.Array], chex.Array]
@@ -48,8 +49,8 @@ def train_part(
     """
 
     def of_leaves(start: Params) -> TaskFamily:
-        def loss(leaves: Leaves, task: Task, split: str) -> chex.Array:
-            return family.loss(replace(start, leaves), task, split)
+        def loss(leaves: Leaves, task: Task, split: str, key: Key | None = None) -> chex.Array:
+            return keyed_loss(family, key, replace(start, leaves), task, split)
 
         return family._replace(init=lambda key, task: choose(start, adapts), loss=loss)
 

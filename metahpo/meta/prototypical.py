@@ -82,9 +82,10 @@ def prototypical(
     def represent(hparams: EncoderParams, support: Examples) -> Prototypes:
         embeddings = amortised.embed(network, hparams["network"], support.x)
         members = amortised.one_hot(support.y, ways, embeddings.dtype)
+        members = amortised.weighted(members, support.weight)
         counts = members.sum(axis=0)
         sums = jnp.matmul(members.T, embeddings, precision="highest")
-        centers = sums / jnp.maximum(counts, 1)[:, None]  # eq. 1
+        centers = sums / jnp.where(counts == 0, 1, counts)[:, None]  # eq. 1
         return Prototypes(hparams["network"], centers, counts != 0)
 
     def predict(state: Prototypes, x: chex.Array) -> chex.Array:

@@ -11,6 +11,7 @@ from metahpo import checks
 from metahpo.base import Key, Network, Params, Problem, TaskFamily
 from metahpo.meta import amortised
 from metahpo.meta.layers import init_mlp, mlp
+from metahpo.problems.criteria import mean
 from metahpo.problems.few_shot import Examples
 
 
@@ -102,6 +103,7 @@ def relation(
     def represent(hparams: RelationParams, support: Examples) -> Classes:
         embeddings = embed(network, hparams["network"], support.x)
         members = amortised.one_hot(support.y, ways, embeddings.dtype)
+        members = amortised.weighted(members, support.weight)
         return Classes(hparams, jnp.tensordot(members, embeddings, (0, 0)))
 
     def predict(state: Classes, x: chex.Array) -> chex.Array:
@@ -121,7 +123,8 @@ def relation(
 
     def judge(state: Classes, query: Examples) -> chex.Array:
         scores = predict(state, query.x)
-        return jnp.mean((scores - amortised.one_hot(query.y, ways, scores.dtype)) ** 2)
+        errors = (scores - amortised.one_hot(query.y, ways, scores.dtype)) ** 2
+        return mean(errors, query.weight)
 
     return amortised.zero_steps(family, initial, represent, predict, judge)
 

@@ -101,7 +101,8 @@ def ridge_head(
         x = with_ones(amortised.embed(network, hparams["network"], support.x))
         y = amortised.targets(support.y, ways, x.dtype)
         with jax.default_matmul_precision("highest"):
-            kernel = ridge_regression(x, y, jnp.exp(hparams["log_l2"]), form)
+            l2 = jnp.exp(hparams["log_l2"])
+            kernel = ridge_regression(x, y, l2, form, support.weight)
         return HeadState(hparams["network"], hparams["scale"] * kernel, hparams["bias"])
 
     def predict(state: HeadState, x: chex.Array) -> chex.Array:
@@ -111,17 +112,21 @@ def ridge_head(
     return amortised.zero_steps(family, initial, represent, predict)
 
 
-def ridge_regression(x: chex.Array, y: chex.Array, l2: chex.Array, form: str) -> chex.Array:
-    """``argmin |x w - y|^2 + l2 |w|^2``, f[e, d] from f[n, e] and f[n, d]."""
+def ridge_regression(
+    x: chex.Array, y: chex.Array, l2: chex.Array, form: str, weight: chex.Array | None = None
+) -> chex.Array:
+    """``argmin sum weight |x w - y|^2 + l2 |w|^2``, f[e, d] from f[n, e] and f[n, d]."""
     n, e = x.shape
+    left, y = amortised.weighted(x, weight), amortised.weighted(y, weight)
     if form == "dual" or (form == "auto" and n < e):
-        return x.T @ _solve(x @ x.T, y, l2)
-    return _solve(x.T @ x, x.T @ y, l2)
+        # Not by roots of the weights, which have no slope at 0; with them it is not symmetric.
+        return x.T @ _solve(left @ x.T, y, l2, "pos" if weight is None else "gen")
+    return _solve(left.T @ x, x.T @ y, l2, "pos")
 
 
-def _solve(gram: chex.Array, right: chex.Array, l2: chex.Array) -> chex.Array:
+def _solve(gram: chex.Array, right: chex.Array, l2: chex.Array, kind: str) -> chex.Array:
     ridge = l2 * jnp.eye(len(gram), dtype=gram.dtype)
-    return jax.scipy.linalg.solve(gram + ridge, right, assume_a="pos")
+    return jax.scipy.linalg.solve(gram + ridge, right, assume_a=kind)
 
 
 def with_ones(x: chex.Array) -> chex.Array:

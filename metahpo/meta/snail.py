@@ -46,10 +46,12 @@ class SnailState(NamedTuple):
     Attributes:
         params: the hyperparameters.
         seen: what each layer saw of the support, f[n, c] each; queries look back at it.
+        there: ``bool[n]``, which rows of it are no padding; ``None`` if all are.
     """
 
     params: SnailParams
     seen: list[chex.Array]
+    there: chex.Array | None = None
 
 
 def snail(
@@ -123,20 +125,23 @@ def snail(
         return {"network": params, "blocks": layers, "head": head}
 
     def represent(hparams: SnailParams, support: Examples) -> SnailState:
+        support, there = _padding_first(support)
         embeddings = embed(hparams["network"], support.x)
         h = _labelled(embeddings, amortised.targets(support.y, ways, embeddings.dtype))
         seen = []
         for layer, dilation in _layers(hparams):
+            if there is not None:
+                h = jnp.where(there[:, None], h, 0)  # as before the beginning of a sequence
             seen.append(h)
-            h = _append(layer, dilation, h, None)
-        return SnailState(hparams, seen)
+            h = _append(layer, dilation, h, None, there)
+        return SnailState(hparams, seen, there)
 
     def predict(state: SnailState, x: chex.Array) -> chex.Array:
         embeddings = embed(state.params["network"], x)
         outputs = state.params["head"]["bias"].size
         h = _labelled(embeddings, jnp.zeros((len(x), outputs), embeddings.dtype), known=0)
         for (layer, dilation), support in zip(_layers(state.params), state.seen, strict=True):
-            h = _append(layer, dilation, h, support)
+            h = _append(layer, dilation, h, support, state.there)
         return dense(state.params["head"], h)
 
     return amortised.zero_steps(family, initial, represent, predict, shuffle=shuffle)
@@ -178,7 +183,22 @@ def _layers(params: SnailParams) -> list[tuple[Any, int]]:
     return layers
 
 
-def _append(layer: Any, dilation: int, h: chex.Array, support: chex.Array | None) -> chex.Array:
+def _padding_first(support: Examples) -> tuple[Examples, chex.Array | None]:
+    """The support, its rows of weight 0 before all others, and which rows have another weight."""
+    if support.weight is None:
+        return support, None
+    there = support.weight > 0
+    order = jnp.argsort(there)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[order], support), there[order]
+
+
+def _append(
+    layer: Any,
+    dilation: int,
+    h: chex.Array,
+    support: chex.Array | None,
+    there: chex.Array | None,
+) -> chex.Array:
     """A layer's output beside its input, f[m, c + c'].
 
     Args:
@@ -187,9 +207,10 @@ def _append(layer: Any, dilation: int, h: chex.Array, support: chex.Array | None
         h: the input: of the support, item by item, or of queries, which all stand in the place
             after the support.
         support: what this layer saw of the support, if ``h`` is of queries.
+        there: ``bool[n]``, the rows of the support that are no padding, which stands before them.
     """
     if not dilation:
-        return jnp.concatenate([h, _look(layer, h, support)], axis=1)
+        return jnp.concatenate([h, _look(layer, h, support, there)], axis=1)
     past = jnp.pad(h if support is None else support, ((dilation, 0), (0, 0)))
     before = past[: len(h)] if support is None else jnp.broadcast_to(past[len(support)], h.shape)
     both = dense(layer["taps"], jnp.concatenate([before, h], axis=1))
@@ -197,15 +218,21 @@ def _append(layer: Any, dilation: int, h: chex.Array, support: chex.Array | None
     return jnp.concatenate([h, jnp.tanh(new) * jax.nn.sigmoid(gate)], axis=1)
 
 
-def _look(layer: Look, h: chex.Array, support: chex.Array | None) -> chex.Array:
+def _look(
+    layer: Look, h: chex.Array, support: chex.Array | None, there: chex.Array | None
+) -> chex.Array:
     queries, keys, values = jnp.split(dense(layer["look"], h), 3, axis=1)
     if support is None:
-        return attention(queries, keys, values, jnp.tri(len(h), dtype=bool))
+        earlier = jnp.tri(len(h), dtype=bool)
+        if there is not None:  # padding sees itself, because everybody must see something
+            earlier &= there | jnp.eye(len(h), dtype=bool)
+        return attention(queries, keys, values, earlier)
+    seen = None if there is None else jnp.append(there, True)[None]
     _, past_keys, past_values = jnp.split(dense(layer["look"], support), 3, axis=1)
 
     def one(query: chex.Array, key: chex.Array, value: chex.Array) -> chex.Array:
         every_key = jnp.concatenate([past_keys, key[None]])
         every_value = jnp.concatenate([past_values, value[None]])
-        return attention(query[None], every_key, every_value)[0]
+        return attention(query[None], every_key, every_value, seen)[0]
 
     return jax.vmap(one)(queries, keys, values)

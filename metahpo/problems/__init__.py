@@ -14,7 +14,7 @@ from metahpo.problems.digits_few_shot import digits_few_shot
 from metahpo.problems.early_stopping import EarlyStopped, early_stopping
 from metahpo.problems.episode_checks import check_episode
 from metahpo.problems.episodes import episodes
-from metahpo.problems.few_shot import Episode, Examples, few_shot
+from metahpo.problems.few_shot import Episode, Examples, few_shot, padded
 from metahpo.problems.joint import joint
 from metahpo.problems.linen import linen
 from metahpo.problems.masked_mlp import MaskedMLP
@@ -82,6 +82,7 @@ __all__ = [
     "mixed_integer_space",
     "nnx",
     "omniglot",
+    "padded",
     "quadratics",
     "read_omniglot",
     "schedule_problem",

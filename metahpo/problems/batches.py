@@ -15,6 +15,8 @@ from metahpo.problems.few_shot import Examples
 def minibatch(size: int) -> Callable[[Key, Task], Task]:
     """Makes the ``minibatch`` of ``training``: rows of the support part, with replacement.
 
+    Rows of weight 0 are not drawn; the others are, alike, and keep their weights.
+
     Args:
         size: rows of a batch, at least 1.
 
@@ -34,8 +36,12 @@ def minibatch(size: int) -> Callable[[Key, Task], Task]:
 
     def draw(key: Key, task: Task) -> Task:
         total = jax.tree.leaves(task.support)[0].shape[0]
+        weight = getattr(task.support, "weight", None)
+        there = total if weight is None else jnp.sum(jnp.asarray(weight) > 0)
         # randint would hash four times as much, in every step of every training.
-        rows = jnp.floor(jax.random.uniform(key, (size,)) * total).astype(jnp.int32)
+        rows = jnp.floor(jax.random.uniform(key, (size,)) * there).astype(jnp.int32)
+        if weight is not None:  # padding is not drawn, lest a batch have nothing else
+            rows = jnp.argsort(jnp.asarray(weight) <= 0)[rows]
         return task._replace(support=jax.tree.map(lambda x: jnp.asarray(x)[rows], task.support))
 
     return draw

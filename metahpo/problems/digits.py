@@ -18,6 +18,7 @@ import optax
 from metahpo import checks
 from metahpo._extras import require
 from metahpo.base import Key, TaskFamily
+from metahpo.problems.criteria import accuracy
 from metahpo.problems.masked_mlp import Layer, MaskedMLP
 
 CLASSES = 10
@@ -153,11 +154,10 @@ def digits_accuracy(
     activation: chex.Numeric = 0,
     activations: tuple[str, ...] = ("relu", "tanh"),
 ) -> chex.Array:
-    """The share ``f[]`` of the test images that the network classifies correctly."""
+    """The share ``f[]`` of the test images that are classified correctly; NaN if some are NaN."""
     network = MaskedMLP(PIXELS, params[0].kernel.shape[-1], CLASSES, activations)
     scores = network.apply(params, task.test.x, width, activation)
-    right = jnp.argmax(_masked(scores, task.classes), axis=-1) == task.test.y
-    return jnp.sum(right * task.test.weight) / jnp.sum(task.test.weight)
+    return accuracy(_masked(scores, task.classes), task.test.y, task.test.weight)
 
 
 def digits_minibatch(key: Key, task: DigitsTask, size: int = 32) -> DigitsTask:

@@ -22,15 +22,25 @@ def check_episode(episode: Episode, ways: int | None = None) -> None:
         >>> episode = mh.problems.sinusoid(shots=5).sample(jax.random.key(0))
         >>> mh.problems.check_episode(episode)
     """
-    parts = {"support": episode.support}
+    parts = {"support": _that_count("support", episode.support)}
     if episode.query is not None:
-        parts["query"] = episode.query
+        parts["query"] = _that_count("query", episode.query)
     for name, part in parts.items():
         _check_values(name, part)
         if ways is not None:
             _check_labels(name, np.asarray(part.y), ways)
     if episode.query is not None:
-        _check_apart(np.asarray(episode.support.x), np.asarray(episode.query.x))
+        _check_apart(np.asarray(parts["support"].x), np.asarray(parts["query"].x))
+
+
+def _that_count(name: str, part: Examples) -> Examples:
+    """Without the rows of weight 0."""
+    if part.weight is None:
+        return part
+    x, y, weight = (np.asarray(leaf) for leaf in part)
+    if weight.shape != y.shape[:1] or not (weight >= 0).all() or not np.isfinite(weight).all():
+        raise ValueError(f"{name}.weight must be finite and at least 0, one a row, got {weight}")
+    return Examples(x[weight > 0], y[weight > 0])
 
 
 def _check_values(name: str, part: Examples) -> None:

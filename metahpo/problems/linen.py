@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from metahpo.base import HParams, Key, Params, Problem, PyTree, Task
 from metahpo.problems.batches import as_sampler, minibatch, part_of
+from metahpo.problems.few_shot import Examples, filled, judged
 from metahpo.problems.stateful import StatefulFamily
 from metahpo.problems.training import training
 
@@ -36,7 +37,8 @@ def linen(
     Args:
         module: called with inputs ``x`` ``f[n, ...]``; or ``(hparams) -> module``, for numbers of
             the module that are tuned (a dropout rate); all of them must have the same parameters.
-        criterion: ``(outputs, y) -> f[]``: what trains it and what judges it.
+        criterion: ``(outputs, y) -> f[]``: what trains it and what judges it; must take
+            ``weight=`` if the examples have weights.
         data: a task with the fields ``support`` (trains) and ``query`` (judges), each an
             ``Examples(x, y)``, as ``mh.problems.split`` makes them; or ``(key) -> task``.
         optimizer: ``(hparams) -> optax.GradientTransformation``.
@@ -87,21 +89,20 @@ def linen(
         def loss(
             key: Key, params: Params, variables: PyTree, task: Task, split: str
         ) -> tuple[chex.Array, PyTree, PyTree]:
-            x, y = part_of(task, split)
+            examples = filled(Examples(*part_of(task, split)))
+            x = examples.x
             everything = {"params": params, **variables}
             if split != "support":
-                return (
-                    criterion(made(hparams).apply(everything, x, **judging_calls), y),
-                    variables,
-                    (),
-                )
+                outputs = made(hparams).apply(everything, x, **judging_calls)
+                return judged(criterion, outputs, examples), variables, ()
             keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(rngs)}
             outputs, changed = made(hparams).apply(
                 everything, x, rngs=keys, mutable=list(variables), **training_calls
             )
             if training_criterion is None:
-                return criterion(outputs, y), {**variables, **changed}, ()
-            return training_criterion(outputs, y, hparams), {**variables, **changed}, ()
+                return judged(criterion, outputs, examples), {**variables, **changed}, ()
+            value = judged(training_criterion, outputs, examples, hparams)
+            return value, {**variables, **changed}, ()
 
         known = predict if fixed else None  # a prediction knows no hyperparameters
         return StatefulFamily(as_sampler(data), init, loss, predict=known)

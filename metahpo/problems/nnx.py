@@ -10,7 +10,7 @@ import optax
 
 from metahpo.base import HParams, Key, Params, Problem, PyTree, Task
 from metahpo.problems.batches import as_sampler, minibatch, part_of, with_aux
-from metahpo.problems.few_shot import Examples
+from metahpo.problems.few_shot import Examples, filled
 from metahpo.problems.stateful import StatefulFamily
 from metahpo.problems.training import training
 
@@ -37,7 +37,8 @@ def nnx(
 
     Args:
         make: ``(rngs) -> module``.
-        loss: ``(module, (x, y)) -> f[]``, or ``(f[], aux)``: what trains it and what judges it.
+        loss: ``(module, examples) -> f[]``, or ``(f[], aux)``: what trains it and what judges it;
+            ``examples`` are ``x, y``, and ``x, y, weight`` if they have weights.
         data: a task with the fields ``support`` (trains) and ``query`` (judges), each an
             ``Examples(x, y)``, as ``mh.problems.split`` makes them; or ``(key) -> task``.
         optimizer: ``(hparams) -> optax.GradientTransformation``.
@@ -80,7 +81,7 @@ def nnx(
             key: Key, params: Params, variables: PyTree, task: Task, split: str
         ) -> tuple[chex.Array, PyTree, PyTree]:
             module = parts.together(key, params, variables)
-            examples = part_of(task, split)
+            examples = filled(part_of(task, split))
             if split == "support":
                 module.train()
             else:

@@ -78,6 +78,6 @@ def _sampler(shots: int, queries: int) -> Callable[[Key], Episode]:
 
 
 def _describe(task: Episode) -> chex.Array:
-    x, y = task.support
+    x, y = task.support.x, task.support.y
     root_mean_square = jnp.sqrt(jnp.mean(y**2))
     return jnp.stack([jnp.mean(y), root_mean_square, jnp.max(jnp.abs(y)), jnp.mean(x * y)])

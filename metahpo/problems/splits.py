@@ -15,7 +15,9 @@ class Split(NamedTuple):
     test: Examples
 
 
-def split(x: chex.Array, y: chex.Array, train: int, validation: int) -> Split:
+def split(
+    x: chex.Array, y: chex.Array, train: int, validation: int, weight: chex.Array | None = None
+) -> Split:
     """Cuts rows in their order; permute them first for a random cut.
 
     Args:
@@ -23,6 +25,7 @@ def split(x: chex.Array, y: chex.Array, train: int, validation: int) -> Split:
         y: ``[n, ...]``, targets.
         train: rows of the support part, at least 1.
         validation: rows of the query part, at least 1; the test part has all the others.
+        weight: ``f[n]``, how much each row counts; all alike without.
 
     Raises:
         ValueError: for a part without rows.
@@ -38,4 +41,5 @@ def split(x: chex.Array, y: chex.Array, train: int, validation: int) -> Split:
         )
     ends = (0, train, train + validation, len(y))
     rows = (slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True))
-    return Split(*(Examples(x[part], y[part]) for part in rows))
+    weights = (lambda part: None) if weight is None else (lambda part: weight[part])
+    return Split(*(Examples(x[part], y[part], weights(part)) for part in rows))

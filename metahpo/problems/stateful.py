@@ -1,5 +1,6 @@
 """Families whose loss needs a key, or whose model has a state of its own."""
 
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -43,8 +44,7 @@ def lifted(family: TaskFamily | StatefulFamily) -> StatefulFamily:
     def loss(
         key: Key, params: Params, model_state: PyTree, task: Task, split: str
     ) -> tuple[chex.Array, PyTree, PyTree]:
-        del key
-        return family.loss(params, task, split), model_state, ()
+        return keyed_loss(family, key, params, task, split), model_state, ()
 
     def predict(params: Params, model_state: PyTree, x: chex.Array) -> PyTree:
         del model_state
@@ -53,3 +53,22 @@ def lifted(family: TaskFamily | StatefulFamily) -> StatefulFamily:
 
     known = None if family.network is None else predict
     return StatefulFamily(family.sample, init, loss, family.describe, known)
+
+
+def keyed_loss(
+    family: TaskFamily, key: Key | None, params: Params, task: Task, split: str
+) -> chex.Array:
+    """The family's loss, told the key of an update where it asks for one.
+
+    What judges, on the query, draws nothing.
+    """
+    if key is None or split != "support" or not _takes_key(family.loss):
+        return family.loss(params, task, split)
+    return family.loss(params, task, split, key=key)
+
+
+def _takes_key(loss: Callable[..., chex.Array]) -> bool:
+    try:
+        return "key" in inspect.signature(loss).parameters
+    except ValueError:  # a function of C, which does not tell
+        return False

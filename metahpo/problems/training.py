@@ -13,6 +13,8 @@ from metahpo.base import HParams, Key, Params, Problem, PyTree, Task, TaskFamily
 from metahpo.problems.stateful import StatefulFamily, lifted
 from metahpo.updates import started, typed_as, updated
 
+_LOSS = 2**31  # none of the numbers that a minibatch folds in
+
 
 class TrainState(NamedTuple):
     """The state of an ordinary training.
@@ -41,8 +43,9 @@ def training(
     """Training of a family's model on the support set, judged on the query set.
 
     Args:
-        family: data, model and loss; a ``StatefulFamily`` where the loss needs a key (dropout,
-            augmentation) or the model has a state of its own (batch statistics).
+        family: data, model and loss; a ``StatefulFamily`` where the model has a state of its own
+            (batch statistics), or where the loss needs a key and the task has no network that
+            ``few_shot`` knows (augmentation).
         optimizer: ``(hparams) -> optax.GradientTransformation``; called inside the traced
             function, so that changing a number never recompiles.
         configure: ``(hparams) -> family``, for hyperparameters of the model or of the loss: its
@@ -74,8 +77,10 @@ def training(
         return lifted(family if configure is None else configure(hparams))
 
     def batch_and_key(key: Key, task: Task) -> tuple[Task, Key]:
-        if isinstance(family, TaskFamily):  # whose loss has no use of a key
-            return (task if minibatch is None else minibatch(key, task)), key
+        if isinstance(family, TaskFamily):
+            if minibatch is None:
+                return task, key
+            return minibatch(key, task), jax.random.fold_in(key, _LOSS)
         batch_key, loss_key = jax.random.split(key)
         return (task if minibatch is None else minibatch(batch_key, task)), loss_key
 

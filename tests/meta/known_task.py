@@ -31,7 +31,8 @@ def family(start=THETA) -> TaskFamily:
     """Support loss ``(t - c)' A (t - c) / 2``, query loss ``(t - d)' B (t - d) / 2``."""
 
     def loss(params, task, split):
-        matrix, center = (A, C) if split == "support" else (B, D)
+        # Copies: JAX knows constants again by their place, also with another type.
+        matrix, center = (x.copy() for x in ((A, C) if split == "support" else (B, D)))
         return (vector(params) - center) @ matrix @ (vector(params) - center) / 2
 
     return TaskFamily(
