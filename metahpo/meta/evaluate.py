@@ -167,8 +167,9 @@ def among_classes(outputs: PyTree, support: Examples) -> PyTree:
     Outputs that are no logits ``f[n, ways]`` for labels ``i[n]`` stay as they are.
     """
     labels = support.y
-    logits = isinstance(outputs, jax.Array) and outputs.ndim == 2 and outputs.shape[1] > 1
-    if not logits or jnp.ndim(labels) != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+    if not isinstance(outputs, jax.Array) or outputs.ndim != 2 or outputs.shape[1] < 2:
+        return outputs
+    if getattr(labels, "ndim", 0) != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
         return outputs
     ways = outputs.shape[1]
     # The rows of weight 0 have the label of another one by now.

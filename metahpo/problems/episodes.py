@@ -26,6 +26,7 @@ def episodes(
     rotations: bool | Literal["once"] = False,
     counts: chex.Array | None = None,
     scale: float | None = None,
+    pad: bool = False,
 ) -> Callable[[Key], Episode]:
     """Episodes of ``ways`` classes from a set of labelled images, as Vinyals et al. 2016 draw them.
 
@@ -49,10 +50,12 @@ def episodes(
             ``"once"`` turns each class of an episode by a random angle, so that it may not.
         counts: ``i[classes]``, the number of images of each class where ``images`` is padded.
         scale: what a pixel of 1 becomes; by default 1/255 for uint8 and 1 otherwise.
+        pad: whether classes may have fewer than ``shots + queries`` images, at least 2.  Their rows
+            are filled up with rows of weight 0; one image is left for the queries.
 
     Returns:
         ``sample: (key) -> Episode``, for ``few_shot``: ``support.x`` ``f[ways * shots, ...]``,
-        ``query.x`` ``f[ways * queries, ...]``, labels ``i32``.
+        ``query.x`` ``f[ways * queries, ...]``, labels ``i32``; with ``pad`` also weights.
 
     Raises:
         ValueError: if the data has too few classes, a class too few images, images are not finite
@@ -70,7 +73,7 @@ def episodes(
     shots, queries = checks.counts(shots=shots, queries=queries)
     needed = shots + queries
     padded, known = _padded(images, counts)
-    _check(padded, known, ways, shots, queries, rotations)
+    _check(padded, known, ways, shots, queries, rotations, pad)
     if rotations:
         turned = [np.rot90(padded, turn, axes=(2, 3)) for turn in range(TURNS)]
         padded, known = np.stack(turned, axis=1), np.repeat(known, TURNS)
@@ -89,16 +92,39 @@ def episodes(
         else:
             drawn = distinct(class_words, classes)
         available = jnp.full(ways, count) if isinstance(count, int) else count[drawn]
-        chosen = distinct(image_words.reshape(ways, needed), available)
+        image_words = image_words.reshape(ways, needed)
+        if pad:
+            chosen, there = _drawn_or_missing(image_words, available, shots)
+            chosen = jnp.minimum(chosen, width - 1)
+        else:
+            chosen, there = distinct(image_words, available), None
         rows = width * drawn[:, None] + chosen
 
-        def examples(rows: chex.Array) -> Examples:
-            labels = jnp.repeat(jnp.arange(ways, dtype=jnp.int32), rows.shape[1])
-            return Examples(unpack(packed, rows.reshape(-1)), labels)
+        def examples(part: slice) -> Examples:
+            own = rows[:, part]
+            labels = jnp.repeat(jnp.arange(ways, dtype=jnp.int32), own.shape[1])
+            x = unpack(packed, own.reshape(-1))
+            weight = None if there is None else there[:, part].reshape(-1).astype(x.dtype)
+            return Examples(x, labels, weight)
 
-        return Episode(examples(rows[:, :shots]), examples(rows[:, shots:]))
+        return Episode(examples(slice(shots)), examples(slice(shots, None)))
 
     return sample
+
+
+def _drawn_or_missing(
+    words: chex.Array, available: chex.Array, shots: int
+) -> tuple[chex.Array, chex.Array]:
+    """Images ``i[ways, shots + queries]``, and which are there: the first ones of either part."""
+    needed = words.shape[1]
+    drawn = distinct(words, jnp.maximum(available, needed))
+    missing = drawn >= available[:, None]
+    drawn = jnp.take_along_axis(drawn, jnp.argsort(missing, axis=1), axis=1)  # those there first
+    support = jnp.minimum(shots, available - 1)[:, None]
+    slot = jnp.arange(needed)
+    place = jnp.where(slot < shots, slot, slot - shots + support)
+    there = place < jnp.where(slot < shots, support, available[:, None])
+    return jnp.take_along_axis(drawn, jnp.minimum(place, needed - 1), axis=1), there
 
 
 def _padded(
@@ -138,6 +164,7 @@ def _check(
     shots: int,
     queries: int,
     rotations: bool | str,
+    pad: bool,
 ) -> None:
     if rotations not in (False, True, "once"):
         raise ValueError(f'rotations must be False, True or "once", got {rotations!r}')
@@ -147,11 +174,18 @@ def _check(
     if ways > classes:
         turned = f" ({len(images)} in {TURNS} rotations)" if rotations is True else ""
         raise ValueError(f"{ways} ways need as many classes, the data has {classes}{turned}")
+    if pad and counts.min() < 2:
+        few = int(counts.argmin())
+        raise ValueError(
+            "a class needs an image to learn from and one to be judged on, but class "
+            f"{few} has {counts[few]}"
+        )
     short = np.flatnonzero(counts < shots + queries)
-    if len(short):
+    if len(short) and not pad:
         raise ValueError(
             f"{shots} shots and {queries} queries need {shots + queries} images a class, but "
-            f"class {short[0]} has {counts[short[0]]} ({len(short)} classes have too few)"
+            f"class {short[0]} has {counts[short[0]]} ({len(short)} classes have too few); "
+            "pad=True fills them up with rows of weight 0"
         )
     if np.issubdtype(images.dtype, np.floating):
         present = np.arange(images.shape[1]) < counts[:, None]

@@ -232,3 +232,23 @@ def test_refuses_what_the_data_cannot_give(change, message):
 
 def test_padding_may_hold_anything():
     mh.problems.episodes(NOT_FINITE, 3, 1, 1, counts=np.array([6, 6, 6, 2, 6]))
+
+
+def test_classes_with_too_few_images_are_filled_up_with_rows_of_weight_0():
+    sizes = np.array([2, 3, 5, 9])
+    images = [np.full((n, 2), 10.0 * c) + np.arange(n)[:, None] for c, n in enumerate(sizes)]
+    sample = mh.problems.episodes(images, ways=3, shots=2, queries=4, pad=True)
+    seen = set()
+    for key in jax.random.split(jax.random.key(0), 40):
+        support, query = jax.jit(sample)(key)
+        mh.problems.check_episode(mh.problems.Episode(support, query), ways=3)
+        for label in range(3):
+            own = [part.x[(part.y == label) & (part.weight > 0), 0] for part in (support, query)]
+            drawn = np.concatenate(own)
+            c = int(drawn[0] // 10)
+            assert len(set(drawn.tolist())) == len(drawn) == min(sizes[c], 6)
+            assert len(own[0]) == min(2, sizes[c] - 1) and set(drawn // 10) == {c}
+            seen.update(drawn.tolist())
+    assert len(seen) == sizes.sum()  # every image comes up
+    with pytest.raises(ValueError, match="class 0 has 1"):
+        mh.problems.episodes([np.zeros((1, 2)), *images], 2, 1, 1, pad=True)
