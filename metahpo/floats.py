@@ -96,6 +96,11 @@ def strong(leaf: chex.Array) -> chex.Array:
     return leaf if is_key(leaf) else leaf.astype(leaf.dtype)
 
 
+def is_weak(leaf: chex.Array) -> bool:
+    """Whether a leaf began as a Python number, so that its type gives way; keys have none."""
+    return bool(getattr(leaf, "weak_type", False))
+
+
 def is_key(leaf: chex.Array) -> bool:
     """Whether a leaf is a typed random key."""
     return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))

@@ -137,11 +137,11 @@ def begin(problem: Problem, key: Key, hparams: HParams, task: Task) -> Training:
 
 def _settled(step: Callable[[State], State], state: State) -> State:
     """With the types that a step gives to what began as a Python number, as a counter from 0."""
-    if not any(leaf.weak_type for leaf in jax.tree.leaves(state)):
+    if not any(map(floats.is_weak, jax.tree.leaves(state))):
         return state
 
     def settled(leaf: chex.Array, after: jax.ShapeDtypeStruct) -> chex.Array:
-        return leaf.astype(after.dtype) if leaf.weak_type else leaf
+        return leaf.astype(after.dtype) if floats.is_weak(leaf) else leaf
 
     return jax.tree.map(settled, state, jax.eval_shape(step, state))
 

@@ -88,8 +88,8 @@ def few_shot(
 
     Raises:
         ValueError: if ``ways`` is below 2, or ``train`` or ``evaluate`` are given for a network
-            that is no flax module; when its loss is traced, if the network has not one output a
-            class, weights are not ``[n]``, or the criterion takes none.
+            that is no flax module, or the network is none; when its loss is traced, if the network
+            has not one output a class, weights are not ``[n]``, or the criterion takes none.
 
     Example:
         >>> import jax, metahpo as mh
@@ -107,6 +107,13 @@ def few_shot(
             f"train and evaluate are for flax modules, got {train=} and {evaluate=} for a "
             f"{type(network).__name__}: a Network has the functions apply and train"
         )
+
+    for name in ("init", "apply"):
+        if not callable(getattr(network, name, None)):
+            raise ValueError(
+                f"a network must have the functions init and apply, got a {type(network).__name__} "
+                "without; a flax NNX module is a problem by itself, mh.problems.nnx"
+            )
 
     def init(key: Key, task: Episode) -> Params:
         return network.init(key, task.support.x)

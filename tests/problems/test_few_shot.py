@@ -60,6 +60,11 @@ def test_a_single_way_is_refused():
         mh.problems.few_shot(sample, linear(1), mh.problems.cross_entropy, ways=1)
 
 
+def test_what_is_no_network_is_refused():
+    with pytest.raises(ValueError, match="init and apply, got a function without"):
+        mh.problems.few_shot(sample, lambda params, x: x, mh.problems.cross_entropy)
+
+
 def test_training_predicts_with_the_trained_parameters():
     family = mh.problems.few_shot(sample, linear(3), mh.problems.cross_entropy, ways=3)
     problem = mh.meta.maml(family, learning_rate=0.5)
