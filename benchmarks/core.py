@@ -14,6 +14,9 @@ Cases:
 * ``population=256, D devices``: the same, spread over all local devices by ``mesh=``.
 * ``tasks=K``: one training on each of K tasks with the same hyperparameters, vmapped.
 
+* ``CNN with batch normalisation, population=P``: a flax NNX network of two convolutions through
+  ``mh.problems.nnx``; its loop is over a training in flax and optax alone, with XLA's convolutions.
+
 The baseline trains as many members or tasks one after another: one jitted training, data and
 hyperparameters already on the device, the losses awaited only at the end.
 
@@ -52,7 +55,7 @@ import numpy as np
 import optax
 
 import metahpo as mh
-from benchmarks import common
+from benchmarks import _flax_networks, common
 from benchmarks.common import Row
 from metahpo.base import HParams, Key, Problem, PyTree, Task, TaskFamily
 
@@ -80,15 +83,16 @@ class Sizes(NamedTuple):
     populations: tuple[int, ...]
     tasks: tuple[int, ...]
     others: tuple[Model, ...]  # measured with the largest population alone
+    networks: tuple[int, ...]  # populations of convolutional networks
     steps: int
     repeats: int
     compilations: int
 
 
 FULL = Sizes(
-    DIGITS, (1, 16, 256), (1, 8, 32), (SMALL, FEW_SHOT), steps=100, repeats=9, compilations=3
+    DIGITS, (1, 16, 256), (1, 8, 32), (SMALL, FEW_SHOT), (16,), steps=100, repeats=9, compilations=3
 )
-QUICK = Sizes(FEW_SHOT, (2,), (2,), (), steps=3, repeats=1, compilations=1)
+QUICK = Sizes(FEW_SHOT, (2,), (2,), (), (), steps=3, repeats=1, compilations=1)
 
 
 class Data(NamedTuple):
@@ -175,7 +179,22 @@ def one_training(model: Model, steps: int) -> Callable[[Key, HParams, Task], che
 
 def population_case(model: Model, population: int, steps: int, devices: int = 1) -> Case:
     """A random search of one round."""
-    tuned, dimensions = problem(model), space(model)
+    single = one_training(model, steps)
+    return searched_case(
+        model.name, problem(model), space(model), single, population, steps, devices
+    )
+
+
+def searched_case(
+    name: str,
+    tuned: Problem,
+    dimensions: Any,
+    single: Callable[..., PyTree],
+    population: int,
+    steps: int,
+    devices: int = 1,
+) -> Case:
+    """A random search of one round of a problem, and a training in its loop."""
     task = jax.jit(tuned.sample)(jax.random.key(0))
     mesh = jax.make_mesh((devices,), ("members",)) if devices > 1 else None
     strategy = mh.strategies.random(dimensions, population)
@@ -189,12 +208,24 @@ def population_case(model: Model, population: int, steps: int, devices: int = 1)
     hparams = jax.jit(jax.vmap(lambda key: mh.space.sample(key, dimensions)))(keys)
     singles = [(key, h, task) for key, h in zip(keys, unstack(hparams), strict=True)]
     return Case(
-        f"core/{model.name}, population={population}" + (f", {devices} devices" if mesh else ""),
+        f"core/{name}, population={population}" + (f", {devices} devices" if mesh else ""),
         population,
         together,
         (jax.random.key(2), task),
-        one_training(model, steps),
+        single,
         singles,
+    )
+
+
+def cnn_case(population: int, steps: int) -> Case:
+    """A random search over the rate of a convolutional network."""
+    return searched_case(
+        "CNN with batch normalisation",
+        _flax_networks.problem(),
+        _flax_networks.SPACE,
+        _flax_networks.plain_training(steps),
+        population,
+        steps,
     )
 
 
@@ -228,6 +259,7 @@ def measure(quick: bool = False) -> Iterator[Row]:
     cases = [population_case(sizes.model, size, sizes.steps) for size in sizes.populations]
     cases += [tasks_case(sizes.model, count, sizes.steps) for count in sizes.tasks]
     cases += [population_case(model, largest, sizes.steps) for model in sizes.others]
+    cases += [cnn_case(size, sizes.steps) for size in sizes.networks]
     if devices > 1:
         models = (sizes.model, *sizes.others)
         cases += [population_case(model, largest, sizes.steps, devices) for model in models]

@@ -9,6 +9,7 @@ import optax
 from flax import linen as nn
 
 from metahpo.base import HParams, Key, Params, Problem, PyTree, Task
+from metahpo.networks.flax_convolution import fast_convolutions
 from metahpo.problems.batches import as_sampler, minibatch, part_of
 from metahpo.problems.few_shot import Examples, filled, judged
 from metahpo.problems.stateful import StatefulFamily
@@ -32,7 +33,9 @@ def linen(
     """Training of a flax linen module by an optax optimiser.
 
     What is in the collection ``params`` is trained; all others (``batch_stats``) are kept from
-    update to update.  Every update has random numbers of its own.
+    update to update.  Every update has random numbers of its own.  On a CPU convolutions are matrix
+    products, which stay fast for many members at once; layers with a ``conv_general_dilated`` of
+    their own keep it.
 
     Args:
         module: called with inputs ``x`` ``f[n, ...]``; or ``(hparams) -> module``, for numbers of
@@ -77,13 +80,15 @@ def linen(
         return module if isinstance(module, nn.Module) else module(hparams)
 
     def predict(params: Params, variables: PyTree, x: chex.Array) -> PyTree:
-        return made(None).apply({"params": params, **variables}, x, **judging_calls)
+        with fast_convolutions():
+            return made(None).apply({"params": params, **variables}, x, **judging_calls)
 
     def family(hparams: HParams) -> StatefulFamily:
         def init(key: Key, task: Task) -> tuple[Params, PyTree]:
             names = ("params", *rngs)
             keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
-            variables = made(hparams).init(keys, part_of(task, "support").x, **training_calls)
+            with fast_convolutions():
+                variables = made(hparams).init(keys, part_of(task, "support").x, **training_calls)
             return variables["params"], {k: v for k, v in variables.items() if k != "params"}
 
         def loss(
@@ -93,12 +98,14 @@ def linen(
             x = examples.x
             everything = {"params": params, **variables}
             if split != "support":
-                outputs = made(hparams).apply(everything, x, **judging_calls)
+                with fast_convolutions():
+                    outputs = made(hparams).apply(everything, x, **judging_calls)
                 return judged(criterion, outputs, examples), variables, ()
             keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(rngs)}
-            outputs, changed = made(hparams).apply(
-                everything, x, rngs=keys, mutable=list(variables), **training_calls
-            )
+            with fast_convolutions():
+                outputs, changed = made(hparams).apply(
+                    everything, x, rngs=keys, mutable=list(variables), **training_calls
+                )
             if training_criterion is None:
                 return judged(criterion, outputs, examples), {**variables, **changed}, ()
             value = judged(training_criterion, outputs, examples, hparams)

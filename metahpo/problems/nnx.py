@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from metahpo.base import HParams, Key, Params, Problem, PyTree, Task
+from metahpo.networks.flax_convolution import with_fast_convolutions
 from metahpo.problems.batches import as_sampler, minibatch, part_of, with_aux
 from metahpo.problems.few_shot import Examples, filled
 from metahpo.problems.stateful import StatefulFamily
@@ -34,6 +35,9 @@ def nnx(
     when it is judged or predicts (``model.eval()``).  Every update has random numbers of its own.
     What is an ``nnx.Param`` is trained; all other variables (batch statistics) are kept from update
     to update.  Parameters and variables are plain nested dictionaries in the state, by name.
+
+    On a CPU convolutions are matrix products, which stay fast for many members at once; layers with
+    a ``conv_general_dilated`` of their own keep it.
 
     Args:
         make: ``(rngs) -> module``.
@@ -143,7 +147,7 @@ class _Parts:
         if self._shape is None:
             flax = _flax()
             module = flax.eval_shape(lambda: self._make(flax.Rngs(jax.random.key(0))))
-            self._shape = _Shape(*self._split(module))
+            self._shape = _Shape(*self._split(with_fast_convolutions(module)))
         return self._shape
 
     @staticmethod
