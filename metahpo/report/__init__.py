@@ -12,6 +12,8 @@ from metahpo.report.data import (
     without_shared_differences,
 )
 from metahpo.report.files import load_json, load_npz, save_json, save_npz
+from metahpo.report.importance import importance
+from metahpo.report.landscape import draw_importance, draw_parallel, draw_slices
 from metahpo.report.plots import draw_bars, draw_curves, draw_training
 from metahpo.report.run_lengths import (
     BBOB_TARGETS,
@@ -36,8 +38,12 @@ __all__ = [
     "distribution",
     "draw_bars",
     "draw_curves",
+    "draw_importance",
+    "draw_parallel",
+    "draw_slices",
     "draw_training",
     "expected_running_time",
+    "importance",
     "interval",
     "load_json",
     "load_npz",

@@ -5,7 +5,7 @@ or changed beyond the user's own rcParams, and files appear only when they are c
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import cycle
 from pathlib import Path
@@ -26,6 +26,8 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 MARKERS = "osD^vP*X<>hp"
 DASHES = ("-", "--", ":")
 GREY = "#555555"
+_DIRECT = 6
+"""So many lines have their names beside their ends; more need a legend."""
 
 
 def draw_curves(
@@ -61,24 +63,16 @@ def draw_curves(
     axes = figure.add_subplot()
     for (label, curve), style in zip(data.items(), _styles(len(data)), strict=True):
         _draw_curve(axes, as_text(label), curve, style, crowded=len(data) > 5)
-    _scales(axes, np.concatenate([np.ravel(curve.x) for curve in data.values()]), log_x, log_y)
+    scales(axes, np.concatenate([np.ravel(curve.x) for curve in data.values()]), log_x, log_y)
     means = np.concatenate([np.ravel(curve.mean) for curve in data.values()])
     if log_y and (means > 0).any():  # bands may reach zero, but need not show how they do
         axes.set_ylim(bottom=max(axes.get_ylim()[0], means[means > 0].min() / 5))
     _finish(axes, xlabel, ylabel, title)
-    # The order of the lines' ends, top to bottom, is the order in which a reader looks for them.
-    ends = {as_text(label): _last_finite(curve.mean) for label, curve in data.items()}
-    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    order = sorted(ends, key=lambda label: -ends[label])
-    axes.legend(
-        [handles[label] for label in order],
-        order,
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        frameon=False,
-        fontsize=9,
-        handlelength=3,
-    )
+    ends = {label: _last_finite(curve.mean) for label, curve in data.items()}
+    if len(data) <= _DIRECT:
+        _label_ends(axes, ends, _styles(len(data)))
+    else:
+        _legend_beside(axes, ends)
     return save_figure(figure, path)
 
 
@@ -188,7 +182,7 @@ def draw_training(
         axes.plot(steps, np.median(members, axis=0), color=color, linewidth=2, label=label)
         if label:
             axes.legend(frameon=False, fontsize=9)
-        _scales(axes, steps, False, log_y)
+        scales(axes, steps, False, log_y)
         _finish(
             axes, xlabel if axes is panels[-1] else "", name, title if axes is panels[0] else ""
         )
@@ -214,6 +208,51 @@ def _draw_curve(axes: Any, label: str, curve: Curve, style: dict[str, Any], crow
             axes.plot(x, edge, color=color, alpha=0.35, linewidth=0.6)
 
 
+def _label_ends(axes: Any, ends: Mapping[str, float], styles: Sequence[Mapping[str, Any]]) -> None:
+    """Writes each line's name beside its end, in its colour; names never lie upon each other."""
+    low, high = axes.get_ylim()
+    forward = axes.yaxis.get_transform().transform
+    low, high = forward(low), forward(high)
+    at = {label: (forward(end) - low) / (high - low) for label, end in ends.items()}
+    colors = {label: style["color"] for label, style in zip(ends, styles, strict=True)}
+    apart = 0.055  # of the axis: the height of a name
+    names = sorted(ends, key=lambda label: -at[label] if np.isfinite(at[label]) else 0)
+    heights = [
+        float(np.clip(np.nan_to_num(at[label], posinf=1, neginf=0), 0, 1)) for label in names
+    ]
+    for i in range(1, len(names)):  # down from the highest one, then up from the floor
+        heights[i] = min(heights[i], heights[i - 1] - apart)
+    heights[-1] = max(heights[-1], 0.0)
+    for i in range(len(names) - 2, -1, -1):
+        heights[i] = max(heights[i], heights[i + 1] + apart)
+    for label, height in zip(names, heights, strict=True):
+        axes.annotate(
+            as_text(label),
+            (1, height),
+            xycoords="axes fraction",
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9.5,
+            color=colors[label],
+        )
+
+
+def _legend_beside(axes: Any, ends: Mapping[str, float]) -> None:
+    """A legend in the order of the lines' ends, in which a reader looks for them."""
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    order = [as_text(label) for label in sorted(ends, key=lambda label: -ends[label])]
+    axes.legend(
+        [handles[label] for label in order],
+        order,
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        frameon=False,
+        fontsize=9,
+        handlelength=3,
+    )
+
+
 def _styles(count: int) -> list[dict[str, Any]]:
     """Colours first, then dashes: each method has a colour, a dash and a marker of its own."""
     return [
@@ -228,7 +267,8 @@ def _styles(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def _scales(axes: Any, x: np.ndarray, log_x: bool, log_y: bool) -> None:
+def scales(axes: Any, x: np.ndarray, log_x: bool, log_y: bool) -> None:
+    """Logarithmic axes with plain numbers; few budgets ``x`` are the ticks."""
     ticker = require("matplotlib.ticker", "plot")
     if log_x:
         axes.set_xscale("log")
@@ -247,7 +287,7 @@ def _minor(axes: Any, y: float) -> str:
     """Labels between the powers of ten, where there are few of those."""
     low, high = axes.get_ylim()
     first = y / 10 ** np.floor(np.log10(y) + 1e-9)
-    return f"{y:g}" if high < 50 * low and round(first) in (2, 3, 5) else ""
+    return f"{y:g}" if high < 200 * low and round(first) in (2, 3, 5) else ""
 
 
 def _finish(axes: Any, xlabel: str, ylabel: str, title: str) -> None:

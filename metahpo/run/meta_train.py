@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from metahpo import checks, floats, inner, updates
 from metahpo._deprecation import warn
 from metahpo.base import Estimator, HParams, Key, Problem, PyTree
+from metahpo.run import summary
 from metahpo.run.agreement import check_same_problem
 from metahpo.run.loop import Loop, scan
 from metahpo.run.sharding import batched, everywhere
@@ -72,6 +73,10 @@ class MetaResult(_MetaResult):
     """
 
     __slots__ = ()
+
+    def __str__(self) -> str:
+        """Five lines: the losses, what was learned and how to go on."""
+        return summary.of_updates(self) if summary.known(self) else repr(self)
 
     @property
     def left_out(self) -> chex.Array:

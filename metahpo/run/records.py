@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from metahpo._deprecation import warn
 from metahpo.base import HParams, PyTree, State, StopReason
+from metahpo.run import summary
 
 
 class SearchHistory(NamedTuple):
@@ -66,6 +67,10 @@ class SearchResult(_SearchResult):
     """
 
     __slots__ = ()
+
+    def __str__(self) -> str:
+        """Five lines: the best, the counts and why it ended."""
+        return summary.of_candidates(self) if summary.known(self) else repr(self)
 
     @property
     def info(self) -> dict[str, PyTree]:
@@ -128,12 +133,12 @@ class MinimizeResult(_MinimizeResult):
     """The outcome of a minimisation; plain Python values and numpy arrays.
 
     Attributes:
-        best_loss: the lowest loss, rounded to the strategy's float type; ``inf`` if none was
-            finite.
+        best_loss: the lowest loss, as the function returned it; ``inf`` if none was finite.
         best_hparams: the hyperparameters that reached it, as the function got them; those of the
             first candidate if none was finite.
-        history: a ``SearchHistory`` of numpy arrays, leading axes ``[rounds, P]``; its
-            ``metrics["failed"]`` is ``bool[rounds, P]``, which calls failed.
+        history: a ``SearchHistory`` of numpy arrays, leading axes ``[rounds, P]``, with losses
+            ``f64[rounds, P]``; its ``metrics["failed"]`` is ``bool[rounds, P]``, which calls
+            failed.
         best_unit: ``f[D]``, the point of the unit cube that reached the lowest loss.
         evaluations: how many there were.
         nonfinite: how many losses were not finite, failures included.
@@ -144,6 +149,10 @@ class MinimizeResult(_MinimizeResult):
     """
 
     __slots__ = ()
+
+    def __str__(self) -> str:
+        """Five lines: the best, the counts and why it ended."""
+        return summary.of_candidates(self)
 
     @property
     def info(self) -> dict[str, PyTree]:

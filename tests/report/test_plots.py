@@ -79,14 +79,34 @@ def test_curves_show_every_method_and_nothing_overlaps(tmp_path, figures, log_y)
     assert [t.get_text() for t in axes.get_xticklabels()] == ["1", "2", "4", "8", "16", "32"]
 
 
-def test_the_legend_has_the_order_of_the_ends(tmp_path, figures):
-    data = {
-        name: report.Curve(np.arange(2), np.array([0, end]))
-        for name, end in [("low", 1.0), ("high", 3.0), ("middle", 2.0)]
-    }
-    report.draw_curves(data, tmp_path / "c.png")
+def ending(ends):
+    return {n: report.Curve(np.arange(2), np.array([0, end])) for n, end in ends.items()}
+
+
+def test_the_legend_of_many_has_the_order_of_the_ends(tmp_path, figures):
+    ends = {"low": 1.0, "high": 7.0, "a": 2.0, "c": 4.0, "b": 3.0, "e": 6.0, "d": 5.0}
+    report.draw_curves(ending(ends), tmp_path / "c.png")
     shown = [text.get_text() for text in figures[0].axes[0].get_legend().get_texts()]
-    assert shown == ["high", "middle", "low"]
+    assert shown == ["high", "e", "d", "c", "b", "a", "low"]
+
+
+@pytest.mark.parametrize("ends", [(1.0, 3.0, 2.0), (1.0, 1.0, 1.001), (3.0, 2.999, 0.0)])
+def test_few_have_their_names_beside_their_ends_and_apart(tmp_path, figures, ends):
+    names = dict(zip(("low", "high", "middle"), ends, strict=True))
+    report.draw_curves(ending(names), tmp_path / "c.png")
+    axes = figures[0].axes[0]
+    assert axes.get_legend() is None
+    heights = {text.get_text(): text.xy[1] for text in axes.texts}
+    assert set(heights) == set(names)
+    in_order = sorted(names, key=lambda name: names[name])
+    assert sorted(names[name] for name in sorted(heights, key=heights.get)) == sorted(ends)
+    ordered = sorted(heights.values())
+    assert all(b - a >= 0.0549 for a, b in zip(ordered, ordered[1:], strict=False))
+    assert heights[in_order[-1]] >= heights[in_order[0]]
+    low, high = axes.get_ylim()
+    if min(np.diff(sorted(ends))) > 0.5:  # with room they stand where the lines end
+        for name, height in heights.items():
+            assert height == pytest.approx((names[name] - low) / (high - low))
 
 
 def test_every_method_has_a_look_of_its_own():

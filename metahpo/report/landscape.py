@@ -1,0 +1,201 @@
+"""Pictures of a run's candidates: by coordinate, all coordinates at once, and their importance."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metahpo import space as spaces
+from metahpo._extras import require
+from metahpo.report.importance import importance
+from metahpo.report.plots import (
+    COLORS,
+    GREY,
+    PathLike,
+    as_text,
+    draw_bars,
+    new_figure,
+    save_figure,
+    scales,
+)
+
+_COLUMNS, _TICKS = 3, 5
+
+
+def draw_slices(space: spaces.Space, result: Any, path: PathLike, *, log_y: bool = False) -> Path:
+    """Draws the losses of all candidates against each hyperparameter, one panel each.
+
+    Later rounds are darker, the best candidate is ringed, and those without a finite loss are marks
+    on the upper edge.
+
+    Args:
+        space: that was searched.
+        result: a ``SearchResult`` or ``MinimizeResult`` of one run, or its ``history``.
+        path: the PNG file; its folder is made where it is missing.
+        log_y: whether the losses' axis is logarithmic.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for several runs side by side, another space, or if nothing was evaluated.
+        ImportError: if matplotlib is not installed.
+
+    Example:
+        >>> import jax, metahpo as mh, pathlib, tempfile
+        >>> space = {"x": mh.Float(-1.0, 1.0), "kind": mh.Choice(("a", "b"))}
+        >>> strategy = mh.strategies.random(space, population=16)
+        >>> result = mh.minimize(lambda h: h["x"] ** 2, space, strategy, rounds=2, progress=False)
+        >>> draw_slices(space, result, pathlib.Path(tempfile.mkdtemp()) / "slices.png").name
+        'slices.png'
+    """
+    unit, loss, rounds = _candidates(space, result)
+    dims = spaces.dimensions(space)
+    columns = min(_COLUMNS, len(dims))
+    rows = -(-len(dims) // columns)
+    figure = new_figure(0.6 + 2.6 * columns, 0.5 + 2.3 * rows)
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    finite = np.isfinite(loss)
+    best = int(np.argmin(np.where(finite, loss, np.inf)))
+    edge = panels[0, 0].get_xaxis_transform()
+    for axes, (name, dim), at in zip(panels.flat, dims.items(), unit.T, strict=False):
+        edge = axes.get_xaxis_transform()
+        shown = axes.scatter(
+            at[finite], loss[finite], c=rounds[finite], cmap="viridis_r", s=14, linewidths=0
+        )
+        axes.scatter(at[~finite], np.ones((~finite).sum()), marker="x", s=14, c=COLORS[1],
+                     transform=edge, clip_on=False)  # fmt: skip
+        if finite.any():
+            ring = {"facecolors": "none", "edgecolors": COLORS[1], "s": 70, "linewidths": 1.6}
+            axes.scatter(at[best], loss[best], **ring)
+        ticks, labels = _ticks(dim)
+        axes.set_xticks(ticks, labels, fontsize=8)
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_xlabel(as_text(name), fontsize=9)
+        axes.tick_params(axis="y", which="both", labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(True, color="#DDDDDD", linewidth=0.6)
+        axes.set_axisbelow(True)
+    scales(panels[0, 0], rounds, False, log_y)
+    for axes in panels.flat[len(dims) :]:
+        axes.set_visible(False)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("loss", fontsize=9)
+    if rounds.max() > 0:
+        bar = figure.colorbar(shown, ax=panels, shrink=0.8, pad=0.01)
+        bar.set_label("round", fontsize=9)
+        bar.ax.tick_params(labelsize=8)
+    return save_figure(figure, path)
+
+
+def draw_parallel(space: spaces.Space, result: Any, path: PathLike, *, best: int = 10) -> Path:
+    """Draws each candidate as a line through its values, the best ones in colour.
+
+    Args:
+        space: that was searched.
+        result: a ``SearchResult`` or ``MinimizeResult`` of one run, or its ``history``.
+        path: the PNG file; its folder is made where it is missing.
+        best: how many candidates are in colour; the darker, the lower the loss.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for several runs side by side, another space, or if nothing was evaluated.
+        ImportError: if matplotlib is not installed.
+    """
+    unit, loss, _ = _candidates(space, result)
+    dims = spaces.dimensions(space)
+    order = np.argsort(np.where(np.isfinite(loss), loss, np.inf), kind="stable")[::-1]
+    unit = np.column_stack(
+        [_snapped(dim, at) for dim, at in zip(dims.values(), unit.T, strict=True)]
+    )
+    colors = require("matplotlib", "plot").colormaps["viridis"]
+    figure = new_figure(max(5.0, 1.2 + 1.5 * len(dims)), 4.0)
+    axes = figure.add_subplot()
+    columns = np.arange(len(dims))
+    for place, i in enumerate(order):
+        from_best = len(order) - 1 - place
+        if from_best < best and np.isfinite(loss[i]):
+            style = {"color": colors(0.85 * from_best / best), "linewidth": 1.6, "zorder": 3}
+        else:
+            style = {"color": "#BBBBBB", "linewidth": 0.6, "alpha": 0.6, "zorder": 1}
+        axes.plot(columns, unit[i], **style)
+    for column, dim in zip(columns, dims.values(), strict=True):
+        axes.axvline(column, color=GREY, linewidth=0.8, zorder=2)
+        for at, label in zip(*_ticks(dim), strict=True):
+            axes.annotate(
+                label, (column, at), xytext=(4, 0), textcoords="offset points", va="center",
+                fontsize=8, zorder=4,
+                bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8},
+            )  # fmt: skip
+    axes.set_xticks(columns, [as_text(name) for name in dims], fontsize=9)
+    axes.set_xlim(-0.1, len(dims) - 0.6)
+    axes.set_ylim(-0.04, 1.04)
+    axes.set_yticks([])
+    axes.tick_params(axis="x", length=0)
+    axes.spines[:].set_visible(False)
+    shown = min(best, int(np.isfinite(loss).sum()))
+    lowest = f", lowest loss {loss[order[-1]]:.4g}" if shown else ""
+    title = f"best {shown} of {len(loss)} candidates in colour{lowest}"
+    axes.set_title(title, fontsize=10, loc="left")
+    return save_figure(figure, path)
+
+
+def draw_importance(space: spaces.Space, result: Any, path: PathLike, **options: Any) -> Path:
+    """Draws ``importance`` as bars with their ranges.
+
+    Args:
+        space: that was searched.
+        result: as for ``importance``.
+        path: the PNG file; its folder is made where it is missing.
+        options: as for ``importance``.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: as ``importance``.
+        ImportError: if matplotlib or scikit-learn is not installed.
+    """
+    found = importance(space, result, **options)
+    return draw_bars(found, path, xlabel="share of the losses' variance (of their ranks)", digits=2)
+
+
+def _candidates(space: spaces.Space, result: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points ``[n, D]``, losses ``[n]`` and rounds ``[n]`` of what was evaluated."""
+    history = getattr(result, "history", result)
+    unit, loss = np.asarray(history.unit, dtype=float), np.asarray(history.loss, dtype=float)
+    if loss.ndim != 2:
+        raise ValueError(
+            "a picture is of one run: index the results of several runs first, got losses of shape "
+            f"{loss.shape} where [rounds, population] was expected"
+        )
+    if unit.shape[-1] != spaces.size(space):
+        raise ValueError(
+            f"the run searched {unit.shape[-1]} coordinates, but the space has {spaces.size(space)}"
+        )
+    rounds, members = np.nonzero(np.asarray(history.budget) > 0)
+    if not len(rounds):
+        raise ValueError("a picture needs candidates, nothing was evaluated")
+    return unit[rounds, members], loss[rounds, members], rounds
+
+
+def _snapped(dim: spaces.Dimension, at: np.ndarray) -> np.ndarray:
+    """Coordinates of integers and choices in the middle of their cells."""
+    return at if isinstance(dim, spaces.Float) else np.asarray(dim.encode(dim.decode(at)))
+
+
+def _ticks(dim: spaces.Dimension) -> tuple[Sequence[float], list[str]]:
+    """Where values stand on a coordinate, and what they are called."""
+    if isinstance(dim, spaces.Choice):
+        values = list(range(len(dim.values)))
+        shown = values if len(values) <= _TICKS else values[:: -(-len(values) // _TICKS)]
+        labels = [as_text(str(dim.values[i])) for i in shown]
+        return [float(dim.encode(i)) for i in shown], labels
+    if isinstance(dim, spaces.Int) and dim.high - dim.low < _TICKS:
+        whole = list(range(dim.low, dim.high + 1))
+        return [float(dim.encode(i)) for i in whole], [str(i) for i in whole]
+    at = np.linspace(0.0, 1.0, _TICKS - 2 if isinstance(dim, spaces.Int) else _TICKS - 1)
+    return list(at), [f"{float(dim.decode(u)):.3g}" for u in at]
