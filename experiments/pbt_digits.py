@@ -26,9 +26,19 @@ import numpy as np
 
 import metahpo as mh
 from metahpo import strategies
-from metahpo.compare import digits
-from metahpo.compare.digits import evolution_population as population
-from metahpo.study import Findings, Work, command, draw_intervals, paired, panels
+from metahpo.comparisons import digits
+from metahpo.comparisons.digits import evolution_population as population
+from metahpo.study import (
+    GRADIENT_COST,
+    Findings,
+    Setting,
+    Work,
+    command,
+    draw_intervals,
+    on_all,
+    paired,
+    panels,
+)
 
 INTERVALS = 10
 FROZEN = ("width", "activation")
@@ -89,8 +99,8 @@ METHODS = {
     "hypergradient": Method(
         descent,
         lambda budget: 2,
-        lambda budget: max(1, budget // (2 * digits.GRADIENT_COST)),
-        cost=digits.GRADIENT_COST,
+        lambda budget: max(1, budget // (2 * GRADIENT_COST)),
+        cost=GRADIENT_COST,
     ),
     "PBT": trained_on(strategies.pbt),
     "PBT, tournament": trained_on(strategies.pbt, selection="tournament"),
@@ -137,7 +147,7 @@ def train(key, task, schedule):
     return loss, digits.test_accuracy(training.keys.loss, last, task, training.state)
 
 
-def tune(method: Method, size: Size, setting: digits.Setting) -> Found:
+def tune(method: Method, size: Size, setting: Setting) -> Found:
     """Runs a method on all tasks and seeds, in one program."""
     strategy, rounds = method.make(size.budget), method.rounds(size.budget)
     problem, steps = digits.problem(), digits.STEPS // method.intervals
@@ -171,7 +181,7 @@ def tune(method: Method, size: Size, setting: digits.Setting) -> Found:
             *(values.mean() for values in again),
         )
 
-    return jax.tree.map(np.asarray, digits.on_all(one, setting)[0])
+    return jax.tree.map(np.asarray, on_all(one, setting)[0])
 
 
 def tabulate(found: dict[str, Found], size: Size):

@@ -19,6 +19,7 @@ from metahpo import (
     strategies,
     study,
     surrogates,
+    testing,
     transfer,
 )
 from metahpo._deprecation import renamed
@@ -39,6 +40,7 @@ from metahpo.mixed_mode import mixed_gradient
 from metahpo.reparametrised import reparametrised
 from metahpo.run import meta_train, minimize, search
 from metahpo.space import Choice, Float, Int
+from metahpo.study.compare import compare
 
 __version__ = "0.1.0"
 
@@ -59,6 +61,7 @@ __all__ = [
     "Strategy",
     "TaskFamily",
     "base",
+    "compare",
     "choose",
     "floats",
     "hypergrad",
@@ -82,5 +85,6 @@ __all__ = [
     "strategies",
     "study",
     "surrogates",
+    "testing",
     "transfer",
 ]

@@ -1,8 +1,17 @@
-"""The command line: ``python -m metahpo compare digits``."""
+"""The command line of metahpo: compare methods, on built-in problems or on your own.
+
+python -m metahpo compare digits            real classification tasks
+python -m metahpo compare quadratics        a problem whose optimum is known
+python -m metahpo compare module:function   your own: what it returns are arguments of mh.compare
+python -m metahpo info                      versions and devices, for a bug report
+"""
 
 import datetime
+import importlib
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from metahpo._extras import require
 
@@ -21,32 +30,87 @@ def compare(
     """Compares methods on the same tasks and seeds; prints a table, writes results and plots.
 
     Args:
-        name: digits (real classification tasks) or quadratics (the optimum is known).
-        strategies: methods to compare, all by default; "default" and the like included.
-        tasks: held-out tasks.
-        seeds: repetitions on each task.
-        budget: complete trainings that a method may spend on a task.
+        name: digits (real classification tasks), quadratics (the optimum is known), or
+            module:function of your own, which returns the arguments of metahpo.compare as a dict.
+        strategies: methods to compare, all by default.  Of digits: default, random, grid,
+            differential_evolution, pbt, hypergradient, policy, learned_optimizer, mapping,
+            mapping_regression, mapping_differential_evolution.  Of quadratics: static, chebyshev,
+            random, differential_evolution, pbt, hypergradient, hypergradient_forward,
+            hypergradient_es, hypergradient_first_order, policy, learned_optimizer.
+        tasks: held-out tasks; 24 of digits.
+        seeds: repetitions on each task; 3 for digits, 5 for quadratics.
+        budget: complete trainings that a method may spend on a task; 32 for digits, 16384 for
+            quadratics.
         seed: of everything random.
         quick: a trial run: other defaults for the sizes above, hardly any learning beforehand.
         out: results folder, a new one below results/ by default.
         resume: go on with the run in --out; finished methods are taken from there.
     """
     from metahpo import report
-    from metahpo.compare import catalogue
     from metahpo.study import as_findings, run, write
 
     require("matplotlib", "plot")  # say it now rather than after minutes of work
-    what = catalogue.comparison(name, tasks, seeds, budget, seed, quick)
+    what = _comparison(name, tasks, seeds, budget, seed, quick)
     if resume and out is None:
         raise ValueError("--resume needs --out, the results folder to go on with")
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    out = out or Path("results") / f"compare-{name}-{stamp}"
+    out = out or Path("results") / f"compare-{what.name.replace(':', '-')}-{stamp}"
     outcomes = run(what, strategies or tuple(what.methods), out, resume)
     found = as_findings(what, outcomes)
     write(out, found)
     settings = ", ".join(f"{key} {value}" for key, value in what.settings.items())
     report.print_table(found.rows, formats=found.formats, title=f"compare {name}: {settings}")
     print(f"\nMeans and 95 % intervals. Results and plots are in {out}")
+
+
+def _comparison(
+    name: str,
+    tasks: int | None,
+    seeds: int | None,
+    budget: int | None,
+    seed: int,
+    quick: bool,
+) -> Any:
+    """A built-in comparison, or one of the user's own."""
+    from metahpo.comparisons import catalogue
+    from metahpo.study.compare import comparison_of
+
+    if ":" not in name:
+        return catalogue.comparison(name, tasks, seeds, budget, seed, quick)
+    if quick:
+        raise ValueError("--quick is for the built-in comparisons: give --budget, --tasks, --seeds")
+    arguments = dict(_own(name))
+    asked = {"tasks": tasks, "seeds": seeds, "budget": budget, "seed": seed or None}
+    arguments |= {size: value for size, value in asked.items() if value is not None}
+    try:
+        return comparison_of(**arguments, name=name)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} must return arguments of metahpo.compare, without directory, resume and "
+            f"progress, which are those of the command line: {error}"
+        ) from error
+
+
+def _own(name: str) -> dict[str, Any]:
+    """What a function of the user returns."""
+    module, _, function = name.partition(":")
+    if os.getcwd() not in sys.path:  # as an installed script, unlike python -m
+        sys.path.insert(0, os.getcwd())
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # a module of the user's lacks something
+        raise ValueError(f"there is no module {module!r} to compare, in {os.getcwd()}") from error
+    except AttributeError as error:
+        raise ValueError(f"the module {module!r} has no {function!r}") from error
+    arguments = make() if callable(make) else make
+    if not isinstance(arguments, dict):
+        raise ValueError(
+            f"{name} must return a dict of arguments of metahpo.compare, "
+            f"got {type(arguments).__name__}"
+        )
+    return arguments
 
 
 def info() -> None:
@@ -61,6 +125,18 @@ def info() -> None:
 
 def main() -> None:
     """Reads the command line; a wrong input ends with one line and exit status 2."""
+    arguments = sys.argv[1:]
+    if not arguments:
+        print(__doc__.strip())
+        return
+    if arguments == ["info"]:  # works without extras
+        info()
+        return
+    if arguments in (["--version"], ["-V"]):
+        import metahpo
+
+        print(metahpo.__version__)
+        return
     try:
         tyro = require("tyro", "cli")
         app = tyro.extras.SubcommandApp()
@@ -68,7 +144,7 @@ def main() -> None:
         app.command(info)
         app.cli(
             prog="python -m metahpo",
-            description=__doc__,
+            description=__doc__.splitlines()[0],
             config=(tyro.conf.PositionalRequiredArgs,),
         )
     except (ValueError, ImportError) as error:

@@ -36,8 +36,8 @@ def choose(
         ...     h["optimizer"], [optax.sgd(h["lr"]), optax.adam(h["lr"])]
         ... )
         >>> update = optimizer({"lr": 0.1, "optimizer": jnp.array(1)})
-        >>> float(update.update(jnp.array(4.0), update.init(jnp.array(0.0)))[0])
-        -0.1...
+        >>> round(float(update.update(jnp.array(4.0), update.init(jnp.array(0.0)))[0]), 5)
+        -0.1
     """
     if not transformations:
         raise ValueError("choose needs at least one transformation, got none")

@@ -126,7 +126,7 @@ def cosine_decay_schedule(
         exponent: of the cosine's share.
 
     Example:
-        >>> float(cosine_decay_schedule(1.0, 10)(5))
+        >>> round(float(cosine_decay_schedule(1.0, 10)(5)), 6)
         0.5
     """
 
@@ -170,8 +170,8 @@ def warmup_cosine_decay_schedule(
 
     Example:
         >>> schedule = warmup_cosine_decay_schedule(0.0, 1.0, 10, 30)
-        >>> float(schedule(5)), float(schedule(10)), float(schedule(20))
-        (0.5, 1.0, 0.5)
+        >>> [round(float(schedule(count)), 6) for count in (5, 10, 20)]
+        [0.5, 1.0, 0.5]
     """
     none = jnp.asarray(peak_value) == 0
     alpha = jnp.where(none, 0.0, end_value / jnp.where(none, 1.0, peak_value))

@@ -47,7 +47,8 @@ ARROWS = {
     "transfer": {"inner", "networks", "problems", "space"},
     "rl": {"diagnostics", "inner", "networks", "space"},
     "run": {"floats", "hypergrad", "inner", "lanes", "safe_sqrt", "space", "stopping", "updates"},
-    "study": {"report", "run"},
+    "study": {"inner", "report", "run", "space", "strategies", "transfer"},
+    "testing": {"hypergrad", "inner", "problems", "run", "space", "strategies"},
     "integrations": {"rl", "run", "space", "strategies"},
 }
 # Rooms of a part that has several floors: a family does not see its neighbours.
@@ -62,7 +63,7 @@ FAMILIES = {
     }
 }
 # What the user meets first and the commands may import everything, but nobody imports them.
-TOPS = {"__init__": {"__main__", "compare"}, "compare": {"__main__"}, "__main__": set()}
+TOPS = {"__init__": {"__main__", "comparisons"}, "comparisons": {"__main__"}, "__main__": set()}
 CORE = {"jax", "jaxlib", "optax", "flax", "chex", "numpy"} | set(sys.stdlib_module_names)
 
 
@@ -233,9 +234,9 @@ def test_source_and_docstrings_are_free_of(rule, pattern):
         (wrong_arrows, {"strategies/de.py": "from ..problems import x"}, 1),
         (wrong_arrows, {"rl/env.py": "def f():\n    import metahpo.run"}, 1),
         (wrong_arrows, {"space.py": "import metahpo as mh"}, 1),
-        (wrong_arrows, {"__init__.py": "from metahpo import compare"}, 1),
+        (wrong_arrows, {"__init__.py": "from metahpo import comparisons"}, 1),
         (wrong_arrows, {"new_part.py": "from metahpo import base"}, 1),
-        (wrong_arrows, {"compare/digits.py": "import metahpo as mh"}, 0),
+        (wrong_arrows, {"comparisons/digits.py": "import metahpo as mh"}, 0),
         (wrong_arrows, {"strategies/de.py": "from .. import base, space\nfrom . import x"}, 0),
         (wrong_neighbours, {"strategies/nes/a.py": "from metahpo.strategies.de import b"}, 1),
         (wrong_neighbours, {"strategies/parts.py": "from metahpo.strategies.de import b"}, 1),
@@ -248,7 +249,7 @@ def test_source_and_docstrings_are_free_of(rule, pattern):
 )
 def test_check_finds_what_it_looks_for(tmp_path, check, files, found):
     modules = {"__init__.py": "", "base.py": "", "space.py": "", "run.py": "", "problems.py": ""}
-    modules |= {"compare/__init__.py": "", "meta/b.py": "", "strategies/x.py": ""}
+    modules |= {"comparisons/__init__.py": "", "meta/b.py": "", "strategies/x.py": ""}
     modules |= {"strategies/__init__.py": "", "strategies/de/b.py": "", "strategies/nes/a.py": ""}
     for name, source in (modules | files).items():
         path = tmp_path / "metahpo" / name

@@ -98,8 +98,7 @@ def few_shot(
         >>> family = mh.problems.few_shot(data.sample, network, mh.problems.squared_error)
         >>> problem = mh.meta.maml(family, learning_rate=0.01)
     """
-    if ways is not None and ways < 2:
-        raise ValueError(f"ways must be at least 2, got {ways}")
+    ways = None if ways is None else checks.whole("ways", ways, at_least=2)
     if isinstance(network, linen.Module):
         network = flax_network(network, train, evaluate, rngs)
     elif train is not None or evaluate is not None:

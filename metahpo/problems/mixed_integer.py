@@ -108,7 +108,7 @@ def mixed_integer_space(
 
     Example:
         >>> mixed_integer_space(10)["of_08"]
-        Int(low=0, high=7, log=False, shape=(2,))
+        Int(low=0, high=7, log=False, shape=(2,), step=1)
     """
     shape = (_fifth(dimension),)
     if unknown := [arity for arity in unordered if arity not in ARITIES]:

@@ -42,7 +42,8 @@ def weight_average(problem: Problem, decay: Callable[[HParams], chex.Numeric]) -
 
     Example:
         >>> import jax, optax, metahpo as mh
-        >>> plain = mh.problems.training(mh.problems.sinusoid(), lambda h: optax.sgd(h["lr"]))
+        >>> family = mh.problems.sinusoid(shots=5)
+        >>> plain = mh.problems.training(family, lambda h: optax.sgd(h["lr"]))
         >>> problem = weight_average(plain, lambda h: h["decay"])
         >>> run = jax.jit(mh.inner.outer_loss(problem, steps=5))
         >>> task = problem.sample(jax.random.key(0))

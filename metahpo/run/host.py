@@ -23,6 +23,7 @@ from metahpo.base import Key, PyTree
 from metahpo.floats import is_key
 from metahpo.run import checkpoint, processes
 from metahpo.run.health import health, warn_of_nothing
+from metahpo.run.identity import loop_digest
 from metahpo.run.loop import Loop
 from metahpo.run.programs import Programs, compiled, programs
 from metahpo.run.progress import reporter

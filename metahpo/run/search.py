@@ -1,7 +1,6 @@
 """Search: a strategy tunes a problem on one task."""
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -214,8 +213,10 @@ def search_loop(
         if state is not None:
             rule = () if stop is None else stop.init()
             state_ = state._replace(stop=rule, reason=jnp.zeros((), jnp.int32))
-            impl = jax.random.key_impl(key)
-            return _with_keys(state_, lambda data: jax.random.wrap_key_data(data, impl=impl))
+            return _keys_again(state_, jax.eval_shape(first_carry, key), key)
+        return first_carry(key)
+
+    def first_carry(key: Key) -> SearchState:
         return _first_carry(key, problem, estimator, space, strategy, task, stop, evaluate, keep)
 
     def keys(key: Key, t: chex.Array) -> Key:
@@ -259,7 +260,7 @@ def search_loop(
             stop_reason=first(carry.reason, jnp.int32(StopReason.BUDGET)),
         )
         # The members' trainings stay where they are, spread over the devices.
-        return everywhere(result, mesh)._replace(state=_with_keys(carry, jax.random.key_data))
+        return everywhere(result, mesh)._replace(state=_keys_as_data(carry))
 
     loop = Loop(init, step, finish, rounds, keys, plain=plain)
     if stop is None:
@@ -358,12 +359,23 @@ def _first_carry(
     )
 
 
-def _with_keys(state: SearchState, change: Callable[[chex.Array], chex.Array]) -> SearchState:
-    """The members' keys as numbers, which every program can store, or as keys again."""
-    if not isinstance(state.trainings, inner.Training):
-        return state
-    keys = jax.tree.map(change, state.trainings.keys)
-    return state._replace(trainings=state.trainings._replace(keys=keys))
+def _keys_as_data(state: SearchState) -> SearchState:
+    """Typed keys as numbers, which every program can store."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, state)
+
+
+def _keys_again(state: SearchState, like: SearchState, key: Key) -> SearchState:
+    """The same as keys of the kind of ``key`` again, where ``like`` has them."""
+    impl = jax.random.key_impl(key)
+
+    def restored(data: chex.Array, like: chex.Array) -> chex.Array:
+        return jax.random.wrap_key_data(data, impl=impl) if _is_key(like) else data
+
+    return jax.tree.map(restored, state, like)
+
+
+def _is_key(leaf: chex.Array) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
 def _keep_best(

@@ -19,9 +19,10 @@ class Comparison(NamedTuple):
         settings: the numbers that decide the results, as JSON; a resumed run must have the same.
         budgets: the budgets to report, in complete trainings, ascending.
         loss_label: what the validation loss is.
-        score_label: what the score is.
+        score_label: what the score is, ``None`` without one.
         reference: the method that the others' last losses are compared with, pair by pair.
         score_percent: whether the score is a share to be shown in percent.
+        score_drawn: whether there is a picture of the scores.
         loss_log: whether to draw the loss on a logarithmic axis.
         loss_drawn: losses above are left out of the picture.
     """
@@ -32,9 +33,10 @@ class Comparison(NamedTuple):
     settings: Mapping[str, Any]
     budgets: Sequence[int]
     loss_label: str
-    score_label: str
+    score_label: str | None
     reference: str
     score_percent: bool = False
+    score_drawn: bool = True
     loss_log: bool = False
     loss_drawn: float = math.inf
 
@@ -47,15 +49,20 @@ class Outcome(NamedTuple):
 
 
 def run(
-    comparison: Comparison, names: Sequence[str], out: Path, resume: bool
+    comparison: Comparison,
+    names: Sequence[str],
+    out: Path | None,
+    resume: bool = False,
+    shown: bool = True,
 ) -> dict[str, Outcome]:
     """Runs the named methods and saves what each one did in ``out``.
 
     Args:
         comparison: what to compare.
         names: methods of it.
-        out: the results folder; new or empty unless ``resume``.
+        out: the results folder, new or empty unless ``resume``; without one nothing is kept.
         resume: take methods that ``out`` already holds from there.
+        shown: whether to tell on the standard error stream how far the work is.
 
     Returns:
         The outcomes by method.
@@ -70,7 +77,7 @@ def run(
             f"unknown strategies {unknown}; {comparison.name} has {', '.join(comparison.methods)}"
         )
     settings = {"comparison": comparison.name, **comparison.settings}
-    work = Work(prepare(out, settings, resume), shown=True)
+    work = Work(None if out is None else prepare(out, settings, resume), shown)
     found = work.each(names, lambda name: comparison.methods[name](comparison.setting), Trials)
     return {
         name: Outcome(trials, reached(trials, comparison.budgets)) for name, trials in found.items()

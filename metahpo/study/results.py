@@ -19,13 +19,16 @@ def as_findings(comparison: Comparison, outcomes: Outcomes) -> Findings:
     budgets = range(len(comparison.budgets))
     methods = {
         name: {
-            **_summary(outcome),
+            **_summary(outcome, scored=comparison.score_label is not None),
             "loss_minus": {
                 other: [against(outcomes, name, other, i) for i in budgets] for other in outcomes
             },
         }
         for name, outcome in outcomes.items()
     }
+    pictures = {"loss_against_budget.png": partial(_draw_losses, comparison, outcomes)}
+    if comparison.score_label is not None and comparison.score_drawn:
+        pictures["score_by_method.png"] = partial(_draw_scores, comparison, outcomes)
     return Findings(
         table_rows(comparison, outcomes),
         formats=table_formats(comparison),
@@ -34,16 +37,28 @@ def as_findings(comparison: Comparison, outcomes: Outcomes) -> Findings:
             "budgets": list(comparison.budgets),
             "methods": methods,
         },
-        pictures={
-            "loss_against_budget.png": partial(_draw_losses, comparison, outcomes),
-            "score_by_method.png": partial(_draw_scores, comparison, outcomes),
-        },
+        pictures=pictures,
     )
 
 
+_MOST_DRAWN = 6
+
+
+def _drawn(comparison: Comparison, outcomes: Outcomes) -> list[str]:
+    """The reference and the methods with the lowest last losses, in the order of the table."""
+    last = {name: float(outcome.reached.loss[-1].mean()) for name, outcome in outcomes.items()}
+    last[comparison.reference] = -np.inf
+    best = sorted(outcomes, key=lambda name: last[name])[:_MOST_DRAWN]
+    return [name for name in outcomes if name in best]
+
+
 def _draw_losses(comparison: Comparison, outcomes: Outcomes, path: Path) -> None:
+    of = len(outcomes)
+    drawn = _drawn(comparison, outcomes)
+    outcomes = {name: outcomes[name] for name in drawn}
     losses = _comparable([outcome.reached.loss for outcome in outcomes.values()])
     losses = np.where(losses <= comparison.loss_drawn, losses, np.nan)
+    best = "" if of == len(drawn) else f"; the best {len(drawn) - 1} of {of} methods"
     budgets = np.asarray(comparison.budgets, dtype=float)
     report.draw_curves(
         {
@@ -51,12 +66,30 @@ def _draw_losses(comparison: Comparison, outcomes: Outcomes, path: Path) -> None
             for name, values in zip(outcomes, losses, strict=True)
         },
         path,
-        xlabel="budget (complete trainings)",
+        xlabel=f"budget (complete trainings){best}; bands: {_interval_label(outcomes)}",
         ylabel=f"{comparison.loss_label}, best so far",
-        title=_interval_label(outcomes),
+        title=_finding(comparison, outcomes),
         log_x=True,
-        log_y=comparison.loss_log,
+        log_y=comparison.loss_log or _spans_magnitudes(losses),
     )
+
+
+def _finding(comparison: Comparison, outcomes: Outcomes) -> str:
+    """Who ends lowest, beside the reference."""
+    last = {name: float(outcome.reached.loss[-1].mean()) for name, outcome in outcomes.items()}
+    lowest = min(last, key=lambda name: last[name] if np.isfinite(last[name]) else np.inf)
+    reference = comparison.reference
+    against = f", {reference} at {last[reference]:.3g}" if reference in last else ""
+    if lowest == reference:
+        against = ""
+    return f"{lowest} ends lowest, at {last[lowest]:.3g}{against}"
+
+
+def _spans_magnitudes(losses: np.ndarray) -> bool:
+    """Whether differences between the best methods would vanish on a linear axis."""
+    means = losses.mean(axis=-1)
+    means = means[np.isfinite(means)]
+    return bool(means.size) and means.min() > 0 and means.max() > 100 * means.min()
 
 
 def _draw_scores(comparison: Comparison, outcomes: Outcomes, path: Path) -> None:
@@ -98,7 +131,8 @@ def table_rows(comparison: Comparison, outcomes: Outcomes) -> list[dict[str, Any
         row[f"- {comparison.reference}"] = None
         if comparison.reference in outcomes and name != comparison.reference:
             row[f"- {comparison.reference}"] = against(outcomes, name, comparison.reference)
-        row[score_unit(comparison)] = over_tasks(best.score[-1] * scale)
+        if comparison.score_label is not None:
+            row[score_unit(comparison)] = over_tasks(best.score[-1] * scale)
         row["compile s"] = trials.compile_seconds
         row["run s"] = trials.run_seconds
         row["learn s"] = trials.learning_seconds or None
@@ -129,6 +163,7 @@ def _units(values: np.ndarray) -> np.ndarray:
 
 def score_unit(comparison: Comparison) -> str:
     """The score's label with its unit."""
+    assert comparison.score_label is not None
     return comparison.score_label + (" %" if comparison.score_percent else "")
 
 
@@ -144,11 +179,12 @@ def against(outcomes: Outcomes, name: str, other: str, budget: int = -1) -> repo
     return over_tasks(outcomes[name].reached.loss[budget] - outcomes[other].reached.loss[budget])
 
 
-def _summary(outcome: Outcome) -> dict[str, Any]:
+def _summary(outcome: Outcome, scored: bool) -> dict[str, Any]:
     trials, best = outcome
+    score = {"score": [over_tasks(score) for score in best.score]} if scored else {}
     return {
         "loss": [over_tasks(loss) for loss in best.loss],
-        "score": [over_tasks(score) for score in best.score],
+        **score,
         "trainings_per_evaluation": trials.cost,
         "compile_seconds": trials.compile_seconds,
         "run_seconds": trials.run_seconds,

@@ -12,8 +12,9 @@ SMALL = {
     "learned_optimizer": {"rounds": 3, "steps": 5},
     "learned_schedule": {"rounds": 3},
     "nnx_network": {"rounds": 2, "steps": 20},
+    "own_estimator": {},
     "own_loop": {"rounds": 4},
-    "own_method": {},
+    "own_strategy": {"rounds": 8, "seeds": 40},
     "sklearn_model": {"rounds": 1},
     "tuning_policy": {"rounds": 3, "steps": 2},
 }
@@ -24,6 +25,7 @@ def test_all_are_here():
     assert sorted(SMALL) == sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_an_example_runs_and_is_short(name, tmp_path, monkeypatch, capsys):
     if name in ("few_shot_data", "nnx_network", "sklearn_model"):
@@ -39,9 +41,17 @@ def test_an_example_runs_and_is_short(name, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out
 
 
-def test_the_methods_of_ones_own_find_the_minimum():
-    spec = importlib.util.spec_from_file_location("own_method", FOLDER / "own_method.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for hparams in module.main():
-        np.testing.assert_allclose([hparams["x"], hparams["y"]], [0.3, -0.2], atol=0.02)
+@pytest.mark.slow
+def test_the_methods_of_ones_own_find_the_minimum(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, **options):
+        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.main(**options)
+
+    learned = run("own_estimator").hparams
+    np.testing.assert_allclose([learned["x"], learned["y"]], [0.3, -0.2], atol=0.02)
+    losses = {name: one.reached.loss[-1].mean() for name, one in run("own_strategy").items()}
+    assert losses["mine"] < losses["random"]

@@ -9,7 +9,7 @@ import numpy as np
 
 import metahpo as mh
 from experiments import pbt_digits as study
-from metahpo.compare import digits
+from metahpo.comparisons import digits
 
 RESULTS = Path(study.__file__).parent / "results" / "pbt_digits" / "results.json"
 

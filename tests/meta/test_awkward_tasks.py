@@ -10,6 +10,8 @@ from learner_table import NAMES, TABLE
 
 import metahpo as mh
 
+pytestmark = pytest.mark.slow  # every learner once for every type
+
 KEYS = {"typed": jax.random.key, "old": jax.random.PRNGKey}
 
 

@@ -130,7 +130,7 @@ def test_the_support_is_shuffled_by_the_key_with_its_targets():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="filters must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="filters must be a whole number of at least 1, got 0"):
         mh.meta.snail(mh.problems.sinusoid(shots=5), filters=0)
     with pytest.raises(ValueError, match=r"0 \.\.\. 2 for 3 ways"):
         make("labels", y=np.arange(6)).initial(KEY)

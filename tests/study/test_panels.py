@@ -73,5 +73,5 @@ def test_runs_are_thin_and_their_mean_is_thick(tmp_path):
 
 def test_without_matplotlib_an_error_says_what_brings_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # an import of it fails
-    with pytest.raises(ImportError, match=r"pip install 'metahpo\[plot\]'"):
+    with pytest.raises(ImportError, match=r"-m pip install .*\[plot\]'"):
         panels(tmp_path / "a.png", size=(4, 3)).__enter__()

@@ -66,6 +66,8 @@ def as_told(
         return form.shrink(normal.factor, step / widened if widened.shape[0] else step)
 
     z = search_distribution.as_told(standardised, samples, unit, normal, widened)
+    if unit is samples.unit:
+        return z, jnp.zeros(len(unit), bool)
     return z, (unit != samples.unit).any(1)
 
 

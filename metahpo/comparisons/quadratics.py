@@ -8,7 +8,6 @@ Reptile does not either: it cannot see a rate.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import chex
 import jax
@@ -28,31 +27,13 @@ from metahpo.problems import (
 )
 from metahpo.run import meta_train, search
 from metahpo.space import Float, decode
+from metahpo.study.setting import Setting
 from metahpo.study.trials import Trials, timed
 
 KAPPA, STEPS = 100.0, 20
 POWER = 32.0
 SPACE = schedule_space(STEPS, kappa=KAPPA)
 OPTIMUM = chebyshev_ratio(KAPPA, STEPS)
-
-
-class Setting(NamedTuple):
-    """What all methods share.
-
-    Attributes:
-        keys: ``key[seeds]``.
-        budget: in complete trainings.
-        effort: the share of the usual rounds that meta-training takes.
-    """
-
-    keys: Key
-    budget: int
-    effort: float = 1.0
-
-
-def setting(seed: int, seeds: int, budget: int, effort: float = 1.0) -> Setting:
-    """Draws the keys of a comparison."""
-    return Setting(jax.random.split(jax.random.key(seed), seeds), budget, effort)
 
 
 def problem(power: float = math.inf) -> Problem:
@@ -169,7 +150,7 @@ def _searched(
         task = problem().sample(key)
         return jax.vmap(lambda unit: loss(key, decode(SPACE, unit), task)[0])(units)
 
-    loss, *seconds = timed(jax.vmap(one), setting.keys)
+    loss, *seconds = timed(jax.vmap(one), setting.keys[0])
     return _trials(np.exp(loss), cost, *seconds)
 
 
@@ -188,7 +169,7 @@ def _fixed(setting: Setting, rates: chex.Array) -> Trials:
     def one(key: Key) -> chex.Array:
         return loss(key, {"rates": rates}, problem().sample(key))[0][None]
 
-    value, *seconds = timed(jax.vmap(one), setting.keys)
+    value, *seconds = timed(jax.vmap(one), setting.keys[0])
     return _trials(np.exp(value), 1, *seconds)
 
 
@@ -202,7 +183,7 @@ def _learned(
     tasks: int,
 ) -> Trials:
     """Meta-trains once for every seed, and spends a single training on the problem itself."""
-    rounds = max(1, round(setting.effort * rounds))
+    rounds = setting.share(rounds)
 
     def learn(key: Key) -> PyTree:
         init_key, train_key = jax.random.split(key)
@@ -213,8 +194,8 @@ def _learned(
     def one(key: Key, hparams: HParams) -> chex.Array:
         return inner.outer_loss(tested, STEPS)(key, hparams, tested.sample(key))[0][None]
 
-    weights, *learning = timed(jax.vmap(learn), setting.keys)
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(setting.keys)
+    weights, *learning = timed(jax.vmap(learn), setting.keys[0])
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(setting.keys[0])
     ratio, *seconds = timed(jax.vmap(one), keys, weights)
     return _trials(np.asarray(ratio), 1, *seconds, sum(learning))
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from metahpo.compare import digits, digits_learned, quadratics
+from metahpo.comparisons import digits, digits_learned, quadratics
+from metahpo.study.compare import comparison_of, powers
 from metahpo.study.comparison import Comparison
 
 DIGITS = {
@@ -31,7 +32,7 @@ QUADRATICS = {
     "policy": quadratics.policy,
     "learned_optimizer": quadratics.learned_optimizer,
 }
-NAMES = ("digits", "quadratics")
+METHODS = {"digits": DIGITS, "quadratics": QUADRATICS}
 
 # Sizes by comparison; a trial run also puts little into learning on other tasks.
 USUAL = {
@@ -57,8 +58,11 @@ def comparison(
     Raises:
         ValueError: for an unknown name, or a number below 1.
     """
-    if name not in NAMES:
-        raise ValueError(f"unknown comparison {name!r}; there are {', '.join(NAMES)}")
+    if name not in METHODS:
+        raise ValueError(
+            f"unknown comparison {name!r}; there are {', '.join(METHODS)}, "
+            "and module:function of your own"
+        )
     for what, number in (("tasks", tasks), ("seeds", seeds), ("budget", budget)):
         if number is not None and number < 1:
             raise ValueError(f"{what} must be at least 1, got {number}")
@@ -71,37 +75,32 @@ def comparison(
 
 
 def _digits(settings: dict[str, Any]) -> Comparison:
-    return Comparison(
-        name="digits",
-        methods=DIGITS,
-        setting=digits.setting(**settings),
-        settings=settings,
-        budgets=powers(2, settings["budget"]),
+    return comparison_of(
+        digits.problem(),
+        digits.SPACE,
+        DIGITS,
+        **settings,
+        steps=digits.STEPS,
+        metric=digits.test_accuracy,
+        metric_label="test accuracy",
+        metric_percent=True,
         loss_label="validation loss",
-        score_label="test accuracy",
         reference="default",
-        score_percent=True,
+        name="digits",
+        settings=settings,
     )
 
 
 def _quadratics(settings: dict[str, Any]) -> Comparison:
-    return Comparison(
-        name="quadratics",
-        methods=QUADRATICS,
-        setting=quadratics.setting(**settings),
-        settings=settings,
+    return comparison_of(
+        quadratics.problem(),
+        quadratics.SPACE,
+        QUADRATICS,
+        **settings,
+        steps=quadratics.STEPS,
         budgets=powers(4, settings["budget"]),
         loss_label="error ratio",
-        score_label="times the optimum",
         reference="static",
-        loss_log=True,
-        loss_drawn=10.0,
-    )
-
-
-def powers(base: int, budget: int) -> list[int]:
-    """1, base, base**2, ... up to the budget, and the budget itself."""
-    budgets = [1]
-    while budgets[-1] * base <= budget:
-        budgets.append(budgets[-1] * base)
-    return budgets if budgets[-1] == budget else [*budgets, budget]
+        name="quadratics",
+        settings=settings,
+    )._replace(score_label="times the optimum", score_drawn=False, loss_log=True, loss_drawn=10.0)

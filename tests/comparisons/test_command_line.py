@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from metahpo.__main__ import main
-from metahpo.compare.catalogue import comparison, powers
-from metahpo.compare.digits import Setting
+from metahpo.comparisons.catalogue import comparison
+from metahpo.study.compare import powers
+from metahpo.study.setting import Setting
 
 
 def call(monkeypatch, *arguments):
@@ -70,7 +71,7 @@ def test_a_trial_run_is_small_learns_little_and_says_so_in_its_settings():
 
 @pytest.mark.parametrize(("effort", "rounds"), [(1.0, 60), (0.05, 3), (0.001, 1)])
 def test_effort_is_a_share_of_the_usual_work_but_never_none(effort, rounds):
-    assert Setting(None, None, None, budget=4, effort=effort).share(60) == rounds
+    assert Setting(*[None] * 7, budget=4, effort=effort).share(60) == rounds
 
 
 def test_budgets_are_powers_and_end_at_the_budget():
@@ -84,4 +85,4 @@ def test_a_missing_extra_ends_with_one_line_that_names_it(monkeypatch, capsys, m
     monkeypatch.setitem(sys.modules, module, None)  # an import of it fails
     with pytest.raises(SystemExit, match="2"):
         call(monkeypatch, "compare", "quadratics")
-    assert f"pip install 'metahpo[{extra}]'" in capsys.readouterr().err
+    assert f"[{extra}]'" in capsys.readouterr().err

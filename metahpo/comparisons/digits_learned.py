@@ -15,31 +15,28 @@ import optax
 from metahpo import hypergrad, inner, learned_optimizers, rl, strategies, transfer
 from metahpo import space as spaces
 from metahpo.base import HParams, Key, PyTree, Task
-from metahpo.compare.digits import (
+from metahpo.comparisons.digits import (
     ACTIVATIONS,
     DEFAULTS,
     MAX_WIDTH,
     SPACE,
     STEPS,
-    Setting,
-    as_trials,
     defaults,
     evolution_population,
-    on_all,
     problem,
     run_search,
     test_accuracy,
 )
 from metahpo.problems import digits, digits_minibatch, training
 from metahpo.run import meta_train, search
+from metahpo.study.methods import mapped
+from metahpo.study.setting import Reach, Setting, as_trials, on_all
 from metahpo.study.trials import Trials, timed
 
 SEGMENTS = 5
 META_TASKS = 64
 SEARCH_BUDGET = 64
 MEMBERS = 4
-
-Reach = tuple[chex.Array, chex.Array]
 
 
 def policy(setting: Setting) -> Trials:
@@ -172,22 +169,8 @@ def _predicted(
     setting: Setting, network: transfer.Mapping, learn: Callable[[Key], PyTree]
 ) -> Trials:
     """Learns an ensemble, then trains at its prediction and at samples around it."""
-    train = inner.outer_loss(problem(), STEPS)
-
-    def one(key: Key, task: Task, weights: PyTree) -> Reach:
-        def at(key: Key, unit: chex.Array) -> Reach:
-            hparams = spaces.decode(SPACE, unit)
-            loss, state = train(key, hparams, task)
-            return loss, test_accuracy(key, hparams, task, state)
-
-        warm_key, train_key = jax.random.split(key)
-        mean, std = transfer.predict(network, weights, problem().describe(task))
-        units = transfer.warm_start(warm_key, mean, std, setting.budget)
-        return jax.vmap(at)(jax.random.split(train_key, setting.budget), units)
-
     weights, learning = _learn(setting, learn)
-    outcome, *seconds = on_all(one, setting, weights)
-    return as_trials(outcome, 1, *seconds, learning)
+    return mapped(network, weights)(setting)._replace(learning_seconds=learning)
 
 
 def _regression(key: Key, network: transfer.Mapping, setting: Setting) -> PyTree:
