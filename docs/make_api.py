@@ -21,7 +21,7 @@ Every public name, written by `make api` from the docstrings. Shapes, errors, an
 source of each method stand in the docstring itself: `help(metahpo.search)`.
 """
 # The command line, what stands behind it, and parts that need a package of somebody else.
-NOT_LIBRARY = {"__main__", "compare", "integrations"}
+NOT_LIBRARY = {"__main__", "comparisons", "integrations"}
 
 
 def public_modules() -> list[ModuleType]:

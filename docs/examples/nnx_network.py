@@ -37,9 +37,8 @@ def main(rounds=5, steps=300, directory="results/nnx_network"):
     x, y = load_digits(return_X_y=True)
     order = jax.random.permutation(jax.random.key(0), len(y))
     data = mh.problems.split((x / 16).astype("f4")[order], y[order], train=1000, validation=400)
-    problem = mh.problems.nnx(
-        Network, loss, data, optimizer, batch_size=64, training_loss=training_loss
-    )
+    how = {"batch_size": 64, "training_loss": training_loss}
+    problem = mh.problems.nnx(Network, loss, data, optimizer, **how)
     space = {
         "rate": mh.Float(1e-4, 1.0, log=True),
         "dropout": mh.Float(0.0, 0.8),
