@@ -75,6 +75,11 @@ docs: $(READY)  ## Check the documentation: links, examples, API page
 api: $(READY)  ## Write docs/api.md from the docstrings
 	$(VENV)/bin/python docs/make_api.py
 
+docs: $(READY)  ## Build the site into build/docs: the pages, and the docstrings as the reference
+	$(RUN) pip install --quiet --require-hashes --only-binary :all: -r locks/docs.txt
+	$(RUN) sphinx -q -b html docs build/docs
+	@echo "The site is in build/docs/index.html"
+
 # One universal lock: every Python >= 3.11, each with the newest versions it can have. An accelerator's
 # lock is locks/cpu.txt and what comes on top, so the versions are the same on every machine.
 # locks/floors.txt has the oldest versions: make test EXTRA=floors VENV=.venv-floors PYTHON=python3.11
@@ -87,7 +92,7 @@ FLOORS := $(COMPILE) --upgrade --resolution lowest-direct
 
 lock:  ## Write locks/*.txt anew with the newest versions (needs uv)
 	$(LOCK) --output-file locks/cpu.txt
-	for extra in cuda12 cuda13 tpu; do \
+	for extra in cuda12 cuda13 tpu docs; do \
 	  $(LOCK) --extra $$extra --constraints locks/cpu.txt --output-file locks/$$extra.txt >/dev/null \
 	    $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' locks/cpu.txt | sort -u) && \
 	  sed -i.old -e '2a-r cpu.txt' -e '/^# The following packages were excluded/,$$d' locks/$$extra.txt && \

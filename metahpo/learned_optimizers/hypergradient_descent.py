@@ -41,7 +41,7 @@ def hypergradient_descent(
 
     With ``u_t`` the update of ``base``, whose own rate is 1, the parameters move by ``a_t u_t``.
     The loss at the next parameters has the derivative ``h = g_t . u_{t-1}`` with respect to
-    ``a_{t-1}``, which needs nothing but the next gradient.  Per group of parameters,
+    ``a_{t-1}``, which needs nothing but the next gradient.  Per group of parameters::
 
         additive:        a_t = max(a_{t-1} - hyper_rate h, 0)
         multiplicative:  a_t = a_{t-1} (1 - hyper_rate h / (|g_t| |u_{t-1}|))

@@ -66,7 +66,7 @@ def per_parameter_mlp(
 
     After the small dense rules of Metz et al. 2020 (arXiv:2009.11243) and 2022
     (arXiv:2203.11860), with the direction and the log rate as outputs.  The update of an entry with
-    features ``x``, in a tensor with features ``c``, is
+    features ``x``, in a tensor with features ``c``, is::
 
         h = tanh(hidden x + context c + bias)
         update = -max_rate sigmoid(rate + skip[1] x + out[1] h) (skip[0] x + out[0] h)
