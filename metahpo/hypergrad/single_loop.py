@@ -2,7 +2,7 @@
 
 The inner variable z, the solution v of the linear system ``H v = -dF/dz`` and the hyperparameters x
 move together, along directions that are sums over the inner loss's batches ``G = mean_i G_i``
-(section 2):
+(section 2)::
 
     D_z = dG/dz        D_v = d2G/dz2 v + dF/dz        D_x = d2G/dxdz v + dF/dx
 """
