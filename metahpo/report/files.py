@@ -128,10 +128,12 @@ def load_npz(path: PathLike, like: PyTree | None = None) -> Any:
 
 def _arrays(path: PathLike) -> dict[str, np.ndarray]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
+        with open(path, "rb") as file:  # once: another process may replace it meanwhile
+            with zipfile.ZipFile(file) as archive:
+                names = [name.removesuffix(".npy") for name in archive.namelist()]
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in names}
     except (zipfile.BadZipFile, ValueError, EOFError, KeyError, zlib.error) as error:
         raise ValueError(
             f"{os.fspath(path)} is damaged, or no NPZ file of arrays of numbers"
