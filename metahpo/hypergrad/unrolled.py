@@ -64,22 +64,23 @@ def estimate_unrolled(
     (value, training), (grads, first, last) = everything(leaves, zeros, zeros)
     grad = floats.gradient_tree(hparams, grads)
     info = {"state": training.state, **gradient_info(value, grad)}
-    first = _comparable(first, last)
+    first = _comparable(first, last, steps)
     before, after = log_norm(last), log_norm(first)
     growth = jnp.where(before == after, 0.0, after - before)  # 0 for 0 / 0
     info |= explosion_info(growth, steps, info["finite"])
     return Estimate(value, grad, info), training
 
 
-def _comparable(first: floats.Floats, last: floats.Floats) -> floats.Floats:
+def _comparable(first: floats.Floats, last: floats.Floats, steps: int) -> floats.Floats:
     """Without parts of the state that the loss does not read: Adam's moments have other units.
 
     A loss that is summed up on the way reads nothing but the sum, whose derivative never changes:
-    then all parts are left.
+    then all parts are left.  (After one step alone a plain parameter's need not have changed.)
     """
     read = [jnp.any(leaf != 0) for leaf in last]
     changed = [jnp.any(a != b) for a, b in zip(first, last, strict=True)]
     sums_alone = ~jnp.any(jnp.array([a & b for a, b in zip(read, changed, strict=True)]))
+    sums_alone &= steps > 1
     return [jnp.where(one | sums_alone, leaf, 0) for one, leaf in zip(read, first, strict=True)]
 
 
