@@ -8,6 +8,7 @@ python -m metahpo info                      versions and devices, for a bug repo
 
 import datetime
 import importlib
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ def compare(
     tasks: int | None = None,
     seeds: int | None = None,
     budget: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     quick: bool = False,
     out: Path | None = None,
     resume: bool = False,
@@ -41,7 +42,7 @@ def compare(
         seeds: repetitions on each task; 3 for digits, 5 for quadratics.
         budget: complete trainings that a method may spend on a task; 32 for digits, 16384 for
             quadratics.
-        seed: of everything random.
+        seed: of everything random; 0 by default.
         quick: a trial run: other defaults for the sizes above, hardly any learning beforehand.
         out: results folder, a new one below results/ by default.
         resume: go on with the run in --out; finished methods are taken from there.
@@ -68,7 +69,7 @@ def _comparison(
     tasks: int | None,
     seeds: int | None,
     budget: int | None,
-    seed: int,
+    seed: int | None,
     quick: bool,
 ) -> Any:
     """A built-in comparison, or one of the user's own."""
@@ -76,19 +77,20 @@ def _comparison(
     from metahpo.study.compare import comparison_of
 
     if ":" not in name:
-        return catalogue.comparison(name, tasks, seeds, budget, seed, quick)
+        return catalogue.comparison(name, tasks, seeds, budget, seed or 0, quick)
     if quick:
         raise ValueError("--quick is for the built-in comparisons: give --budget, --tasks, --seeds")
     arguments = dict(_own(name))
-    asked = {"tasks": tasks, "seeds": seeds, "budget": budget, "seed": seed or None}
+    asked = {"tasks": tasks, "seeds": seeds, "budget": budget, "seed": seed}
     arguments |= {size: value for size, value in asked.items() if value is not None}
     try:
-        return comparison_of(**arguments, name=name)
+        inspect.signature(comparison_of).bind(**arguments, name=name)
     except TypeError as error:
         raise ValueError(
             f"{name} must return arguments of metahpo.compare, without directory, resume and "
             f"progress, which are those of the command line: {error}"
         ) from error
+    return comparison_of(**arguments, name=name)
 
 
 def _own(name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from metahpo.__main__ import main
-from metahpo.comparisons.catalogue import comparison
+from metahpo.comparisons.catalogue import METHODS, USUAL, comparison
 from metahpo.study.compare import powers
 from metahpo.study.setting import Setting
 
@@ -72,6 +72,58 @@ def test_a_trial_run_is_small_learns_little_and_says_so_in_its_settings():
 @pytest.mark.parametrize(("effort", "rounds"), [(1.0, 60), (0.05, 3), (0.001, 1)])
 def test_effort_is_a_share_of_the_usual_work_but_never_none(effort, rounds):
     assert Setting(*[None] * 7, budget=4, effort=effort).share(60) == rounds
+
+
+OWN = """
+import metahpo as mh
+
+def make():
+    space = {"x": mh.Float(-1.0, 1.0)}
+    problem = mh.problems.function(lambda h: (h["x"] - 0.5) ** 2)
+    methods = {"default": {"x": 0.0}, "random": mh.strategies.random(space, 4)}
+    sizes = {"budget": 8, "steps": 1, "seed": 7}
+    return {"problem": problem, "space": space, "methods": methods, **sizes}
+
+def wrong():
+    return make() | {"resume": True}
+"""
+
+
+def test_a_comparison_of_ones_own_runs_with_the_sizes_that_are_given(monkeypatch, tmp_path, capsys):
+    (tmp_path / "own_comparison.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    own = ("compare", "own_comparison:make", "--out", tmp_path / "out")
+    call(monkeypatch, *own, "--seeds", 2, "--seed", 0)
+    saved = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert saved["settings"] == {
+        "comparison": "own_comparison:make",
+        "tasks": 1, "seeds": 2, "budget": 8, "steps": 1, "seed": 0,
+    }  # fmt: skip
+    assert saved["methods"]["default"]["loss"][-1]["mean"] == pytest.approx(0.25)
+    for name, message in (
+        ("own_comparison:wrong", "without directory, resume and progress"),
+        ("own_comparison:other", "has no 'other'"),
+        ("no_such_module:make", "there is no module 'no_such_module'"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            call(monkeypatch, "compare", name)
+        assert message in capsys.readouterr().err
+
+
+def test_the_help_names_all_methods_and_the_real_defaults(monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        call(monkeypatch, "compare", "--help")
+    shown = capsys.readouterr().out
+    words = set(shown.replace("│", " ").replace(",", " ").replace(".", " ").split())
+    assert {name for methods in METHODS.values() for name in methods} <= words
+    assert {str(size) for sizes in USUAL.values() for size in sizes.values()} <= words
+
+
+@pytest.mark.parametrize("arguments", [(), ("info",), ("--version",)])
+def test_what_needs_no_extra_works_without(monkeypatch, capsys, arguments):
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    call(monkeypatch, *arguments)
+    assert "metahpo" in capsys.readouterr().out or arguments == ("--version",)
 
 
 def test_budgets_are_powers_and_end_at_the_budget():
