@@ -31,7 +31,7 @@ from metahpo.run import checkpoint
 from metahpo.run.agreement import check_same_space
 from metahpo.run.candidates import message, scalar
 from metahpo.run.loop import loop_keys, strongly_typed
-from metahpo.run.records import Failure, MinimizeResult
+from metahpo.run.records import Failure, MinimizeResult, MinimizeState
 from metahpo.run.rounds import Round, history
 from metahpo.run.single_precision import SinglePrecision
 from metahpo.stopping import Stopping, first
@@ -76,6 +76,8 @@ class AskTell:
         seed: makes the key, in place of ``key``.
         rounds: the most rounds; as many as are asked for without.
         stop: ends the run, as in ``search``.
+        state: goes on from an earlier tuner's ``state``, with ``rounds`` more, as if both were one;
+            key and strategy must be the same.
         trainings: whether whoever evaluates can go on from the trainings of other candidates.
 
     Attributes:
@@ -83,7 +85,8 @@ class AskTell:
         lowest: the lowest loss that was told, as it was told.
 
     Raises:
-        ValueError: for a space that is not one, a strategy that needs gradients, no rounds.
+        ValueError: for a space that is not one, a strategy that needs gradients, no rounds, a
+            state that key, space and strategy do not lead to.
 
     Example:
         >>> import metahpo as mh
@@ -105,6 +108,7 @@ class AskTell:
         seed: int | None = None,
         rounds: int | None = None,
         stop: Stopping | None = None,
+        state: MinimizeState | None = None,
         trainings: bool = False,
     ) -> None:
         spaces.size(space)  # refuses what is not a space
@@ -130,17 +134,21 @@ class AskTell:
         )
         with double_precision():
             self._rule = () if stop is None else jax.tree.map(strongly_typed, stop.init())
-        self._start = (self._state, self._rule)
+        self._start = self._state
         self.reason = StopReason.RUNNING
         self._rounds: list[Round] = []
         self._open: list[Round] = []  # those with pending candidates
         self._places: list[tuple[int, int]] = []  # round and slot of every candidate
         self._queue: list[Candidate] = []  # not asked for yet, or once more
         self._failures: dict[int, str] = {}
-        self._log: list[tuple[int, float, int]] = []  # as in ``_Log``
+        self._log: list[tuple[int, float, int]] = []  # as in ``MinimizeState``
         self._asked: set[int] = set()
         self._single = SinglePrecision()
         self.lowest = float("inf")
+        if state is not None:
+            checks.record("state", state, MinimizeState, "an earlier result's state")
+            self._replay(state, "the state")
+            self.limit = None if rounds is None else self.rounds + rounds
 
     @property
     def rounds(self) -> int:
@@ -246,6 +254,20 @@ class AskTell:
             rounds=self.rounds,
             stop_reason=reason,
             strategy=self._state,
+            state=self.state,
+        )
+
+    @property
+    def state(self) -> MinimizeState:
+        """All that another tuner needs to go on."""
+        numbers, losses, steps = zip(*self._log, strict=True) if self._log else ((), (), ())
+        places = [self._places[max(number, ~number)] for number in numbers]
+        return MinimizeState(
+            np.array(numbers, np.int64),
+            np.array(losses, np.float64),
+            np.array(steps, np.int32),
+            np.array([self._rounds[t].units[slot] for t, slot in places]),
+            tuple(self._failures.items()),
         )
 
     def failure(self, number: int, error: BaseException | None = None) -> Failure:
@@ -267,42 +289,48 @@ class AskTell:
         folder = checkpoint.prepare(directory, resume=True)
         if not self._log:
             return
-        numbers, losses, steps = zip(*self._log, strict=True)
-        places = [self._places[max(number, ~number)] for number in numbers]
-        log = _Log(
-            np.array(numbers, np.int64),
-            np.array(losses, np.float64),
-            np.array(steps, np.int32),
-            np.array([self._rounds[t].units[slot] for t, slot in places]),
-        )
         part = sum(int((r.steps > 0).sum()) for r in self._open)
-        mark = self._mark(about)
+        log, mark = self.state._replace(failures=()), self._mark(about)
         checkpoint.save(folder, self.rounds, log, mark, part, list(self._failures.items()))
 
     def restore(self, directory: str | os.PathLike[str], about: str = "") -> None:
         """Goes on from the newest checkpoint in a folder, if there is one.
 
-        Candidates that were asked for and not told are asked for again, before all others.
+        Candidates that were asked for and not told are asked for again, before all others.  There
+        may be more rounds than there were, and another rule: it counts from the first round.
 
         Raises:
             ValueError: if this tuner was asked before, or the checkpoint is damaged, of another
-                run, or does not lead to the same candidates again.
+                run, of one with more rounds, or does not lead to the same candidates again.
         """
         if self._log:
             raise ValueError("a tuner that was asked for candidates cannot be restored")
         folder = checkpoint.prepare(directory, resume=True)
-        like = _Log(np.zeros(1, np.int64), np.zeros(1), np.zeros(1, np.int32), np.zeros((1, 1)))
+        like = MinimizeState(
+            np.zeros(1, np.int64), np.zeros(1), np.zeros(1, np.int32), np.zeros((1, 1)), ()
+        )
         found = checkpoint.restore(folder, like, self._mark(about))
         if found is None:
             return
-        self._failures = dict(checkpoint.restore_notes(folder))
-        for number, loss, steps, unit in zip(*found[1], strict=True):
+        notes = checkpoint.restore_notes(folder)
+        limit, what = self.limit, f"the checkpoint in {str(folder)!r}"
+        self._replay(found[1]._replace(failures=notes), what)
+        if limit is not None and len(self._rounds) > limit:
+            raise ValueError(f"{what} has {len(self._rounds)} rounds, more than the {limit} asked")
+        self.limit = limit
+
+    def _replay(self, state: MinimizeState, what: str) -> None:
+        """Goes through a log again, without an end to the rounds."""
+        self.limit, self._failures = None, dict(state.failures)
+        for number, loss, steps, unit in zip(*state[:4], strict=True):
             if number >= 0:
                 self._tell(int(number), float(loss), int(steps))
-            elif not self._asked_again(~int(number), unit):
+                continue
+            self.reason = StopReason.RUNNING  # the run went on, whatever this rule says
+            if not self._asked_again(~int(number), unit):
                 raise ValueError(
-                    f"the checkpoint in {str(folder)!r} does not lead to the same candidate "
-                    f"{~number} again: the strategy, or the version of JAX, is another"
+                    f"{what} does not lead to the same candidate {~number} again: the key, the "
+                    "strategy, or the version of JAX, is another"
                 )
         self._queue = [self._candidate(*self._places[n]) for n in self.pending] + self._queue
 
@@ -372,18 +400,7 @@ class AskTell:
 
     def _mark(self, about: str) -> checkpoint.Fingerprint:
         dims = "; ".join(f"{name}: {dim}" for name, dim in spaces.dimensions(self.space).items())
-        return checkpoint.fingerprint(
-            self.key, self.limit or 0, self._start, f"{dims} {about}".strip()
-        )
-
-
-class _Log(NamedTuple):
-    """What was asked and told, in order; ``~number`` for a candidate that was asked for."""
-
-    number: np.ndarray
-    loss: np.ndarray
-    steps: np.ndarray
-    unit: np.ndarray
+        return checkpoint.fingerprint(self.key, None, self._start, f"{dims} {about}".strip())
 
 
 def _compiled(strategy: Strategy, stop: Stopping | None) -> tuple[Callable, Callable, Callable]:

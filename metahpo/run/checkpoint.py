@@ -69,13 +69,13 @@ def prepare(directory: str | os.PathLike[str], resume: bool) -> Path:
 
 
 def fingerprint(
-    key: Key, rounds: int, start: PyTree, about: str = "", program: str = ""
+    key: Key, rounds: int | None, start: PyTree, about: str = "", program: str = ""
 ) -> Fingerprint:
     """What makes a run this run and no other.
 
     Args:
         key: the run's key.
-        rounds: its number of rounds.
+        rounds: its number of rounds, ``None`` if it may go on with more.
         start: the carry and the empty history before the first round; the structure, the shapes
             and the values count.
         about: whatever else the caller wants to be the same, in words.

@@ -18,7 +18,7 @@ from metahpo.run.ask_tell import AskTell, Candidate
 from metahpo.run.candidates import called
 from metahpo.run.health import warn_of_nothing
 from metahpo.run.progress import reporter
-from metahpo.run.records import EvaluationError, InterruptedRun, MinimizeResult
+from metahpo.run.records import EvaluationError, InterruptedRun, MinimizeResult, MinimizeState
 from metahpo.stopping import Stopping
 
 
@@ -31,6 +31,7 @@ def minimize(
     key: Key | None = None,
     seed: int | None = None,
     stop: Stopping | None = None,
+    state: MinimizeState | None = None,
     directory: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -59,10 +60,13 @@ def minimize(
         key: the only source of randomness; ``jax.random.key(0)`` without one and without ``seed``.
         seed: makes the key, in place of ``key``.
         stop: ends the run before its last round, as in ``search``.
+        state: goes on from an earlier result's ``state``, with ``rounds`` more.  Key and strategy
+            must be the same; ``stop`` may be another and counts from the first round.  The result
+            is that of both calls, as if they had been one.
         directory: a folder for a checkpoint after each round, as in ``drive``, and when the run
             breaks off within one.
         resume: goes on from the newest checkpoint there, with the next candidate.  The function
-            must be the same.
+            must be the same; ``rounds``, counted from the first, may be more, and ``stop`` another.
         progress: whether to show progress on the standard error stream.
         on_error: what it means if ``fn`` raises an exception or returns something else than a real
             scalar: ``"raise"`` ends the run with an ``EvaluationError`` that names the candidate,
@@ -78,8 +82,8 @@ def minimize(
 
     Raises:
         ValueError: for zero rounds, a space that is not one, a strategy that needs gradients or
-            goes on from training states, or when all of the first round fail or are NaN; and for
-            ``directory`` as in ``drive``.
+            goes on from training states, a state that key and strategy do not lead to, or when all
+            of the first round fail or are NaN; and for ``directory`` as in ``drive``.
         EvaluationError: if a call fails and ``on_error`` is ``"raise"``; a ``RuntimeError``.
         InterruptedRun: for a ``KeyboardInterrupt`` at any moment, which it is, too.  Both hold what
             was evaluated so far as ``result``, and ``directory`` has it.
@@ -101,14 +105,16 @@ def minimize(
     checks.one_of("on_error", on_error, ("raise", "inf"))
     if resume and directory is None:
         raise ValueError("resume=True needs the directory whose run goes on, got directory=None")
-    tuner = AskTell(space, strategy, key=key, seed=seed, rounds=rounds, stop=stop)
+    if resume and state is not None:
+        raise ValueError("a run goes on from its state or from its directory, got both")
+    tuner = AskTell(space, strategy, key=key, seed=seed, rounds=rounds, stop=stop, state=state)
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     folder = None if directory is None else checkpoint.prepare(directory, resume)
     running: dict[Future[float | Exception], Candidate] = {}
     broken = 0  # calls that failed or returned NaN
     with (
         contextlib.nullcontext() if folder is None else claimed(folder),
-        reporter(progress, "minimize", rounds, tuner.rounds) as report,
+        reporter(progress, "minimize", tuner.limit or rounds, tuner.rounds) as report,
         _pool(workers) as (submit, most),
     ):
         try:

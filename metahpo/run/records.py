@@ -1,6 +1,7 @@
 """What runs of a search tell: histories, results and failures."""
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import chex
@@ -116,6 +117,24 @@ class Failure(NamedTuple):
     message: str
 
 
+class MinimizeState(NamedTuple):
+    """All that a minimisation needs to go on: what was asked and told, in that order; ``[N]`` each.
+
+    Attributes:
+        number: ``i64[N]``, of the candidate that was told; ``~number`` where it was asked for.
+        loss: ``f64[N]``, 0 where it was asked for.
+        steps: ``i32[N]``, the updates behind it, 0 where it was asked for.
+        unit: ``f[N, D]``, the candidate's point of the unit cube.
+        failures: the numbers of candidates whose calls failed, and what went wrong.
+    """
+
+    number: chex.Array
+    loss: chex.Array
+    steps: chex.Array
+    unit: chex.Array
+    failures: Sequence[tuple[int, str]]
+
+
 class _MinimizeResult(NamedTuple):
     best_loss: float
     best_hparams: HParams
@@ -127,6 +146,7 @@ class _MinimizeResult(NamedTuple):
     rounds: int
     stop_reason: StopReason
     strategy: PyTree
+    state: MinimizeState
 
 
 class MinimizeResult(_MinimizeResult):
@@ -146,6 +166,7 @@ class MinimizeResult(_MinimizeResult):
         rounds: how many were finished.
         stop_reason: a ``StopReason``.
         strategy: the strategy's last state, with losses as it was told them.
+        state: a ``MinimizeState``, to go on from.
     """
 
     __slots__ = ()
