@@ -28,7 +28,7 @@ class HillClimbingState(NamedTuple):
 def hill_climbing(
     space: Space,
     population: int,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     length: float = 0.1,
 ) -> Strategy:
@@ -37,8 +37,8 @@ def hill_climbing(
     Args:
         space: the search space.
         population: number of climbers, ``P``.
-        initial: ``f[K, D]`` with ``K <= P``, first climbers in the unit cube; may be traced.  The
-            rest is uniform.
+        initial: first climbers: hyperparameters, a list of them, or points of the unit cube
+            ``f[K, D]``, ``K <= P``; the rest is uniform.  May be traced.
         length: standard deviation of a step in the unit cube, in (0, 1/2].
 
     Returns:
@@ -51,7 +51,7 @@ def hill_climbing(
     # Static mistakes are refused here, with the rule and the value.
     population = parts.check_population("hill climbing", population)
     spaces.size(space)  # refuses what is not a space
-    parts.check_initial(space, population, initial)
+    initial = parts.check_initial(space, population, initial)
     checks.share("length", length, most=0.5)
 
     def init(key: Key) -> HillClimbingState:

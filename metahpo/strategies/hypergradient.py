@@ -27,7 +27,7 @@ def hypergradient(
     space: Space,
     population: int,
     optimizer: optax.GradientTransformation | None = None,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
 ) -> Strategy:
     """Projected gradient descent in the unit cube from ``population`` starts.
 
@@ -43,8 +43,8 @@ def hypergradient(
         population: number of starts, ``P``.
         optimizer: any optax optimiser that needs no more than gradients; its steps are lengths in
             the unit cube.  ``default_optimizer()`` when ``None``.
-        initial: ``f[K, D]`` with ``K <= P``, first starts in the unit cube; may be traced.  The
-            rest is uniform.
+        initial: first starts: hyperparameters, a list of them, or points of the unit cube
+            ``f[K, D]``, ``K <= P``; the rest is uniform.  May be traced.
 
     Returns:
         A Strategy that needs gradients.
@@ -64,7 +64,7 @@ def hypergradient(
         True
     """
     population = parts.check_population("hypergradient", population)
-    parts.check_initial(space, population, initial)
+    initial = parts.check_initial(space, population, initial)
     continuous = spaces.is_continuous(space)
     if not continuous.any():
         raise ValueError(f"hypergradient needs a Float, got {spaces.dimensions(space)}")

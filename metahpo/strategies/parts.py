@@ -1,6 +1,7 @@
 """What strategies share: checks of their arguments, starting points, proposals."""
 
 from collections.abc import Collection
+from typing import TypeAlias
 
 import chex
 import jax
@@ -9,8 +10,10 @@ import numpy as np
 
 from metahpo import checks
 from metahpo import space as spaces
-from metahpo.base import FULL_BUDGET, Evaluation, Key, Needs, Proposal, PyTree
+from metahpo.base import FULL_BUDGET, Evaluation, HParams, Key, Needs, Proposal, PyTree
 from metahpo.space import Space
+
+Initial: TypeAlias = HParams | list[HParams] | chex.Array
 
 
 def check_population(name: str, population: int, at_least: int = 1) -> int:
@@ -23,28 +26,72 @@ def check_population(name: str, population: int, at_least: int = 1) -> int:
     return int(population)
 
 
-def check_initial(space: Space, population: int, initial: chex.Array | None) -> None:
-    """Raises ``ValueError`` unless ``initial`` is ``None`` or ``[K <= P, D]`` points of the cube.
+def check_initial(space: Space, population: int, initial: Initial | None) -> chex.Array | None:
+    """The points ``f[K, D]`` that a strategy is to begin with, ``K <= P``.
 
-    The values of a traced ``initial`` are not known; ``starting_points`` moves them into the cube.
+    Args:
+        space: the search space.
+        population: ``P``.
+        initial: hyperparameters in the structure of the space, such as the best ones of another
+            run; a list of them; or points of the unit cube, ``f[K, D]``.  Values may be traced;
+            ``starting_points`` moves those into the cube.
+
+    Returns:
+        The points; ``None`` for ``None``.
+
+    Raises:
+        ValueError: if a value or a point lies outside, or there are more than ``P``.
+
+    Example:
+        >>> import metahpo as mh
+        >>> check_initial({"x": mh.Float(-1.0, 1.0)}, 4, [{"x": 0.0}, {"x": 0.5}]).tolist()
+        [[0.5], [0.75]]
     """
     if initial is None:
-        return
-    shape, size = jnp.shape(initial), spaces.size(space)
+        return None
+    points = initial if hasattr(initial, "shape") else _points(space, initial)
+    shape, size = jnp.shape(points), spaces.size(space)
     if len(shape) != 2 or shape[1] != size:
-        raise ValueError(f"initial must have shape [K, {size}] for this space, got {shape}")
+        raise ValueError(
+            f"initial must be hyperparameters of this space, a list of them, or points of the "
+            f"shape [K, {size}], got {f'the shape {shape}' if shape else repr(initial)}"
+        )
     if shape[0] > population:
         raise ValueError(f"initial has {shape[0]} points, more than the population {population}")
-    if not checks.known(initial):
-        return
-    outside = np.argwhere((np.asarray(initial) < 0) | (np.asarray(initial) > 1))
+    if not checks.known(points):
+        return jnp.asarray(points)
+    outside = np.argwhere((np.asarray(points) < 0) | (np.asarray(points) > 1))
     if len(outside):
         row, column = outside[0]
         name = list(spaces.dimensions(space))[column]
         raise ValueError(
             f"initial must lie in the unit cube [0, 1]^{size}, got "
-            f"{float(np.asarray(initial)[row, column])} for {name} in point {row}"
+            f"{float(np.asarray(points)[row, column])} for {name} in point {row}"
         )
+    return jnp.asarray(points)
+
+
+def _points(space: Space, initial: Initial) -> chex.Array:
+    """``f[K, D]``: hyperparameters encoded; what is none of this space as it is."""
+    several = initial if isinstance(initial, list) else [initial]
+    if not all(_fits(space, hparams) for hparams in several):
+        numbers = all(isinstance(leaf, float | int) for leaf in jax.tree.leaves(initial))
+        if isinstance(initial, list) and numbers and not _fits(space, initial):
+            return np.asarray(initial)  # points, written as lists
+        several = [initial]
+    for hparams in several:
+        if checks.known(*jax.tree.leaves(hparams)):
+            spaces.check(space, hparams)
+    # A bound may be encoded to an ulp beyond it.
+    return jnp.clip(jnp.stack([spaces.encode(space, hparams) for hparams in several]), 0.0, 1.0)
+
+
+def _fits(space: Space, hparams: HParams) -> bool:
+    try:
+        jax.tree.map(lambda dim, value: None, space, hparams)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def named(space: Space, names: Collection[str]) -> np.ndarray:

@@ -23,8 +23,8 @@ def test_smallest_population_works_in_double_precision(name):
     ("shape", "message"),
     [
         ((17, SIZE), "initial has 17 points, more than the population 16"),
-        ((2, 3), r"initial must have shape \[K, 6\] for this space, got \(2, 3\)"),
-        ((SIZE,), r"initial must have shape \[K, 6\] for this space, got \(6,\)"),
+        ((2, 3), r"initial must be .* points of the shape \[K, 6\], got the shape \(2, 3\)"),
+        ((SIZE,), r"initial must be .* points of the shape \[K, 6\], got the shape \(6,\)"),
     ],
 )
 def test_warm_start_of_a_wrong_shape_is_refused(name, shape, message):

@@ -49,7 +49,7 @@ class PB2State(NamedTuple):
 def pb2(
     space: Space,
     population: int,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     selection: str = "truncation",
     truncation: float = 0.25,
@@ -88,8 +88,8 @@ def pb2(
     Args:
         space: the search space, with a ``Float`` or ``Int`` at least that is not frozen.
         population: members, ``P``, at least 2.
-        initial: ``f[K, D]`` with ``K <= P``, first members in the unit cube; may be traced.  The
-            rest is uniform.
+        initial: first members: hyperparameters, a list of them, or points of the unit cube
+            ``f[K, D]``, ``K <= P``; the rest is uniform.  May be traced.
         selection: ``"truncation"`` or ``"tournament"``, as in ``pbt``.
         truncation: the share of winners and of losers, in (0, 1/2]; at least one member each.
         resample_probability: in [0, 1], for every choice of a loser; in a trust region, of every
@@ -118,7 +118,7 @@ def pb2(
         [-1, -1, -1, -1, -1, -1, -1, -1]
     """
     population = parts.check_population("pb2", population, SMALLEST_POPULATION)
-    parts.check_initial(space, population, initial)
+    initial = parts.check_initial(space, population, initial)
     exploit = selector(selection, population, truncation)
     mutate = explorer(space, resample_probability, 0.1, None, frozen)
     window = max(4 * population, 64) if window is None else window

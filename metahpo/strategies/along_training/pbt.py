@@ -27,7 +27,7 @@ class PBTState(NamedTuple):
 def pbt(
     space: Space,
     population: int,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     selection: str = "truncation",
     truncation: float = 0.25,
@@ -58,8 +58,8 @@ def pbt(
     Args:
         space: the search space.
         population: members, ``P``, at least 2.
-        initial: ``f[K, D]`` with ``K <= P``, first members in the unit cube; may be traced.  The
-            rest is uniform.
+        initial: first members: hyperparameters, a list of them, or points of the unit cube
+            ``f[K, D]``, ``K <= P``; the rest is uniform.  May be traced.
         selection: ``"truncation"``: the worst share copies random members of the best share;
             ``"tournament"``: everyone meets a random other member and copies it if that one is
             better, so about half of all explore in every round.
@@ -93,7 +93,7 @@ def pbt(
         [-1, -1, -1, -1, -1, -1, -1, -1]
     """
     population = parts.check_population("pbt", population, SMALLEST_POPULATION)
-    parts.check_initial(space, population, initial)
+    initial = parts.check_initial(space, population, initial)
     exploit = selector(selection, population, truncation)
     explore = explorer(space, resample_probability, perturbation, factors, frozen)
     size = spaces.size(space)

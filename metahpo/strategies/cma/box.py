@@ -20,14 +20,12 @@ def check(
     name: str,
     space: Space,
     population: int,
-    initial: chex.Array | None,
     sigma: chex.Numeric,
     covariance: str,
     factor: str,
 ) -> Form:
     """The form of the covariance; raises ``ValueError`` for wrong arguments."""
     population = parts.check_population(name, population, SMALLEST_POPULATION)
-    parts.check_initial(space, population, initial)
     checks.positive(sigma=sigma)
     checks.one_of("covariance", covariance, COVARIANCES)
     checks.one_of("factor", factor, FACTORS)

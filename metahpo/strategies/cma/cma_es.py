@@ -37,7 +37,7 @@ class CMAState(NamedTuple):
 def cma_es(
     space: Space,
     population: int,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     sigma: chex.Numeric = 0.2,
     covariance: str = "full",
@@ -59,9 +59,9 @@ def cma_es(
     Args:
         space: the search space.
         population: samples of a generation, ``P``, at least 2; 4 + 3 ln D is the usual number.
-        initial: ``f[K, D]`` with ``K <= P``, members of the first generation in the unit cube (a
-            warm start), whose mean is the first mean; the middle of the cube without.  May be
-            traced.
+        initial: members of the first generation (a warm start): hyperparameters, a list of them, or
+            points of the unit cube ``f[K, D]``, ``K <= P``.  Their mean is the first mean; the
+            middle of the cube without.  May be traced.
         sigma: the first step size, as a length in the unit cube; the optimum should lie within
             some 3 of it.  May be traced.
         covariance: ``"full"``, or ``"separable"`` for a diagonal one, which takes memory and time
@@ -87,7 +87,8 @@ def cma_es(
         >>> bool(result.best_loss < 1e-6)
         True
     """
-    form = box.check("CMA-ES", space, population, initial, sigma, covariance, factor)
+    form = box.check("CMA-ES", space, population, sigma, covariance, factor)
+    initial = parts.check_initial(space, population, initial)
     population, size = int(population), spaces.size(space)
     constants = update.constants(
         population, size, active=active, separable=covariance == "separable"

@@ -75,7 +75,7 @@ class RestartState(NamedTuple):
 def ipop_cma_es(
     space: Space,
     population: int,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     sigma: chex.Numeric = 0.2,
     doublings: int = 9,
@@ -94,8 +94,8 @@ def ipop_cma_es(
     Args:
         space: the search space.
         population: samples of a round, and of a generation of the first run, at least 2.
-        initial: ``f[K, D]`` with ``K <= P``, members of the very first generation in the unit
-            cube, whose mean is the first mean.  May be traced.
+        initial: members of the very first generation: hyperparameters, a list of them, or points of
+            the unit cube ``f[K, D]``, ``K <= P``.  Their mean is the first mean.  May be traced.
         sigma: the first step size of a run, as a length in the unit cube.  May be traced.
         doublings: how often the population may double; the memory is ``2^doublings`` rounds.
         starts: the range, in each coordinate, of the uniform points at which runs begin.
@@ -128,7 +128,7 @@ def ipop_cma_es(
 def bipop_cma_es(
     space: Space,
     population: int,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     sigma: chex.Numeric = 0.2,
     doublings: int = 9,
@@ -176,7 +176,7 @@ def _restarted(
     regime: Callable[[int, int, int], schedules.Next],
     space: Space,
     population: int,
-    initial: chex.Array | None,
+    initial: parts.Initial | None,
     sigma: chex.Numeric,
     doublings: int,
     starts: tuple[float, float],
@@ -184,7 +184,8 @@ def _restarted(
     factor: str,
     active: bool,
 ) -> Strategy:
-    form = box.check(name, space, population, initial, sigma, covariance, factor)
+    form = box.check(name, space, population, sigma, covariance, factor)
+    initial = parts.check_initial(space, population, initial)
     population, doublings = int(population), _check_restarts(doublings, starts)
     size, rounds = spaces.size(space), 2**doublings
     found = margin.cells(spaces.thresholds(space))

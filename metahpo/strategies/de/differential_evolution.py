@@ -30,7 +30,7 @@ class DEState(NamedTuple):
 def differential_evolution(
     space: Space,
     population: int,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     variant: str = "current-to-best/1/bin",
     weight: chex.Numeric | tuple[chex.Numeric, chex.Numeric] = (0.5, 1.0),
@@ -54,8 +54,8 @@ def differential_evolution(
     Args:
         space: the search space.
         population: members, ``P``, at least 4.
-        initial: ``f[K, D]`` with ``K <= P``, first members in the unit cube (a warm start); may be
-            traced.  The rest is uniform.
+        initial: first members (a warm start): hyperparameters, a list of them, or points of the
+            unit cube ``f[K, D]``, ``K <= P``; the rest is uniform.  May be traced.
         variant: what the scaled difference of two random members is added to: ``"rand/1/bin"`` a
             random member, ``"best/1/bin"`` the best one, ``"current-to-best/1/bin"`` the target,
             moved towards the best by the same weight (at most 1), ``"current-to-pbest/1/bin"``
@@ -89,7 +89,7 @@ def differential_evolution(
     population = parts.check_population(
         "differential evolution", population, trials.SMALLEST_POPULATION
     )
-    parts.check_initial(space, population, initial)
+    initial = parts.check_initial(space, population, initial)
     checks.probability("crossover_rate", crossover_rate)
     checks.share("best_share", best_share)
     lowest, highest = weight if isinstance(weight, tuple) else (weight, weight)

@@ -29,7 +29,7 @@ class JADEState(NamedTuple):
 def jade(
     space: Space,
     population: int | None = None,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     best_share: float = 0.05,
     learning_rate: chex.Numeric = 0.1,
@@ -51,8 +51,8 @@ def jade(
         space: the search space of ``D`` dimensions.
         population: members, ``P``, at least 4; by default the source's 30 up to ``D = 10``, 100 up
             to ``D = 30``, and 400 beyond.
-        initial: ``f[K, D]`` with ``K <= P``, first members in the unit cube (a warm start); may be
-            traced.  The rest is uniform.
+        initial: first members (a warm start): hyperparameters, a list of them, or points of the
+            unit cube ``f[K, D]``, ``K <= P``; the rest is uniform.  May be traced.
         best_share: ``p`` in (0, 1], the share of the population that counts as best, at least two
             members.
         learning_rate: ``c`` in [0, 1], how fast the means follow; may be traced.
@@ -82,7 +82,7 @@ def jade(
     if population is None:
         population = 30 if size <= 10 else 100 if size <= 30 else 400
     population = parts.check_population("jade", population, trials.SMALLEST_POPULATION)
-    parts.check_initial(space, population, initial)
+    initial = parts.check_initial(space, population, initial)
     checks.probability("learning_rate", learning_rate)
     checks.share("best_share", best_share)
     checks.one_of("weight_mean", weight_mean, MEANS)

@@ -30,7 +30,7 @@ class LSHADEState(NamedTuple):
 def l_shade(
     space: Space,
     population: int | None = None,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     evaluations: int,
     memory_size: int = 6,
@@ -49,8 +49,8 @@ def l_shade(
     Args:
         space: the search space of ``D`` dimensions.
         population: members at first, ``P``, at least 4; by default ``18 D``.
-        initial: ``f[K, D]`` with ``K <= P``, first members in the unit cube (a warm start); may be
-            traced.  The rest is uniform.
+        initial: first members (a warm start): hyperparameters, a list of them, or points of the
+            unit cube ``f[K, D]``, ``K <= P``; the rest is uniform.  May be traced.
         evaluations: the budget of evaluations, at least ``P``.
         memory_size: ``H``, at least 1; all entries start at 1/2.
         best_share: ``p`` in (0, 1], the share of the population that counts as best, at least two
@@ -79,7 +79,7 @@ def l_shade(
     columns = redraw.discrete(space)
     population = 18 * size if population is None else population
     population = parts.check_population("l_shade", population, SMALLEST)
-    parts.check_initial(space, population, initial)
+    initial = parts.check_initial(space, population, initial)
     memory_size = checks.whole("memory_size", memory_size)
     checks.share("best_share", best_share)
     if not checks.is_whole(evaluations) or not population <= evaluations < FULL_BUDGET:

@@ -26,7 +26,7 @@ class SHADEState(NamedTuple):
 def shade(
     space: Space,
     population: int = 100,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     memory_size: int = 100,
     best_share: float = 0.2,
@@ -47,8 +47,8 @@ def shade(
     Args:
         space: the search space.
         population: members, ``P``, at least 4.
-        initial: ``f[K, D]`` with ``K <= P``, first members in the unit cube (a warm start); may be
-            traced.  The rest is uniform.
+        initial: first members (a warm start): hyperparameters, a list of them, or points of the
+            unit cube ``f[K, D]``, ``K <= P``; the rest is uniform.  May be traced.
         memory_size: ``H``, at least 1; all entries start at 1/2.
         best_share: the largest ``p``, in (0, 1].
         archive_rate: the archive's size as a multiple of ``P``, at least 0.
@@ -71,7 +71,7 @@ def shade(
         True
     """
     population = parts.check_population("shade", population, trials.SMALLEST_POPULATION)
-    parts.check_initial(space, population, initial)
+    initial = parts.check_initial(space, population, initial)
     memory_size = checks.whole("memory_size", memory_size)
     checks.share("best_share", best_share)
     size = spaces.size(space)

@@ -28,7 +28,7 @@ class GenerationalState(NamedTuple):
 def generational(
     space: Space,
     population: int,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     select: Selection,
     cross: Crossover,
@@ -46,7 +46,8 @@ def generational(
     Args:
         space: the search space.
         population: children of a round, ``P``, at least 2.
-        initial: ``f[K, D]`` with ``K <= P``, first members in the unit cube; may be traced.
+        initial: first members: hyperparameters, a list of them, or points of the unit cube
+            ``f[K, D]``, ``K <= P``; may be traced.
         select: ``(key, loss f[M], count) -> i32[count]``.
         cross: ``(key, parents f[2, N, D]) -> children f[2, N, D]``.
         mutate: ``(key, f[P, D]) -> f[P, D]``; what leaves the cube is clipped.
@@ -75,7 +76,7 @@ def generational(
         True
     """
     population = parts.check_population("the generational scheme", population, SMALLEST_POPULATION)
-    parts.check_initial(space, population, initial)
+    initial = parts.check_initial(space, population, initial)
     kept = _survivors(replace, population)
 
     def init(key: Key) -> GenerationalState:

@@ -1,9 +1,8 @@
 """A genetic algorithm: the generational scheme with defaults that work."""
 
-import chex
-
 from metahpo.base import Strategy
 from metahpo.space import Space
+from metahpo.strategies import parts
 from metahpo.strategies.genetic_algorithms import crossover, mutation, replacement, selection
 from metahpo.strategies.genetic_algorithms.generational import generational
 
@@ -15,7 +14,7 @@ ETA = 5
 def genetic(
     space: Space,
     population: int,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     select: selection.Selection | None = None,
     cross: crossover.Crossover | None = None,
@@ -33,7 +32,8 @@ def genetic(
     Args:
         space: the search space.
         population: members, and children of a round, ``P``, at least 2.
-        initial: ``f[K, D]`` with ``K <= P``, first members in the unit cube; may be traced.
+        initial: first members: hyperparameters, a list of them, or points of the unit cube
+            ``f[K, D]``, ``K <= P``; may be traced.
         select: ``selection.tournament(2)`` by default.
         cross: ``crossover.sbx(space, eta=5)`` by default (Deb & Agrawal 1995).
         mutate: ``mutation.breeder(space)`` by default (Muehlenbein & Schlierkamp-Voosen 1993).

@@ -32,7 +32,7 @@ class OpenESState(NamedTuple):
 def open_es(
     space: Space,
     population: int,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     optimizer: optax.GradientTransformation | None = None,
     learning_rate: chex.Numeric = 0.05,
@@ -56,8 +56,9 @@ def open_es(
     Args:
         space: the search space.
         population: samples a round, ``P``, even: slot ``i + P / 2`` mirrors slot ``i``.
-        initial: ``f[K, D]`` with ``K <= P``, evaluated first; the mean starts at their mean, and
-            at the centre of the cube without them.
+        initial: evaluated first: hyperparameters, a list of them, or points of the unit cube
+            ``f[K, D]``, ``K <= P``; the mean starts at their mean, and at the centre of the cube
+            without them.
         optimizer: any optax optimiser of the mean, in the unit cube; by default Adam.
         learning_rate: of the default optimiser in the first round.
         sigma: the first standard deviation of every coordinate, a length in the unit cube.
@@ -88,7 +89,7 @@ def open_es(
         raise ValueError(
             f"open_es samples antithetic pairs, so its population must be even, got {population}"
         )
-    parts.check_initial(space, population, initial)
+    initial = parts.check_initial(space, population, initial)
     checks.positive(
         sigma=sigma, decay=decay, learning_rate=learning_rate, smallest_sigma=smallest_sigma
     )

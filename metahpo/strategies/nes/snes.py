@@ -30,7 +30,7 @@ class SNESState(NamedTuple):
 def snes(
     space: Space,
     population: int,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     sigma: chex.Numeric = 0.2,
     mean_rate: chex.Numeric = 1.0,
@@ -50,8 +50,9 @@ def snes(
         space: the search space.
         population: samples a round, ``P``, at least 2; the paper's default is
             ``4 + floor(3 log D)``.
-        initial: ``f[K, D]`` with ``K <= P``, evaluated first; the mean starts at their mean, and
-            at the centre of the cube without them.
+        initial: evaluated first: hyperparameters, a list of them, or points of the unit cube
+            ``f[K, D]``, ``K <= P``; the mean starts at their mean, and at the centre of the cube
+            without them.
         sigma: the first standard deviation of every coordinate, a length in the unit cube.
         mean_rate: learning rate of the mean.
         sigma_rate: learning rate of the standard deviations, by default
@@ -75,7 +76,7 @@ def snes(
         True
     """
     population = parts.check_population("snes", population, SMALLEST_POPULATION)
-    parts.check_initial(space, population, initial)
+    initial = parts.check_initial(space, population, initial)
     size = spaces.size(space)
     if sigma_rate is None:
         sigma_rate = (3 + math.log(size)) / (5 * math.sqrt(size))  # table 1

@@ -34,7 +34,7 @@ class XNESState(NamedTuple):
 def xnes(
     space: Space,
     population: int,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     sigma: chex.Numeric = 0.2,
     mean_rate: chex.Numeric = 1.0,
@@ -55,8 +55,9 @@ def xnes(
         space: the search space.
         population: samples a round, ``P``, at least 2; the paper's default is
             ``4 + floor(3 log D)``.
-        initial: ``f[K, D]`` with ``K <= P``, evaluated first; the mean starts at their mean, and
-            at the centre of the cube without them.
+        initial: evaluated first: hyperparameters, a list of them, or points of the unit cube
+            ``f[K, D]``, ``K <= P``; the mean starts at their mean, and at the centre of the cube
+            without them.
         sigma: the first standard deviation of every coordinate, a length in the unit cube.
         mean_rate: learning rate of the mean.
         sigma_rate: learning rate of the step size, by default ``3 (3 + log D) / (5 D sqrt(D))``.
@@ -81,7 +82,7 @@ def xnes(
         True
     """
     population = parts.check_population("xnes", population, SMALLEST_POPULATION)
-    parts.check_initial(space, population, initial)
+    initial = parts.check_initial(space, population, initial)
     size = spaces.size(space)
     default = 3 * (3 + math.log(size)) / (5 * size * math.sqrt(size))  # table 1
     sigma_rate = default if sigma_rate is None else sigma_rate

@@ -41,7 +41,7 @@ class PSOState(NamedTuple):
 def pso(
     space: Space,
     population: int,
-    initial: chex.Array | None = None,
+    initial: parts.Initial | None = None,
     *,
     variant: str = "constriction",
     topology: str | None = None,
@@ -66,7 +66,8 @@ def pso(
     Args:
         space: the search space.
         population: particles, ``P``, at least 2.
-        initial: ``f[K, D]`` with ``K <= P``, first points in the unit cube; may be traced.
+        initial: first points: hyperparameters, a list of them, or points of the unit cube
+            ``f[K, D]``, ``K <= P``; may be traced.
         variant: ``"constriction"``: 0.7298, 1.4962, 1.4962; ``"inertia"``: 0.6, 1.7, 1.7 (Trelea
             2003); ``"spso2011"``: ``1 / (2 ln 2)``, ``1/2 + ln 2`` twice.
         topology: who informs whom: ``"global"`` everyone, ``"ring"`` the two neighbours,
@@ -96,7 +97,7 @@ def pso(
         True
     """
     population = parts.check_population("pso", population, SMALLEST_POPULATION)
-    parts.check_initial(space, population, initial)
+    initial = parts.check_initial(space, population, initial)
     checks.one_of("variant", variant, COEFFICIENTS)
     balls = variant == "spso2011"
     topology = topology or ("random" if balls else "global")
