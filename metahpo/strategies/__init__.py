@@ -17,6 +17,7 @@ from metahpo.strategies.nes.open_es import OpenESState, open_es
 from metahpo.strategies.nes.snes import SNESState, snes
 from metahpo.strategies.nes.xnes import XNESState, xnes
 from metahpo.strategies.random import random
+from metahpo.strategies.sobol import SobolState, sobol
 from metahpo.strategies.swarm.pso import PSOState, pso
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "RestartState",
     "SHADEState",
     "SNESState",
+    "SobolState",
     "XNESState",
     "bipop_cma_es",
     "cma_es",
@@ -57,5 +59,6 @@ __all__ = [
     "selection",
     "shade",
     "snes",
+    "sobol",
     "xnes",
 ]

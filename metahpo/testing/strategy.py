@@ -11,7 +11,7 @@ import numpy as np
 
 from metahpo import problems, strategies
 from metahpo.base import FULL_BUDGET, Evaluation, HParams, Key, Strategy
-from metahpo.run.records import SearchResult
+from metahpo.run.records import SearchHistory, SearchResult
 from metahpo.run.search import search
 from metahpo.space import Choice, Float, Int, Space, encode, size
 from metahpo.testing.rules import require, same
@@ -61,12 +61,12 @@ def check_strategy(
     """
     for x64 in (False, True):
         with jax.enable_x64(x64):
-            _check_protocol(make(space, population), population, size(space))
+            check_protocol(make(space, population), population, size(space))
     strategy = make(space, population)
     run = jax.jit(jax.vmap(_searched(strategy, space, rounds, rough=True)))
     keys = jax.random.split(jax.random.key(0), 8)
     result = jax.block_until_ready(run(keys))
-    _check_history(result, population)
+    check_history(result.history, population)
     require(
         bool(np.isfinite(result.best_loss).all()),
         "a search survives losses that are not finite: half of the cube has none, and some run "
@@ -88,7 +88,12 @@ def check_strategy(
         _check_beats_random(make, population, rounds, space, seeds)
 
 
-def _check_protocol(strategy: Strategy, population: int, dimensions: int) -> None:
+def check_protocol(strategy: Strategy, population: int, dimensions: int) -> None:
+    """Checks the shapes and types of proposals and of the state, in the default float type.
+
+    Raises:
+        AssertionError: names the rule that is broken.
+    """
     require(isinstance(strategy, Strategy), f"it makes an mh.Strategy, got {strategy!r}")
     key = jax.random.key(0)
     state = jax.eval_shape(strategy.init, key)
@@ -146,10 +151,17 @@ def _searched(
     return run
 
 
-def _check_history(result: SearchResult, population: int) -> None:
-    unit, parent, budget = (
-        np.asarray(x) for x in (result.history.unit, result.history.parent, result.history.budget)
-    )
+def check_history(history: SearchHistory, population: int) -> None:
+    """Checks that points stay in the cube, and that parents and budgets are what they may be.
+
+    Args:
+        history: of one run, or of many with leading axes.
+        population: its members.
+
+    Raises:
+        AssertionError: names the rule that is broken.
+    """
+    unit, parent, budget = (np.asarray(x) for x in (history.unit, history.parent, history.budget))
     inside = bool(((unit >= 0) & (unit <= 1)).all())
     require(inside, f"points stay in [0, 1], got {unit.min()} to {unit.max()}")
     require(
@@ -157,7 +169,8 @@ def _check_history(result: SearchResult, population: int) -> None:
         f"parents are members or -1, got {parent.min()} to {parent.max()}",
     )
     require(
-        bool((parent[:, 0] == -1).all()), "nobody has a parent in the first round: all are -1 there"
+        bool((parent[..., 0, :] == -1).all()),
+        "nobody has a parent in the first round: all are -1 there",
     )
     require(bool(((budget >= 0) & (budget <= FULL_BUDGET)).all()), "budgets are not negative")
 

@@ -320,3 +320,10 @@ def test_refuses_bad_arguments_with_rule_and_value(row):
     vector = forms.scalar_dynamics()._replace(loss=lambda *_: jnp.zeros(2))
     with pytest.raises(ValueError, match=r"must be a real scalar, got shape \(2,\)"):
         jax.eval_shape(first(row.make(vector, 1)), KEY, point(0.1), np.float64(1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_it_passes_the_checks_for_estimators_of_ones_own(name):
+    row = ROWS[name]
+    mh.testing.check_estimator(row.make, exact=row.exact, unrolled=row.unrolled)

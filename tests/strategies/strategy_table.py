@@ -18,7 +18,7 @@ import xla
 
 import metahpo as mh
 from metahpo import strategies
-from metahpo.base import FULL_BUDGET
+from metahpo.testing import strategy as testing
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +47,11 @@ TABLE = {
         strategies.grid,
         not_better_than_random="it learns nothing; its own claim, that no point comes twice and "
         "any part is a fair sample, is tested in test_grid.py",
+    ),
+    "sobol": Row(
+        strategies.sobol,
+        not_better_than_random="it learns nothing; that its points are more even is tested in "
+        "tests/quasirandom/test_sobol.py",
     ),
     "differential_evolution": Row(strategies.differential_evolution, smallest=4, warm=True),
     "jade": Row(strategies.jade, smallest=4, warm=True),
@@ -158,13 +163,9 @@ def rough_run(name):
 
 
 def check_history(history, shape, dtype):
-    *_, population = shape
     assert history.unit.dtype == history.loss.dtype == np.dtype(dtype)
     assert history.unit.shape == (*shape, SIZE)
-    assert ((history.unit >= 0) & (history.unit <= 1)).all()
-    assert ((history.parent >= -1) & (history.parent < population)).all()
-    assert (history.parent[..., 0, :] == -1).all()  # nobody to inherit from in the first round
-    assert ((history.budget >= 0) & (history.budget <= FULL_BUDGET)).all()
+    testing.check_history(history, shape[-1])
 
 
 @functools.cache

@@ -24,19 +24,14 @@ from strategy_table import (
     searched,
 )
 
+from metahpo.testing.strategy import check_protocol
+
 
 @pytest.mark.parametrize("name", NAMES, scope="module")
 @pytest.mark.parametrize("x64", [False, True])
 def test_proposals_keep_the_protocol_and_the_default_float_type(name, x64):
     with jax.enable_x64(x64):
-        strategy = TABLE[name].make(SPACE, POPULATION)
-        state = jax.eval_shape(strategy.init, jax.random.key(0))
-        proposal, asked = jax.eval_shape(strategy.ask, jax.random.key(1), state)
-        assert proposal.unit.shape == (POPULATION, SIZE)
-        assert proposal.unit.dtype == jnp.result_type(float)
-        assert proposal.parent.shape == proposal.budget.shape == (POPULATION,)
-        assert proposal.parent.dtype == proposal.budget.dtype == jnp.int32
-        assert asked == state  # the same structure, shapes and types
+        check_protocol(TABLE[name].make(SPACE, POPULATION), POPULATION, SIZE)
 
 
 @pytest.mark.parametrize("name", NAMES, scope="module")
