@@ -70,12 +70,25 @@ def fits_floats(low: float, high: float, log: bool, name: Any) -> None:
     raise ValueError(f"bounds {rule} in {dtype.name}, got {name} (jax_enable_x64 has more)")
 
 
-def positive(**numbers: chex.Numeric) -> None:
+def numbers(**values: chex.Numeric) -> None:
+    """Raises ``ValueError`` unless all values are real numbers or arrays of them.
+
+    Example:
+        >>> numbers(rate=0.1, scale=np.ones(3))
+    """
+    for name, value in values.items():
+        dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+        if getattr(dtype, "kind", "O") not in "iufV":  # V: bfloat16 and its like
+            raise ValueError(f"{name} must be a number, got {value!r}")
+
+
+def positive(**values: chex.Numeric) -> None:
     """Raises ``ValueError`` unless all numbers are positive, and finite too."""
-    for name, value in numbers.items():
+    numbers(**values)
+    for name, value in values.items():
         if not known(value):
             continue
-        if value is None or not (np.asarray(value) > 0).all():
+        if not (np.asarray(value) > 0).all():
             raise ValueError(f"{name} must be positive, got {value}")
         if not np.isfinite(value).all():
             raise ValueError(f"{name} must be positive and finite, got {value}")
@@ -83,18 +96,21 @@ def positive(**numbers: chex.Numeric) -> None:
 
 def at_least(name: str, value: chex.Numeric, least: float) -> None:
     """Raises ``ValueError`` unless ``least <= value``, and finite."""
+    numbers(**{name: value})
     if known(value) and not least <= value < math.inf:
         raise ValueError(f"{name} must be finite and at least {least}, got {value}")
 
 
 def probability(name: str, value: chex.Numeric) -> None:
     """Raises ``ValueError`` unless ``0 <= value <= 1``."""
+    numbers(**{name: value})
     if known(value) and not 0 <= value <= 1:
         raise ValueError(f"{name} must be in [0, 1], got {value}")
 
 
 def share(name: str, value: float, most: float = 1.0) -> None:
     """Raises ``ValueError`` unless ``0 < value <= most``."""
+    numbers(**{name: value})
     if known(value) and not 0 < value <= most:
         raise ValueError(f"{name} must be in (0, {most:g}], got {value}")
 

@@ -117,6 +117,11 @@ def fenced(
     return lambda key, carry: jax.lax.cond(start >= 0, step, lambda key, carry: carry, key, carry)
 
 
+def check_problem(problem: Problem) -> None:
+    """Raises ``ValueError`` unless it is one."""
+    checks.record("problem", problem, Problem, "mh.problems.training or mh.problems.function")
+
+
 def begin(problem: Problem, key: Key, hparams: HParams, task: Task) -> Training:
     """A training before its first update.
 
@@ -167,6 +172,7 @@ def advance(
     Raises:
         ValueError: if ``steps`` is negative, ``checkpoint`` unknown or too few states.
     """
+    check_problem(problem)
     steps = checks.whole("steps", steps, at_least=0)
     recomputation.plan(steps, checkpoint)  # refuses what is wrong now rather than inside the trace
 

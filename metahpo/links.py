@@ -59,6 +59,7 @@ def logit(low: float, high: float, log: bool = False) -> Link:
         >>> [f"{float(link.constrain(x)):.3g}" for x in (-9.0, 0.0, 9.0)]
         ['1e-06', '0.001', '0.998']
     """
+    checks.numbers(low=low, high=high)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"logit needs finite bounds, low < high, got {low} and {high}")
     if log and low <= 0:

@@ -16,6 +16,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
+
 Schedule = Callable[[chex.Numeric], chex.Array]
 
 
@@ -129,6 +131,7 @@ def cosine_decay_schedule(
         >>> round(float(cosine_decay_schedule(1.0, 10)(5)), 6)
         0.5
     """
+    checks.at_least("decay_steps", decay_steps, 0)
 
     def schedule(count: chex.Numeric) -> chex.Array:
         share = jnp.where(jnp.asarray(decay_steps) > 0, _passed(count, decay_steps), 1.0)

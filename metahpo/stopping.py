@@ -94,7 +94,7 @@ def evaluations(number: chex.Numeric) -> Stopping:
     Raises:
         ValueError: if ``number < 1``.
     """
-    _check(number, 1, "evaluations")
+    _check_count(number, "evaluations")
 
     def update(state: chex.Array, proposal: Proposal, evaluation: Evaluation) -> chex.Array:
         del evaluation
@@ -126,7 +126,7 @@ def stagnation(rounds: chex.Numeric, tolerance: chex.Numeric = 0.0) -> Stopping:
     Raises:
         ValueError: if a number is out of range.
     """
-    _check(rounds, 1, "the rounds of stagnation")
+    _check_count(rounds, "the rounds of stagnation")
     _check(tolerance, 0, "the tolerance of stagnation")
 
     def init() -> tuple[chex.Array, chex.Array]:
@@ -205,7 +205,7 @@ def _in_succession(
     rounds: chex.Numeric,
     reason: StopReason,
 ) -> Stopping:
-    _check(rounds, 1, f"the rounds of {reason.name.lower()}")
+    _check_count(rounds, f"the rounds of {reason.name.lower()}")
 
     def update(state: chex.Array, proposal: Proposal, evaluation: Evaluation) -> chex.Array:
         return jnp.where(condition(proposal, evaluation), state + 1, 0)
@@ -229,7 +229,14 @@ def _zero() -> chex.Array:
     return jnp.zeros((), jnp.int32)
 
 
+def _check_count(number: chex.Numeric, name: str) -> None:
+    _check(number, 1, name)
+    if checks.known(number) and not np.all(np.asarray(number) == np.round(number)):
+        raise ValueError(f"{name} must be a whole number, got {number}")
+
+
 def _check(number: chex.Numeric, at_least: int, name: str) -> None:
     """Refuses a number that is too small; a traced one cannot be looked at."""
+    checks.numbers(**{name: number})
     if checks.known(number) and not np.all(np.asarray(number) >= at_least):
         raise ValueError(f"{name} must be at least {at_least}, got {number}")

@@ -36,6 +36,7 @@ def clipped(estimator: Estimator, norm: float) -> Estimator:
         >>> float(estimate.grad["x"]), float(estimate.info["grad_norm"])
         (1.0, 6.0)
     """
+    checks.record("estimator", estimator, Estimator, "a function of mh.hypergrad")
     checks.positive(norm=norm)
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:

@@ -8,7 +8,7 @@ from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, Sta
 from metahpo.diagnostics import gradient_info, no_memory, standard_error
 from metahpo.hypergrad.tangents import Tangents, begin, push, value_and_slopes
 from metahpo.hypergrad.unrolled import explosion_info
-from metahpo.inner import keys, repeat, scalar_loss
+from metahpo.inner import check_problem, keys, repeat, scalar_loss
 
 
 def forward(problem: Problem, steps: int, directions: int | None = None) -> Estimator:
@@ -50,6 +50,7 @@ def forward(problem: Problem, steps: int, directions: int | None = None) -> Esti
     """
     if directions is not None:
         directions = checks.whole("directions", directions)
+    check_problem(problem)
     steps = checks.whole("steps", steps, at_least=0)
 
     def estimate(key: Key, hparams: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:

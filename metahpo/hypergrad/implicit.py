@@ -20,7 +20,7 @@ from metahpo.hypergrad.root import (
     solver_key,
     trained,
 )
-from metahpo.inner import judge
+from metahpo.inner import check_problem, judge
 
 SLACK = 10.0
 """The true residual may lie this much above ``tolerance``, at which recurrences stop."""
@@ -108,6 +108,7 @@ def implicit(
         >>> float(estimate.grad["l2"]), bool(estimate.info["converged"])  # -2 / (1 + h)^2
         (-0.5, True)
     """
+    check_problem(problem)
     if stationarity_tolerance is not None:
         checks.positive(stationarity_tolerance=stationarity_tolerance)
     linear = _make_solver(solver, inner_loss, options)

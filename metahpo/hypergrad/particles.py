@@ -18,7 +18,7 @@ from metahpo import checks, floats
 from metahpo.base import Estimate, Estimator, HParams, Key, Problem, PyTree, State, Task
 from metahpo.hypergrad import antithetic
 from metahpo.hypergrad.antithetic import over_members
-from metahpo.inner import Keys, Training, judge_along, keys, repeat
+from metahpo.inner import Keys, Training, check_problem, judge_along, keys, repeat
 
 LOSSES = ("window", "step")
 STAGGERS = ("none", "even", "random")
@@ -67,6 +67,7 @@ def persistent(
     stagger: str,
 ) -> Estimator:
     """The estimator with this rule of credit; for the other arguments see ``pes``."""
+    check_problem(problem)
     pairs = antithetic.check(pairs, sigma)
     lengths = _per_pair("steps", steps, pairs, least=0)
     windows = np.minimum(_per_pair("window", window, pairs, least=1), lengths)
@@ -100,6 +101,7 @@ def persistent(
 
 def _per_pair(name: str, value: int | Sequence[int], pairs: int, least: int) -> np.ndarray:
     """A number, or one for each pair, as ``i32[pairs]``."""
+    checks.numbers(**{name: value})
     array = np.asarray(value)
     if array.shape not in ((), (pairs,)):
         raise ValueError(

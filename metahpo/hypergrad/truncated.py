@@ -62,11 +62,11 @@ def truncated(
         True
     """
     window = checks.whole("window", window)
+    advance(problem, steps)  # refuses wrong steps now rather than inside the trace
     if not burn_in and steps % window:
         raise ValueError(
             f"without burn-in the window must divide steps, got window={window} and steps={steps}"
         )
-    advance(problem, steps)  # refuses wrong steps now rather than inside the trace
     if window >= steps and burn_in:
         return reverse(problem, steps, checkpoint)
 

@@ -83,6 +83,7 @@ def weighted(rows: chex.Array, weight: chex.Array | None) -> chex.Array:
 
 def encoder_of(family: TaskFamily) -> Network:
     """The family's network, or a ``ValueError`` if there is none."""
+    checks.record("family", family, TaskFamily, "mh.problems.few_shot")
     if family.network is None:
         raise ValueError("this learner needs a family with a network, its encoder; it has none")
     return family.network

@@ -6,6 +6,7 @@ import chex
 import jax
 import optax
 
+from metahpo import checks
 from metahpo.base import Key, Params, Problem, Task, TaskFamily
 from metahpo.meta.gradients import Gradient
 from metahpo.meta.leaves import Chooses, in_head
@@ -48,6 +49,8 @@ def anil(
         >>> sorted(state.adapted.params)
         ['params/head/bias', 'params/head/kernel']
     """
+    checks.record("family", family, TaskFamily, "mh.problems.few_shot")
+    checks.numbers(learning_rate=learning_rate)
 
     def start(key: Key, params: Params, task: Task) -> Params:
         del key, task

@@ -80,6 +80,7 @@ def attentive_neural_process(
         >>> jax.jit(answer)(jax.random.key(0)).shape
         (100, 1)
     """
+    checks.record("family", family, TaskFamily, "mh.problems.few_shot")
     width, depth, heads = checks.counts(width=width, depth=depth, heads=heads)
     check_min_std(min_std)
     if width % heads:

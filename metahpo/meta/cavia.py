@@ -62,6 +62,8 @@ def cavia(
         >>> jax.jit(adapt)(hparams, support, jax.random.key(2)).params["context"].shape
         (5,)
     """
+    checks.record("family", family, TaskFamily, "mh.problems.few_shot")
+    checks.numbers(learning_rate=learning_rate)
     contexts = checks.whole("contexts", contexts)
     network, criterion = family.network, family.criterion
     if network is None or criterion is None:

@@ -53,6 +53,7 @@ def imaml(
         ...     problem, 16, "cg", inner_loss=mh.meta.proximal_loss(family, 2.0), iterations=5
         ... )
     """
+    checks.record("family", family, TaskFamily, "mh.problems.few_shot")
     _check_strength(strength)
 
     def near(theta: Params) -> TaskFamily:
@@ -108,5 +109,6 @@ def distance(theta: Params, phi: Params, strength: chex.Numeric) -> chex.Array:
 
 
 def _check_strength(strength: chex.Numeric) -> None:
+    checks.numbers(strength=strength)
     if checks.known(strength) and not strength > 0:
         raise ValueError(f"the strength of the proximal term must be positive, got {strength}")

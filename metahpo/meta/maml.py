@@ -7,6 +7,7 @@ import chex
 import jax
 import optax
 
+from metahpo import checks
 from metahpo.base import Key, Params, Problem, Task, TaskFamily
 from metahpo.problems.training import training
 
@@ -40,6 +41,8 @@ def maml(
         >>> task = problem.sample(jax.random.key(1))
         >>> loss, state = mh.inner.outer_loss(problem, steps=1)(jax.random.key(2), params, task)
     """
+    checks.record("family", family, TaskFamily, "mh.problems.few_shot")
+    checks.numbers(learning_rate=learning_rate)
 
     def start_from(params: Params) -> TaskFamily:
         def init(key: Key, task: Task) -> Params:

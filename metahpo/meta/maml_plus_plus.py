@@ -109,6 +109,7 @@ def maml_plus_plus(
         >>> int(late.state.round)
         4
     """
+    checks.record("family", family, TaskFamily, "mh.problems.few_shot")
     steps = checks.whole("steps", steps)
     _check(steps, weights, largest_rate, largest_gradient)
 
@@ -176,6 +177,4 @@ def _check(
 ) -> None:
     if weights is not None and jnp.shape(weights) != (steps,):
         raise ValueError(f"{steps} steps need weights [{steps}], got {list(jnp.shape(weights))}")
-    for name, value in {"rate": largest_rate, "gradient": largest_gradient}.items():
-        if checks.known(value) and not value > 0:
-            raise ValueError(f"largest_{name} must be positive, got {value}")
+    checks.positive(largest_rate=largest_rate, largest_gradient=largest_gradient)

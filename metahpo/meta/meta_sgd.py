@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metahpo import checks
 from metahpo.base import Key, Params, Problem, Task, TaskFamily
 from metahpo.meta.maml import initial_params
 from metahpo.problems.training import training
@@ -50,6 +51,8 @@ def meta_sgd(
         >>> task = problem.sample(jax.random.key(1))
         >>> loss, state = mh.inner.outer_loss(problem, steps=1)(jax.random.key(2), hparams, task)
     """
+    checks.record("family", family, TaskFamily, "mh.problems.few_shot")
+    checks.positive(initial_rate=initial_rate)
 
     def start_from(hparams: MetaSGDParams) -> TaskFamily:
         def init(key: Key, task: Task) -> Params:

@@ -98,6 +98,7 @@ def neural_process(
         >>> mean.shape, bool((std > 0.1).all())
         ((100, 1), True)
     """
+    checks.record("family", family, TaskFamily, "mh.problems.few_shot")
     width, depth = checks.counts(width=width, depth=depth)
     check_min_std(min_std)
 

@@ -106,6 +106,7 @@ def snail(
         >>> jax.jit(answer)(jax.random.key(0)).shape
         (100, 1)
     """
+    checks.record("family", family, TaskFamily, "mh.problems.few_shot")
     if ways is not None:
         ways = amortised.check_ways(ways)
     filters, keys, blocks = checks.counts(filters=filters, keys=keys, blocks=blocks)

@@ -5,6 +5,7 @@ from typing import TypedDict
 import chex
 import optax
 
+from metahpo import checks
 from metahpo.base import Key, Params, Problem, Task, TaskFamily
 from metahpo.meta.gradients import Gradient, constant_gradient
 from metahpo.meta.leaves import Chooses, Leaves, choose, in_head, replace
@@ -60,6 +61,7 @@ def task_heads(
         ['params/Dense_0/bias', 'params/Dense_0/kernel']
         >>> adapt, predict = mh.meta.learner(problem, steps=10)
     """
+    checks.record("family", family, TaskFamily, "mh.problems.few_shot")
 
     def start(key: Key, hparams: SharedParams, task: Task) -> Params:
         return replace(family.init(key, task), {**hparams["trunk"], **hparams.get("head", {})})

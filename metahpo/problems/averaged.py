@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from metahpo import checks
 from metahpo.base import HParams, Key, Params, Problem, State, Task
+from metahpo.inner import check_problem
 
 
 def averaged(
@@ -53,6 +54,7 @@ def averaged(
         >>> bool(abs(calm.loss(jax.random.key(0), {"x": jnp.array(2.0)}, None, ()) - 4) < 0.2)
         True
     """
+    check_problem(problem)
     repeats = checks.whole("repeats", repeats)
     if over not in ("trainings", "losses"):
         raise ValueError(f"over must be 'trainings' or 'losses', got {over!r}")

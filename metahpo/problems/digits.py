@@ -124,6 +124,8 @@ def digits(
     Raises:
         ImportError: without scikit-learn (extra ``data``).
     """
+    max_width = checks.whole("max_width", max_width)
+    checks.probability("label_smoothing", label_smoothing)
     pools = load_pools()
     width = max_width if width is None else width
     network = MaskedMLP(PIXELS, max_width, CLASSES, activations)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from metahpo import checks
 from metahpo.base import HParams, Key, Problem, PyTree, State, Task
+from metahpo.inner import check_problem
 
 
 class EarlyStopped(NamedTuple):
@@ -74,6 +75,7 @@ def early_stopping(
         >>> float(loss), int(state.best_step), float(state.state)
         (0.0, 3, 5.0)
     """
+    check_problem(problem)
     patience = checks.whole("patience", patience)
     every = checks.whole("every", every)
     judge = problem.loss if monitor is None else monitor

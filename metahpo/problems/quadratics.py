@@ -209,7 +209,7 @@ def static_ratio(kappa: float, steps: int) -> float:
 
 
 def _check_spectrum(mu: float, kappa: float) -> None:
-    checks.positive(mu=mu)
+    checks.positive(mu=mu, kappa=kappa)
     if not kappa > 1:
         raise ValueError(f"kappa must be above 1, got {kappa}")
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import chex
 
+from metahpo import checks
 from metahpo.problems.few_shot import Examples
 
 
@@ -35,6 +36,7 @@ def split(
         >>> [len(part.y) for part in split(np.ones((10, 2)), np.ones(10), 5, 3)]
         [5, 3, 2]
     """
+    train, validation = checks.counts(train=train, validation=validation)
     if min(train, validation, len(y) - train - validation) < 1:
         raise ValueError(
             f"every part must have rows, got {train=} and {validation=} of {len(y)} in all"

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import HParams, Key, Problem, State, Task
 
 
@@ -18,12 +19,16 @@ def function(fn: Callable[[HParams], chex.Array]) -> Problem:
     Returns:
         A Problem whose task is ``None`` and whose state is empty.
 
+    Raises:
+        ValueError: if it is no function of one argument.
+
     Example:
         >>> import jax, metahpo as mh
         >>> problem = mh.problems.function(lambda h: h["x"] ** 2)
         >>> float(problem.loss(jax.random.key(0), {"x": jnp.array(3.0)}, None, ()))
         9.0
     """
+    checks.function("fn", fn, "(hparams) -> loss", None)
 
     def sample(key: Key) -> Task:
         del key

@@ -7,7 +7,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import HParams, Key, Params, Problem, State, Task
+from metahpo.inner import check_problem
 from metahpo.problems.training import TrainState
 from metahpo.updates import typed_as
 
@@ -52,6 +54,8 @@ def weight_average(problem: Problem, decay: Callable[[HParams], chex.Numeric]) -
         >>> bool(abs(last - same) < 1e-6)
         True
     """
+    check_problem(problem)
+    checks.function("decay", decay, "(hparams) -> decay", None)
 
     def init(key: Key, hparams: HParams, task: Task) -> AveragedWeights:
         state = _trained(problem.init(key, hparams, task))

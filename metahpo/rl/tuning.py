@@ -106,6 +106,7 @@ def tuning_environment(
         >>> round(float(state.unit[0]), 4), round(float(reward), 4)  # 0.04 before, 0.01 now
         (0.4, 0.03)
     """
+    inner.check_problem(problem)
     names = list(spaces.dimensions(space))
     adjusted = names if adjust is None else list(adjust)
     _check(names, adjusted, segment_steps, segments, moves, penalty)

@@ -113,6 +113,8 @@ class AskTell:
     ) -> None:
         spaces.size(space)  # refuses what is not a space
         checks.record("strategy", strategy, Strategy, "a function of mh.strategies")
+        if stop is not None:
+            checks.record("stop", stop, Stopping, "mh.stopping.when")
         check_same_space(strategy, space)
         if strategy.needs.gradients:
             raise ValueError(

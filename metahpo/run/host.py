@@ -24,6 +24,7 @@ from metahpo.floats import is_key
 from metahpo.run import checkpoint, processes
 from metahpo.run.health import health, warn_of_nothing
 from metahpo.run.identity import loop_digest
+from metahpo.run.interrupts import told_of_termination
 from metahpo.run.loop import Loop
 from metahpo.run.programs import Programs, compiled, programs
 from metahpo.run.progress import reporter
@@ -84,7 +85,8 @@ def drive(
             than one axis; for a chunk below 1; for a folder that
             is not writable, not empty (without ``resume``), of another run or damaged (with it).
         RuntimeError: if another process of the run has died.
-        InterruptedRun: for a ``KeyboardInterrupt``, which it is, too; it says how to go on.
+        InterruptedRun: for a ``KeyboardInterrupt``, which it is, too, or SIGTERM; it says how to go
+            on.
 
     Warns:
         UserWarning: at the end, with ``progress``, if more than 5 % of the updates were left out or
@@ -123,6 +125,7 @@ def drive(
         reporter(shown, name, loop.rounds) as report,
         processes.told_of_loss(directory),
         _told_of_interrupt(directory),
+        told_of_termination(),
         contextlib.nullcontext() if files is None else files.claimed(),
     ):
         with report.compiling(not program.compiled):

@@ -17,6 +17,7 @@ from metahpo.run import checkpoint
 from metahpo.run.ask_tell import AskTell, Candidate
 from metahpo.run.candidates import called
 from metahpo.run.health import warn_of_nothing
+from metahpo.run.interrupts import told_of_termination
 from metahpo.run.progress import reporter
 from metahpo.run.records import EvaluationError, InterruptedRun, MinimizeResult, MinimizeState
 from metahpo.stopping import Stopping
@@ -85,8 +86,8 @@ def minimize(
             goes on from training states, a state that key and strategy do not lead to, or when all
             of the first round fail or are NaN; and for ``directory`` as in ``drive``.
         EvaluationError: if a call fails and ``on_error`` is ``"raise"``; a ``RuntimeError``.
-        InterruptedRun: for a ``KeyboardInterrupt`` at any moment, which it is, too.  Both hold what
-            was evaluated so far as ``result``, and ``directory`` has it.
+        InterruptedRun: for a ``KeyboardInterrupt`` at any moment, which it is, too, or SIGTERM.
+            Both hold what was evaluated so far as ``result``, and ``directory`` has it.
 
     Warns:
         UserWarning: if no loss was finite.
@@ -116,6 +117,7 @@ def minimize(
         contextlib.nullcontext() if folder is None else claimed(folder),
         reporter(progress, "minimize", tuner.limit or rounds, tuner.rounds) as report,
         _pool(workers) as (submit, most),
+        told_of_termination(),
     ):
         try:
             if folder is not None:

@@ -31,12 +31,15 @@ def as_method(name: str, value: Any, setting: Setting) -> Method:
     Raises:
         ValueError: for anything else, or what was made for another space or problem.
     """
-    if isinstance(value, Strategy):
-        check_same_space(value, setting.space)
-        return searched(value)
-    if isinstance(value, Estimator):
-        check_same_problem(setting.problem, value, setting.steps)
-        return descended(value)
+    try:
+        if isinstance(value, Strategy):
+            check_same_space(value, setting.space)
+            return searched(value)
+        if isinstance(value, Estimator):
+            check_same_problem(setting.problem, value, setting.steps)
+            return descended(value)
+    except ValueError as error:
+        raise ValueError(f"the method {name!r}: {error}") from error
     if callable(value):
         return value
     try:

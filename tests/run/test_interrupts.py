@@ -1,5 +1,9 @@
 """Ctrl-C at any moment says what is saved and how to go on."""
 
+import os
+import signal
+import threading
+
 import jax
 import pytest
 from walking import SPACE, as_bytes, loss, run, walker
@@ -81,3 +85,47 @@ def test_minimize_may_be_interrupted_before_anything_is_known(tmp_path, monkeypa
     interrupted_at(monkeypatch, checkpoint, "restore", 1)
     with pytest.raises(InterruptedRun, match="resume=True goes on"):
         run(directory=tmp_path, rounds=2, resume=True)
+
+
+def terminate(*args):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_terminated_minimize_has_saved_every_evaluation(tmp_path):
+    calls = []
+
+    def fn(h):
+        calls.append(h)
+        if len(calls) == 6:
+            terminate()
+        return loss(h)
+
+    with pytest.raises(InterruptedRun, match="after 5 evaluations; resume=True"):
+        run(fn, directory=tmp_path)
+    assert as_bytes(run(fn, directory=tmp_path, resume=True)) == as_bytes(run())
+    assert len(calls) == 21  # one of them twice
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_terminated_drive_says_how_it_goes_on(tmp_path):
+    with pytest.raises(InterruptedRun, match="resume=True goes on"):
+        drive(tmp_path, on_chunk=terminate)
+    assert as_bytes(drive(tmp_path, resume=True)) == as_bytes(drive(None))
+
+
+def test_a_handler_of_ones_own_stays(monkeypatch):
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda *args: seen.append(args))
+    try:
+        run(lambda h: terminate() or loss(h), rounds=1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(seen) == 4
+
+
+def test_a_run_in_another_thread_leaves_signals_alone():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(run(rounds=1)))
+    thread.start()
+    thread.join()
+    assert found[0].evaluations == 4

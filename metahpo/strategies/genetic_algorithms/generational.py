@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Evaluation, Key, Proposal, StopReason, Strategy
 from metahpo.space import Space
 from metahpo.strategies import parts
@@ -77,6 +78,10 @@ def generational(
     """
     population = parts.check_population("the generational scheme", population, SMALLEST_POPULATION)
     initial = parts.check_initial(space, population, initial)
+    checks.function("select", select, "(key, loss, count) -> indices", *range(3))
+    checks.function("cross", cross, "(key, parents) -> children", *range(2))
+    checks.function("mutate", mutate, "(key, unit) -> unit", *range(2))
+    checks.function("replace", replace, "(key, old, new) -> members", *range(3))
     kept = _survivors(replace, population)
 
     def init(key: Key) -> GenerationalState:

@@ -91,8 +91,7 @@ def truncation(share: float = 0.5) -> Selection:
         >>> set(select(jax.random.key(0), loss, 9).tolist())
         {1}
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"the share of truncation selection must be in (0, 1], got {share}")
+    checks.share("the share of truncation selection", share)
 
     def select(key: Key, loss: chex.Array, count: int) -> chex.Array:
         kept = math.ceil(share * loss.shape[0])
@@ -121,6 +120,7 @@ def ranking(pressure: chex.Numeric = 2.0) -> Selection:
         >>> set(select(jax.random.key(0), loss, 9).tolist())
         {1}
     """
+    checks.numbers(pressure=pressure)
     if checks.known(pressure) and not 1 <= pressure <= 2:
         raise ValueError(f"the pressure of linear ranking must be in [1, 2], got {pressure}")
 

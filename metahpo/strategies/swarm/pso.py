@@ -105,6 +105,7 @@ def pso(
     given = Coefficients(inertia, cognitive, social)
     default = COEFFICIENTS[variant]
     use = Coefficients(*(d if g is None else g for g, d in zip(given, default, strict=True)))
+    checks.numbers(**use._asdict())
     check_stable(use, balls)
     continuous = bool(spaces.is_continuous(space).all())
     stir = mutation.cells(space, 1.0 / population)
