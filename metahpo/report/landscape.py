@@ -71,6 +71,7 @@ def draw_slices(space: spaces.Space, result: Any, path: PathLike, *, log_y: bool
             axes.scatter(at[best], loss[best], **ring)
         ticks, labels = _ticks(dim)
         axes.set_xticks(ticks, labels, fontsize=8)
+        _keep_within(axes.get_xticklabels(), ticks)
         axes.set_xlim(-0.03, 1.03)
         axes.set_xlabel(as_text(name), fontsize=9)
         axes.tick_params(axis="y", which="both", labelsize=8)
@@ -185,6 +186,12 @@ def _candidates(space: spaces.Space, result: Any) -> tuple[np.ndarray, np.ndarra
 def _snapped(dim: spaces.Dimension, at: np.ndarray) -> np.ndarray:
     """Coordinates of integers and choices in the middle of their cells."""
     return at if isinstance(dim, spaces.Float) else np.asarray(dim.encode(dim.decode(at)))
+
+
+def _keep_within(labels: Sequence[Any], ticks: Sequence[float]) -> None:
+    """Labels at a panel's very edges begin and end there, clear of the next panel's."""
+    for label, tick in zip(labels, ticks, strict=True):
+        label.set_horizontalalignment({0.0: "left", 1.0: "right"}.get(tick, "center"))
 
 
 def _ticks(dim: spaces.Dimension) -> tuple[Sequence[float], list[str]]:

@@ -5,7 +5,7 @@ or changed beyond the user's own rcParams, and files appear only when they are c
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from io import BytesIO
 from itertools import cycle
 from pathlib import Path
@@ -26,7 +26,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 MARKERS = "osD^vP*X<>hp"
 DASHES = ("-", "--", ":")
 GREY = "#555555"
-_DIRECT = 6
+MOST_LINES = 6
 """So many lines have their names beside their ends; more need a legend."""
 
 
@@ -69,8 +69,9 @@ def draw_curves(
         axes.set_ylim(bottom=max(axes.get_ylim()[0], means[means > 0].min() / 5))
     _finish(axes, xlabel, ylabel, title)
     ends = {label: _last_finite(curve.mean) for label, curve in data.items()}
-    if len(data) <= _DIRECT:
-        _label_ends(axes, ends, _styles(len(data)))
+    if len(data) <= MOST_LINES:
+        colors = [style["color"] for style in _styles(len(data))]
+        label_ends(axes, ends, dict(zip(data, colors, strict=True)))
     else:
         _legend_beside(axes, ends)
     return save_figure(figure, path)
@@ -208,15 +209,28 @@ def _draw_curve(axes: Any, label: str, curve: Curve, style: dict[str, Any], crow
             axes.plot(x, edge, color=color, alpha=0.35, linewidth=0.6)
 
 
-def _label_ends(axes: Any, ends: Mapping[str, float], styles: Sequence[Mapping[str, Any]]) -> None:
-    """Writes each line's name beside its end, in its colour; names never lie upon each other."""
-    low, high = axes.get_ylim()
+def label_ends(
+    axes: Any, ends: Mapping[str, float], colors: Mapping[str, Any], fontsize: float = 9.5
+) -> None:
+    """Writes each line's name beside its end, in its colour; names never lie upon each other.
+
+    Call it when the panel's limits and scales are set.
+
+    Args:
+        axes: the panel, of a figure of ``new_figure``.
+        ends: where each line ends on the vertical axis, by its name; a name whose end lies beyond
+            the axis stands at the edge.
+        colors: by name.
+        fontsize: of the names, in points.
+    """
+    if not ends:
+        return
+    axes.figure.draw_without_rendering()  # only then the panel has its height
+    apart = 1.35 * fontsize * axes.figure.dpi / 72 / axes.bbox.height  # of the axis
     forward = axes.yaxis.get_transform().transform
-    low, high = forward(low), forward(high)
+    low, high = map(forward, axes.get_ylim())
     at = {label: (forward(end) - low) / (high - low) for label, end in ends.items()}
-    colors = {label: style["color"] for label, style in zip(ends, styles, strict=True)}
-    apart = 0.055  # of the axis: the height of a name
-    names = sorted(ends, key=lambda label: -at[label] if np.isfinite(at[label]) else 0)
+    names = sorted(ends, key=lambda label: -at[label] if at[label] == at[label] else np.inf)
     heights = [
         float(np.clip(np.nan_to_num(at[label], posinf=1, neginf=0), 0, 1)) for label in names
     ]
@@ -233,7 +247,7 @@ def _label_ends(axes: Any, ends: Mapping[str, float], styles: Sequence[Mapping[s
             xytext=(6, 0),
             textcoords="offset points",
             va="center",
-            fontsize=9.5,
+            fontsize=fontsize,
             color=colors[label],
         )
 

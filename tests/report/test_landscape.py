@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import metahpo as mh
+from metahpo.report import landscape
 from metahpo.report.landscape import _candidates, _snapped, _ticks
 from metahpo.run.records import SearchHistory
 
@@ -51,3 +52,21 @@ def test_ticks_are_values_where_they_stand():
     np.testing.assert_allclose(
         _snapped(SPACE["n"], np.array([0.3, 0.9])), [1 / 6, 5 / 6], rtol=1e-6
     )
+
+
+def test_ticks_of_neighbouring_panels_stay_apart(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    figures = []
+    save = landscape.save_figure
+    monkeypatch.setattr(
+        landscape, "save_figure", lambda f, path: figures.append(f) or save(f, path)
+    )
+    space = {name: mh.Float(1e-4, 1e4, log=True) for name in ("a", "b", "c")}
+    mh.report.draw_slices(space, history(), tmp_path / "slices.png")
+    figure = figures[0]
+    figure.draw_without_rendering()
+    labels = [label for axes in figure.axes[:3] for label in axes.get_xticklabels()]
+    found = [label.get_window_extent() for label in labels]
+    assert len(found) == 12
+    space = 0.5 * 8 * figure.dpi / 72  # half a letter
+    assert all(b.x0 - a.x1 > space for a, b in zip(found, found[1:], strict=False))

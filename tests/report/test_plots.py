@@ -97,16 +97,30 @@ def test_few_have_their_names_beside_their_ends_and_apart(tmp_path, figures, end
     axes = figures[0].axes[0]
     assert axes.get_legend() is None
     heights = {text.get_text(): text.xy[1] for text in axes.texts}
-    assert set(heights) == set(names)
+    assert set(heights) == set(names) and overlaps(axes.texts) == []
     in_order = sorted(names, key=lambda name: names[name])
     assert sorted(names[name] for name in sorted(heights, key=heights.get)) == sorted(ends)
-    ordered = sorted(heights.values())
-    assert all(b - a >= 0.0549 for a, b in zip(ordered, ordered[1:], strict=False))
     assert heights[in_order[-1]] >= heights[in_order[0]]
     low, high = axes.get_ylim()
     if min(np.diff(sorted(ends))) > 0.5:  # with room they stand where the lines end
         for name, height in heights.items():
             assert height == pytest.approx((names[name] - low) / (high - low))
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+@pytest.mark.parametrize("height", [1.5, 4.0])
+def test_names_at_the_ends_of_six_lines_stay_apart_in_a_panel_of_any_height(height, scale):
+    figure = plots.new_figure(8, height)
+    axes = figure.subplots(1, 2)[1]
+    ends = dict(zip("abcdef", [1.0, 1.01, 1.02, 5.0, np.inf, 0.001], strict=True))
+    axes.set(yscale=scale, ylim=(0.1, 10), xlabel="step")
+    plots.label_ends(axes, ends, {name: f"C{i}" for i, name in enumerate(ends)})
+    figure.draw_without_rendering()
+    names = sorted(axes.texts, key=lambda text: text.get_window_extent().y0)
+    assert overlaps(names) == []
+    assert [text.get_text() for text in names] == sorted(ends, key=lambda name: ends[name])
+    assert all(box.x0 >= axes.bbox.x1 and box.x1 <= figure.bbox.x1 for box in boxes(names))
+    assert names[0].get_color() == "C5"
 
 
 def test_every_method_has_a_look_of_its_own():
