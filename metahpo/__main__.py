@@ -27,6 +27,7 @@ def compare(
     quick: bool = False,
     out: Path | None = None,
     resume: bool = False,
+    redraw: bool = False,
 ) -> None:
     """Compares methods on the same tasks and seeds; prints a table, writes results and plots.
 
@@ -46,19 +47,26 @@ def compare(
         quick: a trial run: other defaults for the sizes above, hardly any learning beforehand.
         out: results folder, a new one below results/ by default.
         resume: go on with the run in --out; finished methods are taken from there.
+        redraw: run nothing; draw the losses of the results.json in --out.
     """
-    from metahpo import report
-    from metahpo.study import as_findings, run, write
+    from metahpo import report, study
+    from metahpo.study.results import redrawn
 
     require("matplotlib", "plot")  # say it now rather than after minutes of work
     what = _comparison(name, tasks, seeds, budget, seed, quick)
     if resume and out is None:
         raise ValueError("--resume needs --out, the results folder to go on with")
+    if redraw:
+        if out is None:
+            raise ValueError("--redraw needs --out, the results folder to draw pictures of")
+        study.redraw(out, redrawn(what))
+        print(f"Drawn in {out}: {', '.join(redrawn(what))}")
+        return
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     out = out or Path("results") / f"compare-{what.name.replace(':', '-')}-{stamp}"
-    outcomes = run(what, strategies or tuple(what.methods), out, resume)
-    found = as_findings(what, outcomes)
-    write(out, found)
+    outcomes = study.run(what, strategies or tuple(what.methods), out, resume)
+    found = study.as_findings(what, outcomes)
+    study.write(out, found)
     settings = ", ".join(f"{key} {value}" for key, value in what.settings.items())
     report.print_table(found.rows, formats=found.formats, title=f"compare {name}: {settings}")
     print(f"\nMeans and 95 % intervals. Results and plots are in {out}")

@@ -3,10 +3,17 @@
 from metahpo.study.command import command
 from metahpo.study.compare import Compared, compare
 from metahpo.study.comparison import Comparison, Outcome, run
-from metahpo.study.findings import Findings, write
+from metahpo.study.findings import Findings, redraw, write
 from metahpo.study.methods import GRADIENT_COST, descended, fixed, mapped, searched
 from metahpo.study.paired import paired
-from metahpo.study.panels import draw_intervals, draw_runs, panels
+from metahpo.study.panels import (
+    beside,
+    column,
+    draw_intervals,
+    draw_runs,
+    label_exit,
+    panels,
+)
 from metahpo.study.results import against, as_findings
 from metahpo.study.setting import Setting, make_setting, on_all
 from metahpo.study.trials import Reached, Trials, reached, timed
@@ -24,12 +31,15 @@ __all__ = [
     "Work",
     "against",
     "as_findings",
+    "beside",
+    "column",
     "command",
     "compare",
     "descended",
     "draw_intervals",
     "draw_runs",
     "fixed",
+    "label_exit",
     "make_setting",
     "mapped",
     "on_all",
@@ -37,6 +47,7 @@ __all__ = [
     "panels",
     "prepare",
     "reached",
+    "redraw",
     "run",
     "searched",
     "timed",

@@ -12,6 +12,9 @@ from metahpo._extras import require
 from metahpo._files import atomic_write
 from metahpo.base import PyTree
 
+Picture = Callable[[Any, Path], Any]
+"""``(results, path) -> ...``: draws what ``results.json`` holds."""
+
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -25,7 +28,7 @@ class Findings(NamedTuple):
         notes: what stands there beside the settings and the rows.
         results: all of ``results.json``, where it is not settings, notes and rows.
         arrays: a pytree for ``arrays.npz``, which is left out without leaves.
-        pictures: by file name, what draws the picture: ``(path) -> ...``.
+        pictures: of what ``results.json`` does not hold, by file name: ``(path) -> ...``.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -63,12 +66,42 @@ def write(out: Path, found: Findings, settings: Mapping[str, Any] = _NOTHING) ->
         file.write(f"{table}\n".encode())
     if jax.tree.leaves(found.arrays):
         report.save_npz(out / "arrays.npz", found.arrays)
-    if not found.pictures:
+    if found.pictures and _can_draw():
+        for name, draw in found.pictures.items():
+            draw(out / name)
+
+
+def redraw(out: Path, pictures: Mapping[str, Picture]) -> None:
+    """Draws pictures of the ``results.json`` in a folder.
+
+    Without matplotlib a line says what brings the pictures.
+
+    Args:
+        out: the results folder.
+        pictures: by file name, what draws the picture: ``(results, path) -> ...``.
+
+    Raises:
+        ValueError: for a folder without ``results.json``, with a damaged one, or with one of
+            another study.
+    """
+    if not pictures:
         return
+    path = out / "results.json"
+    if not path.exists():
+        raise ValueError(f"there must be a results.json in {out} to draw pictures of")
+    results = report.load_json(path)
+    if _can_draw():
+        for name, draw in pictures.items():
+            try:
+                draw(results, out / name)
+            except KeyError as error:
+                raise ValueError(f"{path} holds other results: {name} needs {error}") from error
+
+
+def _can_draw() -> bool:
     try:
         require("matplotlib", "plot")
     except ImportError as error:
         print(f"no pictures: {error}")
-        return
-    for name, draw in found.pictures.items():
-        draw(out / name)
+        return False
+    return True

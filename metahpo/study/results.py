@@ -1,6 +1,7 @@
 """What a comparison found: a table, a JSON file and two pictures."""
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from metahpo import report
+from metahpo.report.plots import MOST_LINES
 from metahpo.study.comparison import Comparison, Outcome
-from metahpo.study.findings import Findings
+from metahpo.study.findings import Findings, Picture
 
 Outcomes = Mapping[str, Outcome]
 
 
 def as_findings(comparison: Comparison, outcomes: Outcomes) -> Findings:
-    """The table, what ``results.json`` holds and the two pictures."""
+    """The table, what ``results.json`` holds and the pictures."""
     budgets = range(len(comparison.budgets))
     methods = {
         name: {
@@ -26,57 +28,91 @@ def as_findings(comparison: Comparison, outcomes: Outcomes) -> Findings:
         }
         for name, outcome in outcomes.items()
     }
-    pictures = {"loss_against_budget.png": partial(_draw_losses, comparison, outcomes)}
+    results = {
+        "settings": {"comparison": comparison.name, **comparison.settings},
+        "budgets": list(comparison.budgets),
+        "methods": methods,
+    }
+    pictures = {name: partial(draw, results) for name, draw in redrawn(comparison).items()}
     if comparison.score_label is not None and comparison.score_drawn:
         pictures["score_by_method.png"] = partial(_draw_scores, comparison, outcomes)
     return Findings(
         table_rows(comparison, outcomes),
         formats=table_formats(comparison),
-        results={
-            "settings": {"comparison": comparison.name, **comparison.settings},
-            "budgets": list(comparison.budgets),
-            "methods": methods,
-        },
+        results=results,
         pictures=pictures,
     )
 
 
-_MOST_DRAWN = 6
+def redrawn(comparison: Comparison) -> dict[str, Picture]:
+    """The pictures that ``results.json`` alone suffices for, as for ``redraw``."""
+    return {"loss_against_budget.png": partial(_draw_losses, comparison)}
 
 
-def _drawn(comparison: Comparison, outcomes: Outcomes) -> list[str]:
-    """The reference and the methods with the lowest last losses, in the order of the table."""
-    last = {name: float(outcome.reached.loss[-1].mean()) for name, outcome in outcomes.items()}
-    last[comparison.reference] = -np.inf
-    best = sorted(outcomes, key=lambda name: last[name])[:_MOST_DRAWN]
-    return [name for name in outcomes if name in best]
-
-
-def _draw_losses(comparison: Comparison, outcomes: Outcomes, path: Path) -> None:
-    of = len(outcomes)
-    drawn = _drawn(comparison, outcomes)
-    outcomes = {name: outcomes[name] for name in drawn}
-    losses = _comparable([outcome.reached.loss for outcome in outcomes.values()])
-    losses = np.where(losses <= comparison.loss_drawn, losses, np.nan)
-    best = "" if of == len(drawn) else f"; the best {len(drawn) - 1} of {of} methods"
-    budgets = np.asarray(comparison.budgets, dtype=float)
+def _draw_losses(comparison: Comparison, results: Mapping[str, Any], path: Path) -> None:
+    of, drawn = len(results["methods"]), _drawn(comparison, results["methods"])
+    methods = {name: results["methods"][name] for name in drawn}
+    means = np.array([[_cell(loss).mean for loss in each["loss"]] for each in methods.values()])
+    means = np.where(means <= comparison.loss_drawn, means, np.nan)
+    paired = results["settings"].get("tasks", 1) > 1 and len(methods) > 1
+    half_widths = _without_shared(methods) if paired else _own(methods)
+    budgets = np.asarray(results["budgets"], dtype=float)
+    best = "" if of == len(drawn) else f"the best {len(drawn) - 1} of {of} methods; "
+    about = textwrap.fill(f"{best}bands: {_interval_label(paired)}", 60)
     report.draw_curves(
         {
-            name: report.curve(values.T, budgets)
-            for name, values in zip(outcomes, losses, strict=True)
+            name: report.Curve(budgets, mean, half_width)
+            for name, mean, half_width in zip(methods, means, half_widths, strict=True)
         },
         path,
-        xlabel=f"budget (complete trainings){best}; bands: {_interval_label(outcomes)}",
+        xlabel=f"budget (complete trainings)\n{about}",
         ylabel=f"{comparison.loss_label}, best so far",
-        title=_finding(comparison, outcomes),
+        title=_finding(comparison, results["methods"]),
         log_x=True,
-        log_y=comparison.loss_log or _spans_magnitudes(losses),
+        log_y=comparison.loss_log or _spans_magnitudes(means),
     )
 
 
-def _finding(comparison: Comparison, outcomes: Outcomes) -> str:
+def _drawn(comparison: Comparison, methods: Mapping[str, Any]) -> list[str]:
+    """The reference and the methods with the lowest last losses, in the order of the table."""
+    last = {name: float(_cell(each["loss"][-1]).mean) for name, each in methods.items()}
+    last[comparison.reference] = -np.inf
+    best = sorted(methods, key=lambda name: last[name])[:MOST_LINES]
+    return [name for name in methods if name in best]
+
+
+def _own(methods: Mapping[str, Any]) -> np.ndarray:
+    """``f[methods, budgets]``: half-widths of the losses' own intervals."""
+    losses = [each["loss"] for each in methods.values()]
+    return np.array([[_cell(loss).half_width for loss in each] for each in losses])
+
+
+def _without_shared(methods: Mapping[str, Any]) -> np.ndarray:
+    """Half-widths as ``report.without_shared_differences`` gives them, of paired differences.
+
+    The variance of ``x_m - mean(x)`` over the methods is the mean variance of ``x_m - x_j`` less
+    half the mean of all ``x_i - x_j``; squared half-widths stand in for variances.
+    """
+    pairs = np.array(
+        [
+            [[_cell(loss).half_width for loss in one["loss_minus"][other]] for other in methods]
+            for one in methods.values()
+        ]
+    )
+    squares = np.ma.masked_invalid(pairs**2)  # a method may have nothing at the first budgets
+    own = squares.mean(axis=1) - squares.mean(axis=(0, 1)) / 2
+    scale = len(methods) / (len(methods) - 1)
+    return np.sqrt(scale * np.ma.filled(own, np.nan))
+
+
+def _cell(cell: Any) -> report.Interval:
+    """An interval, as it is in memory or as ``results.json`` has it."""
+    return report.Interval(**cell) if isinstance(cell, dict) else cell
+
+
+def _finding(comparison: Comparison, methods: Mapping[str, Any]) -> str:
     """Who ends lowest, beside the reference."""
-    last = {name: float(outcome.reached.loss[-1].mean()) for name, outcome in outcomes.items()}
+    last = {name: float(_cell(each["loss"][-1]).mean) for name, each in methods.items()}
     lowest = min(last, key=lambda name: last[name] if np.isfinite(last[name]) else np.inf)
     reference = comparison.reference
     against = f", {reference} at {last[reference]:.3g}" if reference in last else ""
@@ -85,37 +121,33 @@ def _finding(comparison: Comparison, outcomes: Outcomes) -> str:
     return f"{lowest} ends lowest, at {last[lowest]:.3g}{against}"
 
 
-def _spans_magnitudes(losses: np.ndarray) -> bool:
+def _spans_magnitudes(means: np.ndarray) -> bool:
     """Whether differences between the best methods would vanish on a linear axis."""
-    means = losses.mean(axis=-1)
     means = means[np.isfinite(means)]
     return bool(means.size) and means.min() > 0 and means.max() > 100 * means.min()
 
 
 def _draw_scores(comparison: Comparison, outcomes: Outcomes, path: Path) -> None:
     scale = 100 if comparison.score_percent else 1
-    scores = _comparable([outcome.reached.score[-1] * scale for outcome in outcomes.values()])
+    units = np.stack([_units(outcome.reached.score[-1] * scale) for outcome in outcomes.values()])
+    paired = next(iter(outcomes.values())).reached.loss.shape[1] > 1 and len(outcomes) > 1
+    scores = report.without_shared_differences(units) if paired else units
+    digits = 1 if comparison.score_percent else 3
+    means = dict(zip(outcomes, units.mean(axis=-1), strict=True))
+    highest, reference = max(means, key=lambda name: means[name]), comparison.reference
+    against = f", {reference} at {means[reference]:.{digits}f}" if reference in means else ""
     report.draw_bars(
         {name: report.interval(values) for name, values in zip(outcomes, scores, strict=True)},
         path,
-        xlabel=score_unit(comparison),
-        title=_interval_label(outcomes),
-        digits=1 if comparison.score_percent else 3,
+        xlabel=f"{score_unit(comparison)}, {_interval_label(paired)}",
+        title=f"{highest} ends highest, at {means[highest]:.{digits}f}{against}",
+        digits=digits,
         from_zero=False,
     )
 
 
-def _comparable(values: Sequence[np.ndarray]) -> np.ndarray:
-    """``f[methods, ..., n]``, for pictures, without what all methods have in common on a task."""
-    units = np.stack([_units(method) for method in values])
-    paired = values[0].shape[-2] > 1 and len(values) > 1
-    return report.without_shared_differences(units) if paired else units
-
-
-def _interval_label(outcomes: Outcomes) -> str:
-    tasks = next(iter(outcomes.values())).reached.loss.shape[1]
-    shared = ", differences between tasks taken out" if tasks > 1 and len(outcomes) > 1 else ""
-    return f"95 % intervals{shared}"
+def _interval_label(paired: bool) -> str:
+    return "95 % intervals" + (", differences between tasks taken out" if paired else "")
 
 
 def table_rows(comparison: Comparison, outcomes: Outcomes) -> list[dict[str, Any]]:

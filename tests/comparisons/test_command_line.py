@@ -25,6 +25,11 @@ def test_the_quadratics_give_the_known_ratios(monkeypatch, tmp_path, capsys):
     assert saved["static"]["loss"][-1]["mean"] == pytest.approx(0.670, abs=5e-4)
     assert saved["chebyshev"]["loss"][-1]["mean"] == pytest.approx(0.0361, abs=5e-4)
     assert "chebyshev" in capsys.readouterr().out
+    picture = out / "loss_against_budget.png"
+    before = picture.read_bytes()
+    picture.unlink()
+    call(monkeypatch, "compare", "quadratics", "--out", out, "--redraw")
+    assert picture.read_bytes() == before
 
 
 @pytest.mark.slow
@@ -51,6 +56,7 @@ def test_digits_run_resume_and_refuse_another_budget(monkeypatch, tmp_path, caps
         (["compare", "digits", "--seeds", "-1"], "seeds must be at least 1, got -1"),
         (["compare", "quadratics", "--tasks", "3"], "quadratics has one task"),
         (["compare", "quadratics", "--resume"], "--resume needs --out"),
+        (["compare", "quadratics", "--redraw"], "--redraw needs --out"),
     ],
 )
 def test_wrong_inputs_end_with_one_line_that_names_them(monkeypatch, capsys, arguments, message):

@@ -37,10 +37,15 @@ class Counted:
         return Findings(rows, formats={"loss": ".2f"}, settings={"own": 1})
 
 
+def draw(results, path):
+    """A picture of what ``results.json`` holds."""
+    path.write_text(str(len(results["rows"])))
+
+
 def call(*arguments, study=None):
     study = study or Counted()
     command(
-        "experiments.toy", "A toy.\n\nMore.", study, Size(), Size(seeds=1),
+        "experiments.toy", "A toy.\n\nMore.", study, Size(), Size(seeds=1), {"rows.png": draw},
         choices=["only"], arguments=list(map(str, arguments)),
     )  # fmt: skip
     return study
@@ -54,6 +59,29 @@ def test_the_table_is_printed_and_the_files_are_written(tmp_path, capsys):
     assert saved["settings"] == {"seeds": 3, "seed": 0, "rounds": None, "rate": 0.25, "own": 1}
     assert len(saved["rows"]) == len(study.computed) == 6
     assert "| b2" in (tmp_path / "new" / "table.md").read_text()
+
+
+def test_pictures_are_drawn_by_a_run_and_again_without_one(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    call("--out", tmp_path)
+    picture = tmp_path / "rows.png"
+    assert picture.read_text() == "6"
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    picture.unlink()
+    assert call("--redraw", "--out", tmp_path).computed == []
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    assert "rows.png" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_redrawing_needs_results(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        call("--redraw", "--out", tmp_path / "none")
+    assert "there must be a results.json in" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+    report.save_json(tmp_path / "results.json", {"runs": {}})
+    with pytest.raises(SystemExit, match="2"):
+        call("--redraw", "--out", tmp_path)
+    assert "holds other results: rows.png needs 'rows'" in capsys.readouterr().err
 
 
 def test_quick_has_other_defaults_and_every_field_can_be_given(tmp_path):
@@ -108,7 +136,7 @@ def test_help_shows_the_first_line_and_every_field(capsys):
         call("--help")
     out = capsys.readouterr().out
     assert "A toy." in out and "More." not in out and "python -m experiments.toy" in out
-    for option in ("--out", "--quick", "--resume", "--seeds", "--only"):
+    for option in ("--out", "--quick", "--resume", "--redraw", "--seeds", "--only"):
         assert option in out
 
 

@@ -7,8 +7,18 @@ import numpy as np
 import pytest
 
 from metahpo import report
-from metahpo.study import Comparison, Trials, against, as_findings, reached, run, timed, write
-from metahpo.study.results import over_tasks
+from metahpo.study import (
+    Comparison,
+    Trials,
+    against,
+    as_findings,
+    reached,
+    redraw,
+    run,
+    timed,
+    write,
+)
+from metahpo.study.results import _without_shared, over_tasks, redrawn
 
 
 def trials(offset):
@@ -88,6 +98,31 @@ def test_results_table_and_plots_are_written(tmp_path):
         pytest.approx(4.6),
         pytest.approx(5.6),
     ]
+
+
+def test_the_picture_of_the_losses_is_drawn_again_from_the_results(tmp_path):
+    pytest.importorskip("matplotlib")
+    comparison = Counted().comparison
+    write(tmp_path, as_findings(comparison, run(comparison, ["first", "second"], None)))
+    picture = tmp_path / "loss_against_budget.png"
+    before = picture.read_bytes()
+    picture.unlink()
+    redraw(tmp_path, redrawn(comparison))
+    assert picture.read_bytes() == before
+
+
+def test_bands_of_paired_differences_are_those_of_the_values():
+    values = np.random.default_rng(0).normal(size=(4, 3, 7))  # methods, budgets, tasks
+    values[0, 0] = np.nan  # nothing yet
+    methods = {
+        i: {
+            "loss_minus": {j: [report.interval(x) for x in values[i] - values[j]] for j in range(4)}
+        }
+        for i in range(4)
+    }
+    own = report.without_shared_differences(values)
+    expected = report.interval(np.moveaxis(own, -1, 0)).half_width
+    np.testing.assert_allclose(_without_shared(methods), expected, atol=1e-12)
 
 
 def test_a_resumed_run_takes_finished_methods_from_the_folder(tmp_path):
