@@ -5,7 +5,6 @@ import math
 import numpy as np
 
 import metahpo as mh
-from metahpo.problems.bbob.functions import FUNCTIONS
 from metahpo.report import RunLengths
 from metahpo.report.plots import COLORS
 from metahpo.study import panels
@@ -18,7 +17,6 @@ GROUPS = {
     "weak structure": range(20, 25),
 }
 NUMBERS = range(1, 25)
-NEVER = 1e12  # beyond every axis
 
 
 def style_of(names) -> dict[str, dict]:
@@ -129,29 +127,37 @@ def draw_ratios(axes, rows: list[dict], name: str) -> None:
 
 
 def draw_dimensions(name: str, ours, published, path) -> None:
-    """Expected running times against the dimension, one panel a function.
+    """Expected running times as ratios to the published ones, one panel a dimension.
 
-    ``ours`` and ``published`` hold, by dimension and number of the function, a running time and
-    its interval's ends.
+    ``ours`` holds, by dimension and number of the function, a running time and its interval's
+    ends, ``published`` running times.
     """
-    with panels(path, 4, 6, size=(12, 8), legends=False, sharex=True, sharey=True) as all_axes:
-        for number, axes in zip(NUMBERS, all_axes.flat, strict=True):
-            title = f"f{number} {FUNCTIONS[number - 1].__name__}".replace("_", " ")
-            axes.set_title(title, fontsize=9, loc="left")
-            for label, times, style in (
-                ("published 2009", published, {"color": "0.45", "linestyle": "--", "marker": "s"}),
-                (name, ours, {"color": COLORS[0], "linestyle": "-", "marker": "o"}),
-            ):
-                there = sorted(d for d in times if number in times[d])
-                if not there:
-                    continue
-                expected, low, high = np.array([times[d][number][:3] for d in there]).T / there
-                axes.plot(there, expected, label=label, markersize=4, linewidth=1.3, **style)
-                if label == name:
-                    axes.vlines(there, low, np.minimum(high, NEVER), color=COLORS[0], linewidth=1.6)
-            grid(axes)
-        axes.set(xscale="log", yscale="log", ylim=(5, 3e6))
-        axes.set_xticks(sorted(ours), sorted(ours))
+    ratios = {
+        d: {f: time[0] / published[d][f] for f, time in times.items() if math.isfinite(time[0])}
+        for d, times in ours.items()
+    }
+    middle = np.median([ratio for each in ratios.values() for ratio in each.values()])
+    title = (
+        f"{name} takes {middle:.2f} times as many evaluations to 1e-8 as published in 2009, in the "
+        "median over functions and dimensions"
+    )
+    low, high = 0.1, 10.0
+    shape = {"sharex": True, "sharey": True, "squeeze": False}
+    with panels(path, -(-len(ours) // 2), 2, size=(8, 5.4), title=title, **shape) as all_axes:
+        for axes, (d, times) in zip(all_axes.flat, ours.items(), strict=False):
+            for f, (_, *ends, _) in times.items():
+                if f in ratios[d]:
+                    ends = np.clip(np.array(ends) / published[d][f], low, high)
+                    axes.plot([int(f)] * 2, ends, color=COLORS[0], linewidth=1.4)
+                    axes.plot(int(f), ratios[d][f], "o", color=COLORS[0], markersize=4)
+                else:
+                    axes.plot(int(f), 0.9 * high, "x", color=COLORS[1], markersize=5)
+            axes.axhline(1, color="0.3", linewidth=0.8)
+            axes.set_title(f"{d} dimensions", fontsize=10, loc="left")
+            grid(axes, axis="y")
+        axes.set(yscale="log", ylim=(low, high), xlim=(0.3, 24.7))
+        axes.set_xticks([1, 5, 10, 15, 20, 24])
+        axes.set_yticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
         axes.minorticks_off()
-        running_time = "expected running time to 1e-8 / dimension"
-        label_all(all_axes[0, 0], "dimension", running_time, columns=2)
+        axes.figure.supxlabel("function; crosses: not solved within the budget", fontsize=10)
+        axes.figure.supylabel("running time / published, 95 % intervals", fontsize=10)

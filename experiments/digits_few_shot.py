@@ -27,8 +27,8 @@ import optax
 import metahpo as mh
 from metahpo.base import Key, Network
 from metahpo.problems.digits_few_shot import DenseClassifier
-from metahpo.report import interval
-from metahpo.study import Findings, Work, command, draw_intervals, paired, panels
+from metahpo.report.plots import COLORS
+from metahpo.study import Findings, Work, beside, column, command, draw_intervals, paired, panels
 
 WAYS, SHOTS, TASKS = 3, (1, 5), 16
 TRAIN_QUERIES, QUERIES = 5, 15
@@ -143,7 +143,6 @@ def study(size: Size, work: Work) -> Findings:
     return Findings(
         tabulate(found),
         notes={"held out": SPLITS[: size.splits], "accuracies %": each},
-        pictures={"digits_few_shot.png": lambda path: plot(found, path)},
     )
 
 
@@ -156,23 +155,30 @@ def tabulate(found):
     return list(rows.values())
 
 
-def plot(found, path) -> None:
+def plot(results, path) -> None:
     """Each split's difference from the pixels, and their mean."""
-    names = [name for name in METHODS if name != BASE]
-    colors = {name: f"C{i % 10}" for i, name in enumerate(names)}
-    with panels(path, 1, len(SHOTS), size=(11, 4.6), sharey=True) as axes:
+    rows, each = results["rows"], results["accuracies %"]
+    minus = {shots: column(rows, f"{shots}-shot, minus pixels", "learner") for shots in SHOTS}
+    few = minus[SHOTS[0]]
+    names = sorted((name for name in few if name != BASE), key=lambda name: -few[name].mean)
+    best = next(name for name in names if METHODS[name].estimator is not None)
+    one, five = (beside(minus[shots][best].mean, ".1f", " points") for shots in SHOTS)
+    title = f"The best learner, {best}, ends {one} the pixels with 1 shot and {five} with 5"
+    shape = {"sharex": True, "sharey": True}
+    with panels(path, 1, len(SHOTS), size=(8, 4.4), title=title, **shape) as axes:
         for axis, shots in zip(axes, SHOTS, strict=True):
-            base = found[BASE, shots]
-            minus = {name: found[name, shots] - base for name in names}
-            for i, values in enumerate(minus.values()):
-                axis.plot(values, np.full(len(values), i + 0.2), ".", color="0.7", ms=4)
-            draw_intervals(axis, {name: interval(x) for name, x in minus.items()}, colors=colors)
-            axis.axvline(0, color="black", linewidth=0.8)
-            axis.set(
-                title=f"{WAYS}-way {shots}-shot; class means in pixels: {base.mean():.1f} %",
-                xlabel="accuracy minus that of the pixels, % points",
-            )
+            base = np.array(each[f"{BASE}, {shots}-shot"])
+            for i, name in enumerate(names):
+                values = np.array(each[f"{name}, {shots}-shot"]) - base
+                axis.plot(values, np.full(len(values), i + 0.3), ".", color="0.7", ms=4)
+            draw_intervals(axis, {name: minus[shots][name] for name in names}, color=COLORS[0])
+            axis.axvline(0, color="0.4", linewidth=0.8)
+            axis.set_title(f"{WAYS}-way {shots}-shot, pixels at {base.mean():.1f} %", fontsize=10)
+            axis.set(xlabel="accuracy minus that of the pixels,\n% points, and 95 % intervals")
+
+
+PICTURES = {"digits_few_shot.png": plot}
 
 
 if __name__ == "__main__":
-    command("experiments.digits_few_shot", __doc__, study, Size(), QUICK)
+    command("experiments.digits_few_shot", __doc__, study, Size(), QUICK, PICTURES)

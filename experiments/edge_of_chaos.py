@@ -29,6 +29,7 @@ from sklearn.datasets import make_moons
 
 import metahpo as mh
 from metahpo.problems import Episode, Examples
+from metahpo.report.plots import COLORS, label_ends
 from metahpo.study import Findings, Work, command, panels
 
 STEPS, WINDOW, HIDDEN, SIGMA = 100, 10, 8, 0.1
@@ -216,7 +217,7 @@ def study(size: Size, work: Work) -> Findings:
         settings={"sigma": SIGMA, "seconds": work.seconds},
         notes=notes,
         arrays=arrays,
-        pictures={"edge_of_chaos.png": lambda path: plot(arrays, path)},
+        pictures={"edge_of_chaos.png": lambda path: plot(rows, arrays, path)},
     )
 
 
@@ -231,30 +232,39 @@ def table_row(name: str, grads, slope, log_rates):
     return row | {"largest": float(np.max(np.abs(grads)))}
 
 
-def plot(arrays, path) -> None:
-    """The loss, the gradients and the explosion exponent over the rate."""
+def plot(rows, arrays, path) -> None:
+    """The loss over the rate, and what every kind of estimator says of its slope."""
+    right = {row["estimator"]: row["sign right %, chaos"] for row in rows}
+    title = (
+        f"In the chaos evolution strategies have the sign of the slope in {right['es']:.0f} % of "
+        f"the cases, the exact derivative in {right['reverse']:.0f} %"
+    )
+    log_rates, slope, grads = (arrays[name] for name in ("log_rates", "slope", "grads"))
     inside = (arrays["grid"] >= LOW) & (arrays["grid"] <= HIGH)
-    colors = dict(zip(arrays["grads"], ("C3", "C1", "C0", "C2", "C4", "C5", "0.5"), strict=True))
-    shape = {"sharex": True, "height_ratios": (1, 1, 1, 0.7)}
-    with panels(path, 4, size=(9, 11), **shape) as (top, middle, zoom, bottom):
+    with panels(path, 3, size=(8, 8), title=title, sharex=True) as (top, middle, bottom):
         top.plot(arrays["grid"][inside], arrays["losses"][inside], color="0.7", linewidth=0.4)
-        top.plot(arrays["log_rates"], arrays["level"], color="black", label="smoothed, width 0.1")
-        top.set(ylabel="mean Brier score of the windows")
-        for name, color in colors.items():
-            exact = name in ("reverse", "truncated, 10 steps")
-            axes, style = (middle, ".") if exact else (zoom, "--" if name == "nres" else "-")
-            axes.plot(arrays["log_rates"], arrays["grads"][name], style, color=color, label=name)
-        for axes in (middle, zoom):
-            axes.plot(arrays["log_rates"], arrays["slope"], "k", linewidth=2, label="smoothed")
+        top.plot(log_rates, arrays["level"], color="black")
+        top.set(ylabel="validation loss (Brier score)", xlim=(LOW, HIGH))
+        ends = {"of one training": 2 * arrays["level"][-1], "smoothed": arrays["level"][-1]}
+        label_ends(top, ends, {"of one training": "0.5", "smoothed": "black"})
+        shown = {
+            middle: {"reverse": COLORS[1], "truncated, 10 steps": COLORS[4]},
+            bottom: {"es": COLORS[0], "pes": COLORS[2]},  # nres and mixture lie upon es
+        }
+        for axes, colors in shown.items():
+            style = "." if axes is middle else "-"
+            for name, color in colors.items():
+                axes.plot(log_rates, grads[name], style, color=color, markersize=4)
+            axes.plot(log_rates, slope, "k", linewidth=2)
             axes.set(ylabel="d loss / d log rate")
-            axes.legend(ncols=2, loc="upper left")
         middle.set_yscale("symlog", linthresh=1.0)
         middle.set_yticks([sign * 10.0**k for sign in (-1, 1) for k in (10, 20, 30)] + [0.0])
-        bottom.plot(arrays["log_rates"], arrays["exponent"], color="C3")
-        limit = np.log(1e3) / STEPS
-        bottom.axhline(limit, color="0.4", linestyle="--", linewidth=0.8, label="called exploding")
-        bottom.axhline(0, color="0.4", linewidth=0.8)
-        bottom.set(xlabel="log rate", ylabel="explosion exponent\nof reverse, a step")
+        # The dots lie everywhere, so their names stand at heights of their own.
+        middle_ends = {"reverse": 1e20, "truncated, 10 steps": 1e8, "smoothed": 0.0}
+        label_ends(middle, middle_ends, {**shown[middle], "smoothed": "black"})
+        ends = {name: grads[name][-1] for name in shown[bottom]} | {"smoothed": slope[-1]}
+        label_ends(bottom, ends, {**shown[bottom], "smoothed": "black"})
+        bottom.set(xlabel="log rate")
 
 
 if __name__ == "__main__":

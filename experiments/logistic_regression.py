@@ -27,7 +27,8 @@ from sklearn.datasets import load_breast_cancer
 import metahpo as mh
 from metahpo.problems import Examples, Split, split
 from metahpo.report import interval
-from metahpo.study import Findings, Work, command, draw_runs, panels
+from metahpo.report.plots import COLORS
+from metahpo.study import Findings, Work, column, command, draw_intervals, panels
 
 TRAIN, VALIDATION = 60, 254
 NEWTON_STEPS = 25
@@ -174,7 +175,6 @@ def study(size: Size, work: Work) -> Findings:
         formats={"error": ".0e"},
         settings={"newton_steps": NEWTON_STEPS, "seconds": work.seconds},
         arrays=arrays,
-        pictures={"logistic_regression.png": lambda path: plot(arrays, path)},
     )
 
 
@@ -213,35 +213,51 @@ def judged(log10_l2, validation, test):
     return {name: interval(values) for name, values in columns.items()}
 
 
-def plot(arrays, path) -> None:
-    """The truth on one cut with the descents' ends, and all descents."""
-    grid, surface = arrays["grid"], arrays["surface"][0, 0]
-    styles = zip((*RIGHT, *WRONG), ("C0", "C2", "C1", "C3"), "oxsv", strict=True)
-    with panels(path, 1, 2, size=(10, 4)) as (left, right):
-        left.plot(grid, surface, color="0.3", label="validation loss of the fit")
-        for method, color, mark in styles:
-            descent = arrays[f"path.{method}"]  # f[rounds + 1, cuts, starts]
-            inside = np.clip(descent[-1, 0], grid[0], grid[-1])
-            left.plot(
-                inside,
-                np.interp(inside, grid, surface),
-                mark,
+def plot(results, path) -> None:
+    """Where every descent begins and ends, and its validation loss."""
+    *rows, grid = results["rows"]
+    found, best = [row["log10 l2 found"] for row in rows], grid["log10 l2 found"]["mean"]
+    away = [
+        (row["gradient"] in RIGHT, abs(l2["mean"] - best))
+        for row, l2 in zip(rows, found, strict=True)
+    ]
+    title = (
+        f"Right hypergradients end within {max(x for right, x in away if right):.1g} decades of "
+        "the grid's best regulariser, wrong ones "
+        f"{min(x for right, x in away if not right):.1f} or more away"
+    )
+    with panels(path, 1, 2, size=(8, 3.6), title=title, sharey=True) as axes:
+        for start, shift, color in (("1e-4", -0.15, COLORS[0]), ("1e+1", 0.15, COLORS[1])):
+            own = [row for row in rows if row["start"] == start]
+            for axis, name in zip(axes, ("log10 l2 found", "validation loss"), strict=True):
+                cells = column(own, name, "gradient")
+                cells = {name.replace(", ", ",\n"): cell for name, cell in cells.items()}
+                draw_intervals(axis, cells, shift=shift, color=color)
+            begin = np.log10(float(start))
+            for line, row in enumerate(own):
+                end, height = row["log10 l2 found"]["mean"], line + shift
+                axes[0].plot(begin, height, "o", color=color, fillstyle="none")
+                if abs(end - begin) > 0.5:
+                    arrow = {"arrowstyle": "->", "color": color, "shrinkA": 4, "shrinkB": 4}
+                    axes[0].annotate("", (end, height), (begin, height), arrowprops=arrow)
+            axes[0].annotate(
+                f"from {float(start):g}",
+                (begin, -0.3),
+                (0, 4),
+                textcoords="offset points",
+                ha="center",
                 color=color,
-                markersize=9 if method == "reverse" else 7,
-                fillstyle="none",
-                markeredgewidth=2,
-                label=method,
             )
-            style = {"color": color, "linestyle": "--" if method == "implicit" else "-"}
-            rounds = np.arange(len(descent))
-            for i in range(len(STARTS)):
-                label = method if i == 0 else None
-                draw_runs(right, descent[:, :, i].T, rounds, linewidth=2, label=label, **style)
-        left.set(xlabel="log10 lambda", ylabel="validation loss, first cut", yscale="log")
-        left.legend(title="ends of the descents")
-        right.set(xlabel="hypergradient step", ylabel="log10 lambda, all cuts")
-        right.legend(loc="center right", bbox_to_anchor=(1, 0.8))
+        axes[0].axvline(best, color="0.6", linestyle="--", linewidth=0.8, zorder=0)
+        axes[0].annotate(
+            "grid's best", (best, 3.45), (4, 0), textcoords="offset points", color="0.4"
+        )
+        axes[0].set(xlabel="log10 lambda, start and end", ylim=(3.6, -0.8))
+        axes[1].set(xlabel="validation loss at the end, 95 % intervals", xlim=(0, None))
+
+
+PICTURES = {"logistic_regression.png": plot}
 
 
 if __name__ == "__main__":
-    command("experiments.logistic_regression", __doc__, study, Size(), QUICK)
+    command("experiments.logistic_regression", __doc__, study, Size(), QUICK, PICTURES)

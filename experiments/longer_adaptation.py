@@ -22,6 +22,7 @@ import numpy as np
 from experiments import sinusoid
 from experiments.sinusoid import METHODS, through
 from metahpo.report import interval
+from metahpo.report.plots import COLORS
 from metahpo.study import Findings, Work, command, panels
 
 SHOTS, LONGEST = 5, 100
@@ -37,6 +38,7 @@ LEARNERS = {
     "Meta-SGD, 5 steps": METHODS["Meta-SGD"]._replace(estimator=through(5), steps=5),
     "MAML++, 5 steps": METHODS["MAML++, 5 steps"],
 }
+DRAWN = tuple(name for name in LEARNERS if name not in ("MAML, 3 steps", "Reptile, 8 steps"))
 
 
 class Size(NamedTuple):
@@ -63,9 +65,7 @@ def study(size: Size, work: Work) -> Findings:
 
     parts = work.each_seed(LEARNERS, size.seeds, one_part)
     errors = {name: part["errors"] for name, part in parts.items()}
-    return Findings(
-        tabulate(errors), pictures={"longer_adaptation.png": lambda path: plot(errors, path)}
-    )
+    return Findings(tabulate(errors))
 
 
 def lasting(mean: np.ndarray) -> int:
@@ -85,23 +85,32 @@ def tabulate(errors: dict[str, np.ndarray]):
     return rows
 
 
-def plot(errors: dict[str, np.ndarray], path) -> None:
-    """Errors against steps, a dot at those of training."""
-    steps = np.arange(LONGEST + 1)
-    with panels(path, size=(7, 4.4)) as axes:
-        for i, (name, values) in enumerate(errors.items()):
-            mean, color, trained = values.mean(axis=0), f"C{i}", LEARNERS[name].steps
-            axes.plot(steps, mean, color=color, label=name)
-            axes.fill_between(
-                steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15
-            )
-            axes.plot(trained, mean[trained], "o", color=color)
+def plot(results, path) -> None:
+    """Errors against steps, a dot with its interval at those of training."""
+    rows = {row["learner"]: row for row in results["rows"]}
+    ends = {name: row[f"after {LONGEST}"] for name, row in rows.items()}
+    kept = {name: end for name, end in ends.items() if end <= sinusoid.HIGHEST}
+    title = f"{len(rows) - len(kept)} of {len(rows)} learners diverge within {LONGEST} steps"
+    if kept:
+        best = min(kept, key=lambda name: kept[name])
+        title += f"; of the others {best} errs least, by {kept[best]:.2g}"
+    colors = dict(zip(DRAWN, COLORS, strict=False))
+    with panels(path, size=(8, 4.6), title=title) as axes:
         axes.set_xscale("symlog", linthresh=1)
-        axes.set(xlabel="adaptation steps", ylabel="mean squared error, 5 shots", yscale="log")
-        axes.set(xlim=(0, LONGEST), ylim=(None, 10))
-        axes.set_xticks(SHOWN, map(str, SHOWN))
+        axes.set_xlabel(
+            f"adaptation steps of {len(DRAWN)} of the {len(rows)} learners\n"
+            "(dots: those of training, with 95 % intervals)"
+        )
+        axes.set(ylabel="mean squared error, 5 shots")
+        sinusoid.draw_steps(axes, SHOWN, {name: rows[name] for name in DRAWN}, colors)
+        for name, color in colors.items():
+            mean, half_width, _ = rows[name]["as trained"].values()
+            axes.errorbar(LEARNERS[name].steps, mean, half_width, fmt="o", capsize=3, color=color)
+
+
+PICTURES = {"longer_adaptation.png": plot}
 
 
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))  # one a core
-    command("experiments.longer_adaptation", __doc__, study, Size(), QUICK)
+    command("experiments.longer_adaptation", __doc__, study, Size(), QUICK, PICTURES)

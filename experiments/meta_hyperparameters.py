@@ -31,8 +31,8 @@ import numpy as np
 import optax
 
 import metahpo as mh
-from metahpo.report import best_so_far, interval
-from metahpo.study import Findings, Work, command, draw_intervals, paired, panels
+from metahpo.report.plots import COLORS
+from metahpo.study import Findings, Work, column, command, draw_intervals, paired, panels
 
 TASKS, SHOTS, QUERIES, MOST_STEPS = 25, 5, 10, 5
 SPACE = {
@@ -152,7 +152,6 @@ def study(size: Size, work: Work) -> Findings:
     return Findings(
         tabulate(found, size),
         formats={"s a search": ".0f"},
-        pictures={"meta_hyperparameters.png": lambda path: plot(found, size, path)},
     )
 
 
@@ -172,37 +171,33 @@ def tabulate(found, size: Size):
     return rows
 
 
-def plot(found, size: Size, path) -> None:
-    """What was found, and how good it is."""
-    from matplotlib.ticker import NullFormatter
+def plot(results, path) -> None:
+    """What each search found, the median, and the errors of the trainings with it."""
+    rows, size = results["rows"], results["settings"]
+    names = {
+        row[
+            "method"
+        ]: f"{row['method']}\ninner {row['inner_rate']:.2g}, meta {row['meta_rate']:.2g}, "
+        f"{row['inner_steps']:g} step{'' if row['inner_steps'] == 1 else 's'}"
+        for row in rows
+    }
+    lengths = (size["meta_rounds"], size["longer"] * size["meta_rounds"])
+    errors = {rounds: column(rows, f"error, {rounds} rounds", "method") for rounds in lengths}
+    short = errors[lengths[0]]
+    best = min(METHODS, key=lambda name: short[name].mean)
+    title = (
+        f"After {lengths[0]:,} rounds what {best} found errs by {short[best].mean:.2f}, "
+        f"the paper's values by {short[PAPERS].mean:.2f}"
+    )
+    with panels(path, 1, 2, size=(8, 3.6), title=title, sharey=True) as axes:
+        for axis, (rounds, cells) in zip(axes, errors.items(), strict=True):
+            named = {names[name]: cell for name, cell in cells.items()}
+            draw_intervals(axis, named, colors={names[PAPERS]: COLORS[1]}, digits=".2f")
+            axis.set(xlabel=f"test error after {rounds:,} rounds,\n95 % intervals", xlim=(0, None))
 
-    colors = {name: f"C{i}" for i, name in enumerate(found)}
-    with panels(path, 1, 3, size=(13, 3.8)) as (left, middle, right):
-        for name, each in found.items():
-            marks = {"s": 20 + 30 * (each["inner_steps"] - 1), "alpha": 0.6, "label": name}
-            left.scatter(each["inner_rate"], each["meta_rate"], **marks)
-            if name != PAPERS:
-                best = best_so_far(each["losses"])
-                x = METHODS[name][2] * np.arange(1, best.shape[1] + 1)
-                style = {"where": "post", "color": colors[name], "label": name}
-                middle.step(x, best.mean(axis=0), **style)
-        left.set(xscale="log", yscale="log", xlabel="inner rate", ylabel="meta-rate")
-        for handle in left.legend(title="larger: more inner steps").legend_handles:
-            handle.set_sizes([30])
-        middle.set(xlabel="meta-trainings", ylabel="lowest validation error so far", yscale="log")
-        for i, (times, marker) in enumerate(((1, "o"), (size.longer, "s"))):
-            draw_intervals(
-                right,
-                {name: interval(each["test"][:, i]) for name, each in found.items()},
-                colors=colors,
-                shift=0.12 * (2 * i - 1),
-                fmt=marker,
-                label=f"{times * size.meta_rounds} rounds",
-            )
-        right.set(xlabel="test error, trained again", xscale="log")
-        for axis in (left.xaxis, right.xaxis):  # the numbers would overlap
-            axis.set_minor_formatter(NullFormatter())
+
+PICTURES = {"meta_hyperparameters.png": plot}
 
 
 if __name__ == "__main__":
-    command("experiments.meta_hyperparameters", __doc__, study, Size(), QUICK)
+    command("experiments.meta_hyperparameters", __doc__, study, Size(), QUICK, PICTURES)

@@ -31,7 +31,8 @@ import metahpo as mh
 from metahpo.problems import Examples, split
 from metahpo.problems.digits import load_images
 from metahpo.report import interval
-from metahpo.study import Findings, Work, command, draw_runs, panels
+from metahpo.report.plots import COLORS
+from metahpo.study import Findings, Work, column, command, draw_intervals, panels
 
 TRAIN, VALIDATION = 100, 200
 RATE, STEPS_BETWEEN, TERMS = 0.05, 10, 5
@@ -246,27 +247,28 @@ def study(size: Size, work: Work) -> Findings:
         formats={"s": ".0f"},
         settings={"terms": TERMS, "rate": RATE, "seconds": work.seconds},
         arrays=arrays,
-        pictures={"million.png": lambda path: plot(arrays, path)},
     )
 
 
-def plot(arrays, path) -> None:
-    """Learning curve beside the grid, the decays found, and those of the pixels."""
-    with panels(path, 1, 3, size=(13, 3.8)) as (left, middle, right):
-        draw_runs(left, arrays["history"]["loss"], color="C0", label="one a parameter")
-        best = arrays["grid_loss"].min(axis=1).mean()
-        left.axhline(best, color="C1", label="one for all, best of the grid")
-        left.set(xlabel="hypergradient step", ylabel="validation loss", yscale="log")
-        for i, decays in enumerate(arrays["log_decay"].values()):
-            label = f"weights of layer {i + 1}"
-            bins = np.linspace(-7, 1, 60)
-            middle.hist(decays / np.log(10), bins, histtype="step", density=True, label=label)
-        middle.axvline(np.log10(START), color="0.4", linestyle="--", linewidth=0.8, label="start")
-        middle.set(xlabel="log10 weight decay, first cut", ylabel="density")
-        pixels = arrays["first_layer"].mean(axis=1).reshape(8, 8) / np.log(10)
-        right.figure.colorbar(right.imshow(pixels, cmap="viridis"), label="mean log10 weight decay")
-        right.set(title="of the first layer, by pixel", xticks=[], yticks=[])
+def plot(results, path) -> None:
+    """Test loss and accuracy of every weight decay."""
+    rows = results["rows"]
+    count = {row["weight decay"]: row["hyperparameters"] for row in rows}
+    right = column(rows, "test accuracy %", "weight decay")
+    title = (
+        f"With a decay for each of {count[OURS]:,} parameters {right[OURS].mean:.1f} % of the test "
+        f"images are right, with one for all {right[SCALAR].mean:.1f} %"
+    )
+    with panels(path, 1, 2, size=(8, 3), title=title, sharey=True) as axes:
+        for axis, name, digits in zip(axes, ("test accuracy %", "test loss"), "12", strict=True):
+            found = column(rows, name, "weight decay")
+            found["one for all, trained\non validation too"] = found.pop(BOTH)
+            draw_intervals(axis, found, colors={OURS: COLORS[0]}, digits=f".{digits}f")
+            axis.set(xlabel=f"{name}, 95 % intervals")
+
+
+PICTURES = {"million.png": plot}
 
 
 if __name__ == "__main__":
-    command("experiments.million", __doc__, study, Size(), QUICK)
+    command("experiments.million", __doc__, study, Size(), QUICK, PICTURES)

@@ -39,7 +39,8 @@ import optax
 
 import metahpo as mh
 from metahpo.report import interval
-from metahpo.study import Findings, Work, command, draw_intervals, panels
+from metahpo.report.plots import COLORS, MOST_LINES, label_ends, scales
+from metahpo.study import Findings, Work, column, command, draw_intervals, panels
 
 LEARNERS = ("maml", "prototypical", "maml_plus_plus")
 SETTINGS = ((5, 1), (5, 5), (20, 1), (20, 5))
@@ -288,30 +289,62 @@ def study(size: Size, work: Work) -> Findings:
     return Findings(
         [run["row"] for run in runs.values()],
         results={"runs": runs},
-        pictures={"omniglot.png": lambda path: plot(runs, path)},
     )
 
 
-def plot(runs, path) -> None:
+def plot(results, path) -> None:
     """Accuracies beside the published ones, and the curves of training."""
-    markers = dict(zip(MODES, "osD", strict=True))
-    height = max(4.2, 1.6 + 0.42 * len(runs))
-    colors = {name: f"C{i}" for i, name in enumerate(runs)}
-    with panels(path, 1, 2, size=(13, height)) as (left, right):
-        for shift, (mode, marker) in enumerate(markers.items()):
-            accuracies = {name: run["row"].get(mode) for name, run in runs.items()}
-            style = {"fmt": marker, "ms": 4, "capsize": 0, "label": mode}
-            draw_intervals(left, accuracies, colors=colors, shift=0.18 * (shift - 1), **style)
-        for i, run in enumerate(runs.values()):
-            stages = np.linspace(0, run["row"]["rounds"], len(run["loss by stage"]) + 1)[1:]
-            right.plot(stages, run["loss by stage"], color=f"C{i}", linewidth=1.2)
-        published = [run["row"]["published"] or np.nan for run in runs.values()]
-        left.plot(published, range(len(runs)), "|", color="0.3", ms=14, mew=2, label="published")
-        left.set(xlabel="test accuracy %")
-        left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
-        right.set(xlabel="round", ylabel="query loss in training", xscale="log", yscale="log")
+    runs = results["runs"]
+    rows = [run["row"] | {"name": name.replace(", ", ",\n", 1)} for name, run in runs.items()]
+    colors = {row["name"]: COLORS[i % len(COLORS)] for i, row in enumerate(rows)}
+    ours = {mode: column(rows, mode, "name") for mode in MODES}
+    ours["published"] = {row["name"]: row["published"] for row in rows}
+    height = max(3.6, 1.6 + 0.9 * len(runs))
+    with panels(path, 1, 2, size=(8, height), title=finding(rows)) as (left, right):
+        for mode, marker, shift in zip(MODES, "osD", (-0.2, 0, 0.2), strict=True):
+            draw_intervals(left, ours[mode], colors=colors, shift=shift, fmt=marker, ms=4)
+            for line, cell in enumerate(ours[mode].values()):
+                if cell is not None:
+                    text = f"{mode} {cell.mean:.1f}"
+                    note(left, text, cell.mean + cell.half_width, line + shift)
+        for line, value in enumerate(ours["published"].values()):
+            if value is not None:
+                left.plot(value, line - 0.4, "|", color="0.3", ms=12, mew=2)
+                note(left, f"published {value:.1f}", value, line - 0.4)
+        left.margins(x=0.4)
+        left.set(xlabel="test accuracy %, 95 % intervals", ylim=(len(rows) - 0.5, -0.7))
+        drawn = dict(list(runs.items())[:MOST_LINES])
+        for run, color in zip(drawn.values(), colors.values(), strict=False):
+            losses = run["loss by stage"]
+            stages = np.linspace(0, run["row"]["rounds"], len(losses) + 1)[1:]
+            right.plot(stages, losses, color=color, linewidth=1.2)
+        right.set(xlabel="round", ylabel="query loss in training", xscale="log")
+        scales(right, stages, False, True)
+        ends = {name.split(",")[0]: run["loss by stage"][-1] for name, run in drawn.items()}
+        label_ends(right, ends, dict(zip(ends, colors.values(), strict=False)))
+
+
+def finding(rows) -> str:
+    """How far the accuracies are from the published ones, by the statistics of their authors."""
+    modes = [("frozen" if row["learner"] == "prototypical" else "transductive") for row in rows]
+    gaps = [
+        row[mode]["mean"] - row["published"]
+        for row, mode in zip(rows, modes, strict=True)
+        if row["published"] is not None
+    ]
+    if not gaps:
+        return ""
+    return f"The accuracies are {min(gaps):+.1f} to {max(gaps):+.1f} points from the published ones"
+
+
+def note(axes, text: str, x: float, y: float) -> None:
+    """What a dot shows, to the right of it."""
+    axes.annotate(text, (x, y), (5, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+PICTURES = {"omniglot.png": plot}
 
 
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))  # one a core
-    command("experiments.omniglot", __doc__, study, Size(), QUICK, choices=WHICH)
+    command("experiments.omniglot", __doc__, study, Size(), QUICK, PICTURES, choices=WHICH)

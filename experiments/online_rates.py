@@ -27,6 +27,7 @@ import optax
 
 import metahpo as mh
 from metahpo.problems.digits import CLASSES, PIXELS, load_pools
+from metahpo.report.plots import COLORS, label_ends
 from metahpo.study import Findings, Work, command, panels
 
 STARTS = np.logspace(-4.0, 0.0, 5)
@@ -149,24 +150,50 @@ def study(size: Size, work: Work) -> Findings:
         formats=percent | losses | rates,
         settings=settings | {"seconds": work.seconds},
         arrays={f"{name}_{batch}": x for batch, runs in arrays.items() for name, x in runs.items()},
-        pictures={"online_rates.png": lambda path: plot(arrays, path)},
     )
 
 
-def plot(arrays, path) -> None:
-    """Rates and objectives along training, one line a start."""
-    with panels(path, 2, len(arrays), size=(9, 6)) as axes:
-        for (above, below), (batch, runs) in zip(axes.T, arrays.items(), strict=True):
-            final = runs["best"][-1]
-            for rule, color in zip(HYPER_RATES, ("#2a78d6", "#d6632a"), strict=True):
-                style = {"color": color, "linewidth": 1.2, "alpha": 0.8}
-                above.plot(runs[f"{rule}_rate"].T, **style)
-                below.plot(runs[f"{rule}_objective"].T / final, **style)
-                below.plot([], [], label=rule, **style)
-            below.plot(runs["best"] / final, "k--", linewidth=1, label="best of the grid")
-            above.set(yscale="log", ylabel="learning rate", title=f"batch: {batch}")
-            below.set(yscale="log", xlabel="step", ylabel="objective / the grid's best")
+def plot(results, path) -> None:
+    """How far each rule ends above the best fixed rate, from every first rate."""
+    above, worst = "above the best, %", f"worst of {LAST}, %"
+    rows = [row for row in results["rows"] if row["SGD"] != "best of the grid"]
+    most = {
+        rule: max(row[above] for row in rows if (row["SGD"] != "fixed") == (rule == "learned"))
+        for rule in ("learned", "fixed")
+    }
+    title = (
+        f"Whatever the first rate, a learned one ends at most {most['learned']:.1f} % above the "
+        f"best fixed rate, a fixed one up to {most['fixed']:.0f} %"
+    )
+    colors = dict(zip(("fixed", *HYPER_RATES), ("0.35", *COLORS), strict=False))
+    with panels(path, 1, len(STEPS), size=(8, 3.8), title=title, sharey=True) as axes:
+        for axis, batch in zip(axes, STEPS, strict=True):
+            ends = {}
+            for i, (rule, color) in enumerate(colors.items()):
+                own = [row for row in rows if (row["batch"], row["SGD"]) == (batch, rule)]
+                x = np.array([row["first rate"] for row in own]) * 1.15 ** (i - 1)
+                low, high = (np.array([row[name] for row in own]) for name in (above, worst))
+                axis.plot(x, low, "o-", color=color, markersize=4)
+                axis.vlines(x, low, high, color=color, linewidth=1)
+                ends[rule] = low[-1]
+            axis.axhline(0, color="0.6", linestyle="--", linewidth=0.8, zorder=0)
+            axis.set_xscale("log")
+            axis.set_yscale("symlog", linthresh=1)
+            axis.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+            axis.set(
+                xlabel="first rate",
+                title="all images" if batch == "full" else f"minibatches of {batch}",
+            )
+            if axis is axes[0]:
+                axis.set_ylabel(
+                    "objective above the best fixed rate's, %\n"
+                    f"(lines: to the worst of the last {LAST} steps)"
+                )
+            label_ends(axis, ends, colors)
+
+
+PICTURES = {"online_rates.png": plot}
 
 
 if __name__ == "__main__":
-    command("experiments.online_rates", __doc__, study, Size(), QUICK)
+    command("experiments.online_rates", __doc__, study, Size(), QUICK, PICTURES)

@@ -11,8 +11,8 @@ All choose by the validation loss.  Reported are the lowest one within the budge
 accuracy that goes with it; and both once more for what was found, hyperparameters or schedule,
 trained again from fresh weights.  That tells good schedules from a lucky member: the best of many
 losses is always too good.  Means over 24 tasks with 5 seeds each; 95 % intervals over tasks,
-differences from random search paired by task.  The picture shows the schedules of the best members'
-lineages.  About three minutes on 2 cores.
+differences from random search paired by task.  The picture shows the median schedules of the best
+members' lineages.  About three minutes on 2 cores.
 
     python -m experiments.pbt_digits [--quick] [--resume]
 """
@@ -28,11 +28,14 @@ import metahpo as mh
 from metahpo import strategies
 from metahpo.comparisons import digits
 from metahpo.comparisons.digits import evolution_population as population
+from metahpo.report.plots import COLORS, label_ends
 from metahpo.study import (
     GRADIENT_COST,
     Findings,
     Setting,
     Work,
+    beside,
+    column,
     command,
     draw_intervals,
     on_all,
@@ -217,7 +220,6 @@ def study(size: Size, work: Work) -> Findings:
         settings=settings | {"seconds": work.seconds},
         notes={"median schedules": medians},
         arrays={name: each._asdict() for name, each in found.items()},
-        pictures={"pbt_digits.png": lambda path: plot(rows, found, path)},
     )
 
 
@@ -226,41 +228,57 @@ def values(schedule: np.ndarray, name: str) -> np.ndarray:
     return np.asarray(DIMENSIONS[name].decode(schedule[..., NAMES.index(name)]))
 
 
-def plot(rows, found: dict[str, Found], path) -> None:
-    """Paired differences, and the schedules of the best lineages."""
-    colors = {name: f"C{i}" for i, name in enumerate(found)}
-    with panels(path, 1, 4, size=(16, 4.2), legends=False) as (left, *right):
-        for shift, column, label, style in (
-            (-0.12, "validation loss", "best of the search", {"fmt": "o"}),
-            (0.12, "retrained", "trained again", {"fmt": "s", "fillstyle": "none"}),
+def plot(results, path) -> None:
+    """Paired differences from random search, and the median learning rates along training."""
+    minus = {
+        label: {
+            name: cell
+            for name, cell in column(results["rows"], f"{name} - random", "method").items()
+            if name != BASE
+        }
+        for label, name in (
+            ("best of the search", "validation loss"),
+            ("trained again", "retrained"),
+        )
+    }
+    search, again = (each["PBT"].mean for each in minus.values())
+    title = (
+        f"PBT's best loss is {beside(search, '.2f')} random search's; its schedules, "
+        f"trained again, are {beside(again, '.2f')}"
+    )
+    medians = {name: each["learning_rate"] for name, each in results["median schedules"].items()}
+    colors = dict(zip(medians, COLORS, strict=False))
+    with panels(path, 1, 2, size=(8, 3.8), title=title) as (left, right):
+        for (label, cells), shift, style in zip(
+            minus.items(),
+            (-0.15, 0.15),
+            ({"fmt": "o"}, {"fmt": "s", "fillstyle": "none"}),
+            strict=True,
         ):
-            minus = {row["method"]: row[f"{column} - random"] for row in rows[1:]}
-            draw_intervals(left, minus, colors=colors, shift=shift, label=label, **style)
+            draw_intervals(left, cells, colors=colors, shift=shift, **style)
+            first = next(iter(cells.values()))
+            left.annotate(
+                label,
+                (first.mean - np.nan_to_num(first.half_width), shift),
+                (-5, 0),
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                fontsize=9,
+                color="0.35",
+            )
         left.axvline(0, color="0.4", linewidth=0.8)
         left.locator_params(axis="x", nbins=4)
-        left.set(xlabel="validation loss minus random search's")
-        left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-        for axes, name in zip(right, SHOWN, strict=True):
-            draw_schedules(axes, found, name, colors)
-        right[0].legend(frameon=True, framealpha=0.9, edgecolor="none")
+        left.set(xlabel="validation loss minus random search's,\n95 % intervals, paired by task")
+        edges = np.linspace(0, digits.STEPS, INTERVALS + 1)
+        for name, rates in medians.items():
+            right.stairs(rates, edges, baseline=None, color=colors[name], linewidth=1.8)
+        right.set(xlabel="step", ylabel="learning rate, median", yscale="log")
+        label_ends(right, {name: rates[-1] for name, rates in medians.items()}, colors)
 
 
-def draw_schedules(axes, found: dict[str, Found], name: str, colors) -> None:
-    """A dimension along training: PBT's single runs, and the mean of every method."""
-    edges, log = np.linspace(0, digits.STEPS, INTERVALS + 1), DIMENSIONS[name].log
-    for line in values(found["PBT"].schedule, name).reshape(-1, INTERVALS)[:40]:
-        axes.stairs(line, edges, color="0.8", linewidth=0.5, baseline=None)
-    axes.plot([], [], color="0.8", linewidth=0.5, label="PBT, single runs")
-    for method, each in found.items():
-        schedules = values(each.schedule, name).reshape(-1, INTERVALS)
-        mean = np.exp(np.log(schedules).mean(0)) if log else schedules.mean(0)
-        style = {"color": colors[method], "linewidth": 2, "label": method}
-        style["linestyle"] = "-" if METHODS[method].intervals > 1 else ":"
-        axes.stairs(mean, edges, baseline=None, **style)
-    kind = "geometric mean" if log else "mean"
-    axes.set(xlabel="step", ylabel=f"{name.replace('_', ' ')}, {kind}")
-    axes.set_yscale("log" if log else "linear")
+PICTURES = {"pbt_digits.png": plot}
 
 
 if __name__ == "__main__":
-    command("experiments.pbt_digits", __doc__, study, Size(), QUICK)
+    command("experiments.pbt_digits", __doc__, study, Size(), QUICK, PICTURES)

@@ -24,8 +24,9 @@ import numpy as np
 
 import metahpo as mh
 from metahpo import strategies
-from metahpo.report import interval
-from metahpo.study import Findings, Work, command, panels
+from metahpo.report import Interval, interval
+from metahpo.report.plots import COLORS
+from metahpo.study import Findings, Work, column, command, draw_intervals, panels
 
 KAPPA, STEPS = 100.0, 20
 SPACE = {"rates": mh.Float(1 / KAPPA, 1.0, log=True, shape=(STEPS,))}
@@ -150,42 +151,63 @@ def study(size: Size, work: Work) -> Findings:
         formats={"seconds": ".1f"},
         settings={"kappa": KAPPA, "steps": STEPS, "optimum": OPTIMUM},
         arrays={name: each._asdict() for name, each in found.items()},
-        pictures={"schedule_evolution.png": lambda path: plot(found, size, path)},
     )
 
 
-def plot(found: dict[str, Found], size: Size, path) -> None:
-    """The ratios over the budget, and the sorted rates beside Chebyshev's."""
-    from matplotlib import colormaps
+def plot(results, path) -> None:
+    """How near each strategy comes to the best ratio within every budget."""
+    settings = results["settings"]
+    budgets, optimum = settings["budgets"], settings["optimum"]
+    constant = mh.problems.static_ratio(KAPPA, STEPS) / optimum
+    rows = [row for row in results["rows"] if row["strategy"] in METHODS]
+    ends = {row["strategy"]: row["times the optimum"]["mean"] for row in rows}
+    # The others would stretch the axis.
+    drawn = [name for name in ends if ends[name] < constant] or list(ends)[:1]
+    beyond = {name: ends[name] for name in ends if name not in drawn}
+    beyond["best constant rate"] = constant
+    title = (
+        f"{rows[0]['strategy']} comes within {100 * (ends[rows[0]['strategy']] - 1):.1f} % of the "
+        f"best schedule that there is, in {budgets[-1]:,} trainings"
+    )
+    times = {budget: column(rows, f"ratio @{budget:,}", "strategy") for budget in budgets}
+    label_at = max(range(len(drawn)), key=lambda line: _gap(times, drawn[line]))
+    with panels(path, size=(8, 4.6), title=title) as axes:
+        for (budget, cells), color in zip(times.items(), ("0.6", *COLORS[5::-5]), strict=False):
+            shown = {
+                name: Interval(cells[name].mean / optimum, cells[name].half_width / optimum, 0)
+                for name in drawn
+            }
+            draw_intervals(axes, shown, color=color)
+            axes.annotate(
+                f"{budget:,} trainings" if budget == budgets[0] else f"{budget:,}",
+                (shown[drawn[label_at]].mean, label_at),
+                (0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+                color=color,
+            )
+        axes.axvline(1, color="0.6", linestyle="--", linewidth=0.8, zorder=0)
+        axes.set(xscale="log")
+        axes.set_xlim(0.95, min(axes.get_xlim()[1], constant))
+        ticks = [x for x in (1, 1.5, 2, 3, 4, 5, 10) if x < axes.get_xlim()[1]]
+        axes.set_xticks(ticks, ticks)
+        axes.minorticks_off()
+        elsewhere = ", ".join(f"{name} {end:,.0f}" for name, end in beyond.items())
+        axes.set_xlabel(
+            "error ratio, times the optimum, 95 % intervals over seeds\n"
+            f"(beyond the axis: {elsewhere} times)"
+        )
 
-    order = sorted(found, key=lambda name: float(np.mean(found[name].ratios[:, -1])))
-    colors = dict(zip(order, colormaps["tab20"].colors[::2] + ((0, 0, 0),) * 9, strict=False))
-    x, static = points(size.budgets[-1]), mh.problems.static_ratio(KAPPA, STEPS)
-    with panels(path, 1, 2, size=(12.5, 4.8)) as (left, right):
-        for name in order:
-            curve = np.median(found[name].curve, axis=0)
-            low, high = np.quantile(found[name].curve, [0.25, 0.75], axis=0)
-            left.plot(x, curve, color=colors[name], label=name)
-            left.fill_between(x, low, high, color=colors[name], alpha=0.15, linewidth=0)
-        for label, level, dash in (
-            ("Chebyshev", OPTIMUM, "--"),
-            ("best constant rate", static, ":"),
-        ):
-            left.axhline(level, color="k", linestyle=dash, linewidth=1)
-            left.annotate(label, (x[0], level), (0, 3), textcoords="offset points", fontsize=9)
-        left.set(xscale="log", yscale="log", ylim=(0.03, 100), xlabel="trainings of 20 steps")
-        left.set(ylabel="worst-case error ratio, median and quartiles")
-        left.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        rank = np.arange(1, STEPS + 1)
-        for name in order[:5] + order[5:][-1:]:
-            best = found[name].rates[np.argmin(found[name].ratios[:, -1])]
-            right.plot(rank, best, ".-", color=colors[name], label=name, linewidth=1, markersize=4)
-        optimal = np.sort(mh.problems.chebyshev_rates(1.0, KAPPA, STEPS))
-        right.plot(rank, optimal, "o", color="k", fillstyle="none", markersize=8, label="Chebyshev")
-        right.axhline(2 / (1 + KAPPA), color="k", linestyle=":", linewidth=1)
-        right.set(xlabel="rank of the rate", ylabel="rate, best seed", yscale="log")
-        right.set_xticks(rank[::3])
+
+def _gap(times, name: str) -> float:
+    """The least factor between a strategy's means at two budgets."""
+    logs = np.sort([np.log(cells[name].mean) for cells in times.values()])
+    return float(np.diff(logs).min(initial=np.inf))
+
+
+PICTURES = {"schedule_evolution.png": plot}
 
 
 if __name__ == "__main__":
-    command("experiments.schedule_evolution", __doc__, study, Size(), QUICK)
+    command("experiments.schedule_evolution", __doc__, study, Size(), QUICK, PICTURES)

@@ -41,12 +41,13 @@ import metahpo as mh
 from metahpo.base import Network
 from metahpo.problems import Examples
 from metahpo.report import interval
-from metahpo.study import Findings, Work, command, panels
+from metahpo.report.plots import COLORS, MOST_LINES, label_ends, scales
+from metahpo.study import Findings, Work, column, command, draw_intervals, label_exit, panels
 
 INNER_RATE, TASKS, QUERIES = 0.01, 25, 20
 FIRST_SEED = 100  # settings were chosen with the seeds 0 to 2
 STRENGTH = 20.0  # of iMAML's proximal term
-LONGEST = 10  # adaptation steps in the picture
+LONGEST, SHOWN = 10, (0, 1, 5, 10)  # adaptation steps in the picture
 
 
 class Method(NamedTuple):
@@ -171,6 +172,7 @@ def error_curve(key, method: Method, shots: int, hparams, longest: int, episodes
 
 
 GRID = np.linspace(-5, 5, 200, dtype=np.float32)[:, None]
+HIGHEST = 10.0  # an error in the picture
 AMPLITUDE, PHASE = 3.0, 1.0  # of the task in the picture
 
 
@@ -221,7 +223,6 @@ def study(size: Size, work: Work) -> Findings:
     return Findings(
         rows,
         formats={"s a training": ".1f"},
-        pictures={"sinusoid.png": lambda path: plot(found, path)},
     )
 
 
@@ -231,44 +232,77 @@ def table_row(name: str, shots: int, parts, memory: int):
     # Learners without steps have one error, at 0, which is also their number of steps.
     row["error"] = interval(parts["errors"][:, method.steps])
     if method.adapts:
-        row |= {f"after {steps}": parts["errors"][:, steps].mean() for steps in (0, 1, 5, 10)}
+        row |= {f"after {steps}": parts["errors"][:, steps].mean() for steps in SHOWN}
     row |= {"skipped": parts["skipped"].sum(), "s a training": parts["seconds"].mean()}
     return row | {"working MB": memory / 1e6}
 
 
-def plot(found, path, shots: int = 5) -> None:
-    """Errors against steps, and adapted functions."""
-    shown = {name: parts for (name, n), parts in found.items() if n == shots}
-    styles = {name: {"color": "black" if i == 10 else f"C{i}"} for i, name in enumerate(shown)}
-    groups = (
-        ("MAML", "FOMAML", "Reptile", "iMAML"),
-        ("Meta-SGD", "MAML++, 5 steps", "ANIL", "CAVIA"),
-        ("ridge head", "neural process", "attentive process"),
-    )
-    x = np.asarray(support_points(shots))
-    with panels(path, 1, 4, size=(16, 4.2)) as (left, *right):
-        for i, (name, parts) in enumerate(shown.items()):
-            mean = parts["errors"][:, : LONGEST + 1].mean(axis=0)
-            if METHODS[name].adapts:
-                marks = "os^vD<>P*X"[i % 10]
-                left.plot(mean, marker=marks, markersize=4, label=name, **styles[name])
-            else:
-                left.axhline(mean[0], linestyle="--", label=name, **styles[name])
-        left.set(xlabel="adaptation steps", ylabel=f"mean squared error, {shots} shots")
-        left.set(yscale="log", ylim=(None, 10))  # what goes on from there diverges
-        left.legend(fontsize=7, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
-        for axes, names in zip(right, groups, strict=True):
-            axes.plot(GRID, AMPLITUDE * np.sin(GRID - PHASE), color="0.6", linewidth=4, alpha=0.5)
-            axes.plot(x, AMPLITUDE * np.sin(x - PHASE), "k^", zorder=3)
-            for name in names:
-                if name in shown:
-                    before, after = shown[name]["functions"][0]
-                    axes.plot(GRID, after, label=name, **styles[name])
-                    if METHODS[name].adapts:
-                        axes.plot(GRID, before, linestyle=":", linewidth=0.8, **styles[name])
-            axes.set(xlabel="x", title="adapted (dotted: before)", ylim=(-5, 5))
+def plot(results, path) -> None:
+    """The error of every learner, and those of the best ones that take steps against the steps."""
+    rows = [row for row in results["rows"] if row["shots"] == 5]
+    rows.sort(key=lambda row: row["error"]["mean"])
+    stepping = [row for row in rows if METHODS[row["learner"]].adapts]
+    told = [f"The {rows[0]['learner']} errs by {rows[0]['error']['mean']:.2g} with 5 shots"]
+    if stepping and stepping[0] is not rows[0]:
+        name = stepping[0]["learner"].split(",")[0]
+        error = f"{stepping[0]['error']['mean']:.2g}"
+        told.append(f"{name}, the best that takes steps, by {error}")
+    with panels(path, 1, 2, size=(8, 4.4), title=", ".join(told)) as (left, right):
+        draw_errors(left, results["rows"], [row["learner"] for row in rows])
+        drawn = {row["learner"]: row for row in stepping[:MOST_LINES]}
+        right.set(xlabel=f"adaptation steps, 5 shots, the best {len(drawn)} of {len(stepping)}")
+        if drawn:
+            draw_steps(right, SHOWN, drawn, dict(zip(drawn, COLORS, strict=False)))
+
+
+def draw_errors(axes, rows, names) -> None:
+    """Errors after as many steps as in training, by learner, with 5 and with 10 shots."""
+    found = {
+        shots: column([row for row in rows if row["shots"] == shots], "error", "learner")
+        for shots in (5, 10)
+    }
+    both = [name for name in names if name in found[10]]
+    for shots, shift, style, to_the in (
+        (5, -0.15, {"fmt": "o", "color": COLORS[0]}, "right"),
+        (10, 0.15, {"fmt": "s", "color": COLORS[1], "fillstyle": "none"}, "left"),
+    ):
+        cells = {name: found[shots].get(name) for name in names}
+        draw_intervals(axes, cells, shift=shift, **style)
+        for name in both[-1:]:
+            axes.annotate(
+                f"{shots} shots",
+                (cells[name].mean, names.index(name) + shift),
+                (8 if to_the == "right" else -8, 0),
+                textcoords="offset points",
+                ha="left" if to_the == "right" else "right",
+                va="center",
+                fontsize=9,
+                color=style["color"],
+            )
+    means = [cell.mean for cells in found.values() for cell in cells.values()]
+    axes.set(xscale="log", xlim=(np.nanmin(means) / 2, 2 * np.nanmax(means)))
+    axes.set_xlabel("mean squared error after as many steps\nas in training, 95 % intervals")
+
+
+def draw_steps(axes, shown, rows, colors) -> None:
+    """Errors after the shown numbers of steps, by learner; what leaves the panel diverges."""
+    errors = {name: np.array([row[f"after {n}"] for n in shown]) for name, row in rows.items()}
+    lowest = min(np.nanmin(each) for each in errors.values())
+    axes.set_xticks(shown, map(str, shown))
+    scales(axes, np.array(shown), False, True)
+    axes.set(xlim=(0, shown[-1]), ylim=(lowest / 2, HIGHEST))
+    ends = {name: each[-1] for name, each in errors.items() if each[-1] <= HIGHEST}
+    for name, each in errors.items():
+        if name in ends:
+            axes.plot(shown, each, color=colors[name], linewidth=1.8)
+        else:
+            label_exit(axes, shown, each, name, colors[name])
+    label_ends(axes, ends, colors)
+
+
+PICTURES = {"sinusoid.png": plot}
 
 
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))  # one a core
-    command("experiments.sinusoid", __doc__, study, Size(), QUICK, choices=["only"])
+    command("experiments.sinusoid", __doc__, study, Size(), QUICK, PICTURES, choices=["only"])

@@ -35,7 +35,8 @@ import optax
 import metahpo as mh
 from metahpo.problems import Examples, Split, split
 from metahpo.report import interval
-from metahpo.study import Findings, Work, command, draw_intervals, paired, panels
+from metahpo.report.plots import COLORS
+from metahpo.study import Findings, Work, beside, column, command, draw_intervals, paired, panels
 
 FEATURES, ROWS = 16, (16, 32, 64)  # training, validation and test rows of a task
 STEPS, ADAPTATIONS, COST = 30, 5, 4  # COST: a hypergradient in trainings
@@ -260,33 +261,36 @@ def study(size: Size, work: Work) -> Findings:
         settings={"seconds": work.seconds},
         notes={"skipped_updates": skipped, "learned": learned},
         arrays=arrays,
-        pictures={"task_specific.png": lambda path: plot(rows, arrays, path)},
     )
 
 
-def plot(rows, arrays, path) -> None:
-    """Losses, own rates against the features' scale, and learning curves."""
-    with panels(path, 1, 3, size=(13, 3.9)) as (left, middle, right):
-        draw_intervals(left, {row["hyperparameters"]: row.get("minus ours") for row in rows})
-        left.plot(0, [row["hyperparameters"] for row in rows].index(OURS), "D", color="C0")
-        left.axvline(0, color="C0", linewidth=0.8)
-        left.set(xlabel="log test error minus ours, paired")
-        x = np.log(arrays["scale"])
-        middle.plot(x, arrays["grid"]["log_lr"][0], ".", color="0.7", label="best of the grid")
-        middle.plot(x, arrays["own"]["log_lr"][0], ".", color="C0", label="ours")
-        level = float(arrays["pair"]["log_lr"][0])
-        middle.axhline(level, color="C1", linewidth=1.5, label="shared: learned")
-        middle.set(
-            xlabel="log scale of the task's features", ylabel="log rate of the held-out task"
+def plot(results, path) -> None:
+    """Test errors beside those from the learned prior, and how often that is better."""
+    rows = results["rows"]
+    names = {
+        row[
+            "hyperparameters"
+        ]: f"{row['hyperparameters']}\n(costs {row['cost']} trainings)".replace(
+            "(costs 1 trainings", "(costs 1 training"
         )
-        middle.legend(loc="lower left", frameon=True)
-        for name, color, label in (("pair_loss", "C1", "shared pair"), ("loss", "C0", "ours")):
-            smooth = np.convolve(np.mean(arrays[name], axis=0), np.ones(10) / 10, mode="valid")
-            right.plot(10 + np.arange(len(smooth)), smooth, color=color, label=label)
-        right.set(
-            xlabel="meta-training round (mean of 10)", ylabel="log test error, training tasks"
-        )
+        for row in rows
+    }
+    minus = column(rows, "minus ours", "hyperparameters")
+    gain = 100 * (np.exp(-minus["shared: learned"].mean) - 1)
+    title = (
+        "Hyperparameters adapted to each task end with a test error "
+        f"{beside(gain, '.0f', ' %')} that of the learned shared ones"
+    )
+    with panels(path, size=(8, 4.6), title=title) as axes:
+        draw_intervals(axes, {names[name]: cell for name, cell in minus.items()}, digits="+.2f")
+        own = list(names).index(OURS)
+        axes.plot(0, own, "D", color=COLORS[0])
+        axes.axvline(0, color=COLORS[0], linewidth=0.8)
+        axes.set(xlabel="log test error minus that from the learned prior, 95 % intervals")
+
+
+PICTURES = {"task_specific.png": plot}
 
 
 if __name__ == "__main__":
-    command("experiments.task_specific", __doc__, study, Size(), QUICK)
+    command("experiments.task_specific", __doc__, study, Size(), QUICK, PICTURES)
