@@ -28,7 +28,7 @@ import metahpo as mh
 from metahpo import strategies
 from metahpo.comparisons import digits
 from metahpo.comparisons.digits import evolution_population as population
-from metahpo.report.plots import COLORS, label_ends
+from metahpo.report.plots import COLORS, label_ends, scales
 from metahpo.study import (
     GRADIENT_COST,
     Findings,
@@ -273,7 +273,8 @@ def plot(results, path) -> None:
         edges = np.linspace(0, digits.STEPS, INTERVALS + 1)
         for name, rates in medians.items():
             right.stairs(rates, edges, baseline=None, color=colors[name], linewidth=1.8)
-        right.set(xlabel="step", ylabel="learning rate, median", yscale="log")
+        right.set(xlabel="step", ylabel="learning rate, median")
+        scales(right, edges, False, True)
         label_ends(right, {name: rates[-1] for name, rates in medians.items()}, colors)
 
 

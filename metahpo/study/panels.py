@@ -73,7 +73,8 @@ def panels(
     with require("matplotlib", "plot").rc_context(STYLE):
         figure = new_figure(*size)
         if title:
-            lines = textwrap.fill(as_text(title), int(_LETTERS * size[0]))
+            whole = as_text(title).replace(" %", "\N{NO-BREAK SPACE}%")
+            lines = textwrap.fill(whole, int(_LETTERS * size[0]))
             figure.suptitle(lines, x=0.01, ha="left", fontsize=11)
         yield figure.subplots(rows, columns, **options)
         for axes in figure.axes if legends else ():

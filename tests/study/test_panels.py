@@ -84,6 +84,15 @@ def test_a_long_title_is_broken_into_lines_that_fit(tmp_path, width):
     assert " ".join(figure._suptitle.get_text().split("\n")) == words.strip()
 
 
+def test_a_number_in_a_title_stays_with_its_sign_of_percent(tmp_path):
+    with panels(
+        tmp_path / "a.png", size=(2.3, 4), title="Within a budget it ends 12 % lower"
+    ) as axes:
+        axes.plot([1, 2])
+    lines = axes.figure._suptitle.get_text().split("\n")
+    assert len(lines) == 2 and not lines[1].startswith("%")
+
+
 def test_means_are_written_above_their_dots(tmp_path):
     data = {"grid": interval(0.3, 0.1), "ours": interval(0.25, 0.05)}
     with panels(tmp_path / "a.png", size=(4, 3)) as axes:
