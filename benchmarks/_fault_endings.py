@@ -160,7 +160,7 @@ def _one_of_two(
 ) -> tuple[bool, bool, float, str]:
     folder, expected = parent / "run", _expected_of_two()
     first, second = _two(folder)
-    time.sleep(draw.uniform(0.3, 1.0) * _WHOLE["two"][1])
+    time.sleep(draw.uniform(0.2, 0.9) * _WHOLE["two"][1])
     begin = time.monotonic()
     second.kill()
     code, text, seconds = _ended(first, begin)

@@ -198,9 +198,16 @@ CALLS = {
 }
 
 
+ON_THE_HOST = ("minimize", "AskTell", "drive", "footprint", "digits", "readable(digits)")
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_whole_numbers_may_be_floats(name):
+    call = CALLS[name]
     try:
-        CALLS[name]()
+        if name in ON_THE_HOST:
+            call()
+        else:  # what shapes depend on is known when it is traced; nothing need be compiled
+            jax.eval_shape(lambda: (call(), None)[1])
     except ValueError as error:
         assert "whole" in str(error), error
