@@ -56,7 +56,7 @@ def cells(thresholds: Sequence[np.ndarray]) -> Cells | None:
 
 def default_alpha(population: int, size: int) -> float:
     """``1 / (lambda N)``, the paper's recommendation; at most 1/2."""
-    return min(0.5, 1.0 / (population * size))
+    return min(0.5, 1.0 / (population * (size or 1)))
 
 
 def correct(

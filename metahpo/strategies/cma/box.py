@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from metahpo import checks
 from metahpo.space import Space
 from metahpo.strategies import margin, parts, search_distribution
-from metahpo.strategies.cma import update
+from metahpo.strategies.cma import categories, update
+from metahpo.strategies.cma.categories import Choices
 from metahpo.strategies.cma.update import Form, Normal
 from metahpo.strategies.search_distribution import Samples
 
@@ -34,33 +35,52 @@ def check(
 
 def sampled(
     form: Form,
+    choices: Choices | None,
     normal: Normal,
     z: chex.Array,
     widened: chex.Array,
+    value: chex.Array | None,
     given: chex.Array,
     first: chex.Array,
 ) -> tuple[chex.Array, Samples]:
     """``f[P, D]`` points of the unit cube, and what is noted of them.
 
     The first of a first generation are the given ones; the first covariance is the identity.
+
+    Args:
+        form: what is learned of the covariance.
+        choices: of the space.
+        normal: the distribution of the ``N`` other coordinates.
+        z: ``f[P, N]``, standard normal numbers.
+        widened: ``f[N]``, by what the margin widens the samples, or ``f[0]``.
+        value: ``i32[P, C]``, the values of the choices.
+        given: ``f[K, D]``.
+        first: ``bool[]``, whether this is the first generation.
     """
-    z = search_distribution.inject(first, given, normal.mean, normal.sigma, z)
+    numbers = categories.others(choices, given)
+    z = search_distribution.inject(first, numbers, normal.mean, normal.sigma, z)
     step = form.stretch(normal.factor, z)
     sample = normal.mean + normal.sigma * (step * widened if widened.shape[0] else step)
+    sample = categories.joined(choices, sample, value)
     unit = search_distribution.evaluated(first, given, sample)
     return unit, Samples(z, unit, jnp.zeros((len(z), 0), bool))
 
 
 def as_told(
-    form: Form, normal: Normal, widened: chex.Array, samples: Samples, unit: chex.Array
+    form: Form,
+    choices: Choices | None,
+    normal: Normal,
+    widened: chex.Array,
+    samples: Samples,
+    unit: chex.Array,
 ) -> tuple[chex.Array, chex.Array]:
-    """The normal numbers ``f[P, D]`` behind the points that are told, and ``bool[P]``: foreign.
+    """The normal numbers ``f[P, N]`` behind the points that are told, and ``bool[P]``: foreign.
 
     A foreign point is one that was not proposed.
     """
 
     def standardised(unit: chex.Array, normal: Normal, widened: chex.Array) -> chex.Array:
-        step = (unit - normal.mean) / normal.sigma
+        step = (categories.others(choices, unit) - normal.mean) / normal.sigma
         return form.shrink(normal.factor, step / widened if widened.shape[0] else step)
 
     z = search_distribution.as_told(standardised, samples, unit, normal, widened)
@@ -89,11 +109,13 @@ def standing(
     Args:
         form: what is learned of the covariance.
         normal: the distribution that has drawn the samples.
-        z: ``f[S, D]``, the standard normal numbers behind them.
-        widened: ``f[D]``, by what the margin widens them, or ``f[0]``.
+        z: ``f[S, N]``, the standard normal numbers behind them.
+        widened: ``f[N]``, by what the margin widens them, or ``f[0]``.
         ranks: ``i32[S]`` of their losses.
         population: how many slots count, those with the lowest ranks; may be traced.
     """
+    if not z.shape[1]:  # choices are never outside
+        return ranks
     std = update.deviations(form, normal)
     step = normal.sigma * form.stretch(normal.factor, z)
     if widened.shape[0]:
@@ -112,7 +134,7 @@ def into_cube(
     found: margin.Cells | None,
     alpha: chex.Numeric,
 ) -> tuple[Normal, chex.Array]:
-    """The distribution near the unit cube, with the margin that its integers and choices need.
+    """The distribution near the unit cube, with the margin that its integers need.
 
     With the mean at most one standard deviation outside, an optimum on the bound is sampled
     exactly, and the search returns to one inside.  Standard deviations above 1 make no difference
@@ -122,10 +144,12 @@ def into_cube(
     Args:
         form: what is learned of the covariance.
         normal: the distribution.
-        widened: ``f[D]``, by what the margin widens the samples, or ``f[0]``.
-        found: the cells of integers and choices.
+        widened: ``f[N]``, by what the margin widens the samples, or ``f[0]``.
+        found: the cells of integers.
         alpha: the least probability of leaving a cell.
     """
+    if not normal.mean.shape[0]:
+        return normal, widened
     std = update.deviations(form, normal)
     std = std if found is None else std * widened
     shrunk = jnp.minimum(1.0, 1.0 / std.max())

@@ -13,8 +13,9 @@ from metahpo.base import FULL_BUDGET, Evaluation, Key, Proposal, StopReason, Str
 from metahpo.lanes import when
 from metahpo.space import Space
 from metahpo.strategies import margin, parts, search_distribution
-from metahpo.strategies.cma import box, stopping, update
+from metahpo.strategies.cma import box, categories, stopping, update
 from metahpo.strategies.cma import schedule as schedules
+from metahpo.strategies.cma.categories import Categorical, Choices
 from metahpo.strategies.cma.schedule import Schedule
 from metahpo.strategies.cma.stopping import Progress
 from metahpo.strategies.cma.update import Form, Normal
@@ -24,8 +25,9 @@ class Run(NamedTuple):
     """What a restart begins anew.
 
     Attributes:
-        normal: the search distribution.
-        widened: ``f[D]``, by what the margin widens the samples; ``f[0]`` if all are floats.
+        normal: the search distribution of the ``N`` floats and integers.
+        widened: ``f[N]``, by what the margin widens the samples; ``f[0]`` if all are floats.
+        categorical: the distributions of the choices; ``None`` without any.
         progress: what the stopping criteria remember.
         schedule: population, step size and budget of this run, and what was spent before.
         filled: ``i32[]``, rounds of the generation that have been told.
@@ -34,6 +36,7 @@ class Run(NamedTuple):
 
     normal: Normal
     widened: chex.Array
+    categorical: Categorical | None
     progress: Progress
     schedule: Schedule
     filled: chex.Array
@@ -49,7 +52,8 @@ class RestartState(NamedTuple):
 
     Attributes:
         run: a ``Run``.
-        z: ``f[R, P, D]``, standard normal numbers.
+        z: ``f[R, P, N]``, standard normal numbers.
+        value: ``i32[R, P, C]``, the values of the choices; ``None`` without any.
         foreign: ``bool[R, P]``, points that were told and not proposed.
         loss: ``f[R, P]``.
         round: ``i32[]``.
@@ -62,6 +66,7 @@ class RestartState(NamedTuple):
 
     run: Run
     z: chex.Array
+    value: chex.Array | None
     foreign: chex.Array
     loss: chex.Array
     round: chex.Array
@@ -87,9 +92,9 @@ def ipop_cma_es(
     """CMA-ES that restarts with twice the population (Auger & Hansen, CEC 2005).
 
     A run ends by the criteria of ``stopping.reason``, or after ``100 + 50 (D + 3)^2 /
-    sqrt(population)`` generations.  Each begins at a uniform point.  A round proposes
-    ``population`` points; a larger generation takes several rounds, and slots that its first round
-    does not need are idle (budget 0).
+    sqrt(population)`` generations.  Each begins at a uniform point, with all values of a choice
+    equally probable.  A round proposes ``population`` points; a larger generation takes several
+    rounds, and slots that its first round does not need are idle (budget 0).
 
     Args:
         space: the search space.
@@ -164,6 +169,8 @@ class _Fixed(NamedTuple):
 
     form: Form
     size: int
+    numbers: int
+    choices: Choices | None
     population: int
     found: margin.Cells | None
     starts: tuple[float, float]
@@ -188,8 +195,11 @@ def _restarted(
     initial = parts.check_initial(space, population, initial)
     population, doublings = int(population), _check_restarts(doublings, starts)
     size, rounds = spaces.size(space), 2**doublings
-    found = margin.cells(spaces.thresholds(space))
-    fixed = _Fixed(form, size, population, found, starts, covariance == "separable", active)
+    choices = categories.choices(space)
+    thresholds = categories.without(choices, spaces.thresholds(space))
+    numbers, found = len(thresholds), margin.cells(thresholds)
+    separable = covariance == "separable"
+    fixed = _Fixed(form, size, numbers, choices, population, found, starts, separable, active)
     restart = _restart(fixed, regime(population, doublings, size))
     sizes = schedules.buckets(doublings)
     learners = [_generation(fixed, rows, rounds) for rows in sizes]
@@ -202,8 +212,11 @@ def _restarted(
             mean = jax.random.uniform(mean_key, (size,), dtype, *starts)
         sigma0 = jnp.asarray(sigma, dtype)
         return RestartState(
-            _begun(fixed, mean, schedules.first(population, size, sigma0)),
-            jnp.zeros((rounds, population, size), dtype),
+            _begun(
+                fixed, categories.others(choices, mean), schedules.first(population, size, sigma0)
+            ),
+            jnp.zeros((rounds, population, numbers), dtype),
+            None if choices is None else jnp.zeros((rounds, population, choices.size), jnp.int32),
             jnp.zeros((rounds, population), bool),
             jnp.full((rounds, population), jnp.inf, dtype),
             jnp.zeros((), jnp.int32),
@@ -216,9 +229,13 @@ def _restarted(
 
     def ask(key: Key, state: RestartState) -> tuple[Proposal, RestartState]:
         run = state.run
+        key, choice_key = categories.keys(key, choices)
         z = jax.random.normal(key, state.z.shape[1:], state.z.dtype)
+        value = categories.sample(choice_key, choices, run.categorical, population)
         first = state.round == 0
-        unit, note = box.sampled(form, run.normal, z, run.widened, state.given, first)
+        unit, note = box.sampled(
+            form, choices, run.normal, z, run.widened, value, state.given, first
+        )
         # The first round of a generation takes what does not fill a whole one.
         left = (run.schedule.population - 1) % population + 1
         busy = jnp.arange(population) < jnp.where(run.filled == 0, left, population)
@@ -231,8 +248,14 @@ def _restarted(
         busy = proposal.budget > 0
         loss = jnp.where(busy, parts.finite_loss(evaluation, state.z), jnp.inf)
         run = state.run
-        z, foreign = box.as_told(form, run.normal, run.widened, proposal.note, proposal.unit)
+        z, foreign = box.as_told(
+            form, choices, run.normal, run.widened, proposal.note, proposal.unit
+        )
+        value = categories.values(choices, proposal.unit)
         z_ring = state.z.at[state.round % rounds].set(z)
+        value_ring = jax.tree.map(
+            lambda ring, new: ring.at[state.round % rounds].set(new), state.value, value
+        )
         foreign_ring = state.foreign.at[state.round % rounds].set(foreign)
         loss_ring = state.loss.at[state.round % rounds].set(loss)
         schedule = state.run.schedule
@@ -242,13 +265,14 @@ def _restarted(
         complete = run.filled >= needed
         for fewer, rows, learn in zip([0, *sizes], sizes, learners, strict=False):
             due = complete & (needed > fewer) & (needed <= rows)
-            run = when(due, learn, run, z_ring, foreign_ring, loss_ring, state.round)
+            run = when(due, learn, run, z_ring, value_ring, foreign_ring, loss_ring, state.round)
         ended = run.reason != StopReason.RUNNING
         i = jnp.argmin(loss)
         better = loss[i] < state.best_loss
         return state._replace(
             run=when(ended, restart, run, key, state.sigma0),
             z=z_ring,
+            value=value_ring,
             foreign=foreign_ring,
             loss=loss_ring,
             round=state.round + 1,
@@ -263,7 +287,8 @@ def _restarted(
 def _begun(fixed: _Fixed, mean: chex.Array, schedule: Schedule) -> Run:
     return Run(
         update.start(fixed.form, mean, schedule.sigma),
-        jnp.ones(0 if fixed.found is None else fixed.size, mean.dtype),
+        jnp.ones(0 if fixed.found is None else fixed.numbers, mean.dtype),
+        categories.start(fixed.choices, mean.dtype),
         stopping.begin(fixed.population, fixed.size, mean.dtype),
         schedule,
         jnp.zeros((), jnp.int32),
@@ -276,7 +301,7 @@ def _restart(fixed: _Fixed, following: schedules.Next) -> Callable[..., Run]:
 
     def restart(run: Run, key: Key, sigma0: chex.Array) -> Run:
         mean_key, schedule_key = jax.random.split(key)
-        mean = jax.random.uniform(mean_key, (fixed.size,), sigma0.dtype, *fixed.starts)
+        mean = jax.random.uniform(mean_key, (fixed.numbers,), sigma0.dtype, *fixed.starts)
         return _begun(fixed, mean, following(schedule_key, run.schedule, sigma0))
 
     return restart
@@ -288,6 +313,7 @@ def _generation(fixed: _Fixed, rows: int, rounds: int) -> Callable[..., Run]:
     def learn(
         run: Run,
         z_ring: chex.Array,
+        value_ring: chex.Array | None,
         foreign_ring: chex.Array,
         loss_ring: chex.Array,
         now: chex.Array,
@@ -296,18 +322,26 @@ def _generation(fixed: _Fixed, rows: int, rounds: int) -> Callable[..., Run]:
         # comes last, also after losses that are infinite themselves.
         row = jnp.arange(rows, dtype=jnp.int32)
         kept = (now - row) % rounds
-        z = z_ring[kept].reshape(-1, fixed.size)
+        z = z_ring[kept].reshape(rows * fixed.population, fixed.numbers)
+        value = jax.tree.map(lambda ring: ring[kept].reshape(-1, ring.shape[-1]), value_ring)
         loss = jnp.where((row < run.filled)[:, None], loss_ring[kept], jnp.inf).reshape(-1)
-        return _told(fixed, run, z, foreign_ring[kept].reshape(-1), loss)
+        return _told(fixed, run, z, value, foreign_ring[kept].reshape(-1), loss)
 
     return learn
 
 
-def _told(fixed: _Fixed, run: Run, z: chex.Array, foreign: chex.Array, loss: chex.Array) -> Run:
+def _told(
+    fixed: _Fixed,
+    run: Run,
+    z: chex.Array,
+    value: chex.Array | None,
+    foreign: chex.Array,
+    loss: chex.Array,
+) -> Run:
     form, count, ranks = fixed.form, run.schedule.population, update.ranks(loss)
     constants = update.constants(
         count,
-        fixed.size,
+        fixed.numbers,
         slots=loss.shape[0],
         active=fixed.active,
         separable=fixed.separable,
@@ -319,14 +353,16 @@ def _told(fixed: _Fixed, run: Run, z: chex.Array, foreign: chex.Array, loss: che
     normal = update.updated(form, constants, run.normal, z, weights)
     factor, covariance, failed = update.refactored(form, normal.factor, normal.covariance)
     normal = normal._replace(factor=factor, covariance=covariance)
-    alpha = jnp.minimum(0.5, 1.0 / (count * fixed.size))
+    alpha = jnp.minimum(0.5, 1.0 / (count * (fixed.numbers or 1)))
     normal, widened = box.into_cube(form, normal, run.widened, fixed.found, alpha)
     progress = progress._replace(failed=failed)
-    reason = stopping.reason(form, normal, progress, run.schedule.sigma, count)
+    categorical = categories.updated(fixed.choices, run.categorical, value, weights)
+    settled = categories.settled(fixed.choices, categorical)
+    reason = stopping.reason(form, normal, progress, run.schedule.sigma, count, fixed.size, settled)
     spent = run.schedule.used >= run.schedule.allowed
     reason = jnp.where((reason == StopReason.RUNNING) & spent, StopReason.BUDGET, reason)
     none = jnp.zeros_like(run.filled)
-    return Run(normal, widened, progress, run.schedule, none, reason.astype(jnp.int32))
+    return Run(normal, widened, categorical, progress, run.schedule, none, reason.astype(jnp.int32))
 
 
 def _check_restarts(doublings: int, starts: tuple[float, float]) -> int:

@@ -90,7 +90,13 @@ def noted(
 
 
 def reason(
-    form: Form, normal: Normal, progress: Progress, sigma0: chex.Array, population: Any
+    form: Form,
+    normal: Normal,
+    progress: Progress,
+    sigma0: chex.Array,
+    population: Any,
+    size: int,
+    settled: chex.Array | None = None,
 ) -> chex.Array:
     """``i32[]``, a ``StopReason``.
 
@@ -107,14 +113,20 @@ def reason(
     generation was the lowest so far.  (The publications compare medians over the ends of that
     window instead, which would have to be stored.)
 
+    With choices, whose values repeat, equal losses within a generation end no run; and what the
+    normal distribution has become ends it only when they have settled, that is, all values but one
+    of each are at the margin.
+
     Args:
         form: what is learned of the covariance.
         normal: the distribution.
         progress: what is remembered of the losses.
         sigma0: ``f[]``, the first step size.
         population: samples of a generation; may be traced.
+        size: ``D``, coordinates of the space.
+        settled: ``bool[]``, whether the choices have; ``None`` without any.
     """
-    g, size = normal, normal.mean.shape[0]
+    g = normal
     std = deviations(form, g)
     span, width = progress.best.shape[0], window(population, size)
     recent = (g.generation - 1 - jnp.arange(span)) % span < width
@@ -124,6 +136,9 @@ def reason(
     same = (highest == lowest) | (highest - lowest < least)
     flat = progress.flat > MOST_FLAT
     small = ((std < TOLERANCE * sigma0) & (g.sigma * jnp.abs(g.path_c) < TOLERANCE * sigma0)).all()
+    if settled is not None:
+        settled &= g.mean.shape[0] > 0  # choices alone have no normal distribution
+        flat, small = jnp.zeros((), bool), small & settled
     tolerance = (same & (g.generation >= width)) | flat | small
 
     limit = 1e14 if g.mean.dtype == np.float64 else 1e10
@@ -132,6 +147,8 @@ def reason(
 
     axes = 0.1 * g.sigma * form.axes(g.factor)
     collapse = (g.mean == g.mean + 0.2 * std).any() | (g.mean == g.mean + axes).all(1).any()
+    if settled is not None:
+        condition, collapse = condition & settled, collapse & settled
 
     patience = 120 + 30 * size // population + g.generation // 5
     stagnation = g.generation - progress.recorded > patience

@@ -96,7 +96,7 @@ def _square_root(covariance: chex.Array) -> chex.Array:
 
 
 def _ratio(values: chex.Array) -> chex.Array:
-    return values.max() / values.min()
+    return values.max() / values.min() if values.shape[0] else jnp.ones((), values.dtype)
 
 
 _FULL = Form(
@@ -149,7 +149,7 @@ def constants(
             Hansen, PPSN 2008).
         xp: ``numpy``, or ``jax.numpy`` for a traced population.
     """
-    n = size
+    n = size or 1  # of no dimensions only the weights are of use
     rank = xp.arange(1, (slots or population) + 1)
     raw = xp.log((population + 1) / 2) - xp.log(rank)  # (T 49)
     good = xp.where(rank <= population // 2, raw, 0.0)
@@ -178,7 +178,7 @@ def constants(
 
 def lazy_gap(constants: Constants, size: int) -> int:
     """Generations from one factor to the next: half of the time in which the covariance changes."""
-    return max(1, int(0.5 / ((constants.c_1 + constants.c_mu) * size)))
+    return max(1, int(0.5 / ((constants.c_1 + constants.c_mu) * (size or 1))))
 
 
 def start(form: Form, mean: chex.Array, sigma: chex.Numeric) -> Normal:
@@ -227,6 +227,8 @@ def updated(
         weights: ``f[S]``, the constants' weights in the order of the samples.
     """
     c, n = constants, z.shape[1]
+    if not n:
+        return normal._replace(generation=normal.generation + 1)
     y = form.stretch(normal.factor, z)
     good = jnp.maximum(weights, 0.0)
     z_mean, y_mean = good @ z, good @ y
