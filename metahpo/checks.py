@@ -82,6 +82,12 @@ def numbers(**values: chex.Numeric) -> None:
             raise ValueError(f"{name} must be a number, got {value!r}")
 
 
+def number_or_schedule(name: str, value: Any) -> None:
+    """Raises ``ValueError`` unless it is a real number or a function, as optax takes rates."""
+    if not callable(value):
+        numbers(**{name: value})
+
+
 def positive(**values: chex.Numeric) -> None:
     """Raises ``ValueError`` unless all numbers are positive, and finite too."""
     numbers(**values)

@@ -50,7 +50,7 @@ def anil(
         ['params/head/bias', 'params/head/kernel']
     """
     checks.record("family", family, TaskFamily, "mh.problems.few_shot")
-    checks.numbers(learning_rate=learning_rate)
+    checks.number_or_schedule("learning_rate", learning_rate)
 
     def start(key: Key, params: Params, task: Task) -> Params:
         del key, task

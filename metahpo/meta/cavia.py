@@ -63,7 +63,7 @@ def cavia(
         (5,)
     """
     checks.record("family", family, TaskFamily, "mh.problems.few_shot")
-    checks.numbers(learning_rate=learning_rate)
+    checks.number_or_schedule("learning_rate", learning_rate)
     contexts = checks.whole("contexts", contexts)
     network, criterion = family.network, family.criterion
     if network is None or criterion is None:

@@ -54,6 +54,7 @@ def imaml(
         ... )
     """
     checks.record("family", family, TaskFamily, "mh.problems.few_shot")
+    checks.number_or_schedule("learning_rate", learning_rate)
     _check_strength(strength)
 
     def near(theta: Params) -> TaskFamily:

@@ -42,7 +42,7 @@ def maml(
         >>> loss, state = mh.inner.outer_loss(problem, steps=1)(jax.random.key(2), params, task)
     """
     checks.record("family", family, TaskFamily, "mh.problems.few_shot")
-    checks.numbers(learning_rate=learning_rate)
+    checks.number_or_schedule("learning_rate", learning_rate)
 
     def start_from(params: Params) -> TaskFamily:
         def init(key: Key, task: Task) -> Params:

@@ -62,6 +62,7 @@ def task_heads(
         >>> adapt, predict = mh.meta.learner(problem, steps=10)
     """
     checks.record("family", family, TaskFamily, "mh.problems.few_shot")
+    checks.number_or_schedule("learning_rate", learning_rate)
 
     def start(key: Key, hparams: SharedParams, task: Task) -> Params:
         return replace(family.init(key, task), {**hparams["trunk"], **hparams.get("head", {})})

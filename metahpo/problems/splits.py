@@ -36,7 +36,8 @@ def split(
         >>> [len(part.y) for part in split(np.ones((10, 2)), np.ones(10), 5, 3)]
         [5, 3, 2]
     """
-    train, validation = checks.counts(train=train, validation=validation)
+    train = checks.whole("train", train, at_least=0)
+    validation = checks.whole("validation", validation, at_least=0)
     if min(train, validation, len(y) - train - validation) < 1:
         raise ValueError(
             f"every part must have rows, got {train=} and {validation=} of {len(y)} in all"

@@ -24,6 +24,7 @@ from metahpo.base import Key
 BITS = 30
 """Of a coordinate: the sequence has ``2^30`` points."""
 LARGEST_SIZE = 1024
+"""Dimensions."""
 _FILE = Path(__file__).with_name("sobol_directions.npz")
 
 

@@ -196,7 +196,7 @@ def test_nystrom_inverts_a_low_rank_with_its_regulariser_relative_to_the_scale()
         (functools.partial(make, "gmres", restart=1.5), "restart must be a whole .* got 1.5"),
         (functools.partial(make, "neumann", terms=-1), "terms must be a whole .* got -1"),
         (functools.partial(make, "neumann", scale=-1.0), "scale must be positive, got -1.0"),
-        (functools.partial(make, "nystrom", rho=None), "rho must be positive, got None"),
+        (functools.partial(make, "nystrom", rho=None), "rho must be a number, got None"),
         (functools.partial(make, "dense", tolerance=0.0), "tolerance must be positive, got 0.0"),
         (functools.partial(make, "cg", damping=-0.1), "damping must be at least 0, got -0.1"),
         (functools.partial(make, "cg", damping=float("nan")), "damping must be at least 0"),
