@@ -17,7 +17,7 @@ from benchmarks import _fault_kills as kills
 from benchmarks import _fault_runs as runs
 
 SOON = 60.0  # seconds
-TIMES = {"full disk": 40, "SIGTERM": 40, "two on one folder": 40, "one of two dies": 10}
+TIMES = {"full disk": 20, "SIGTERM": 20, "two on one folder": 20, "one of two dies": 6}
 NAMES = ("search", "minimize")
 
 
