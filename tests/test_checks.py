@@ -1,0 +1,31 @@
+"""Checks of arguments see a number that is known, wherever they are called."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metahpo import checks
+
+CHECKS = {
+    "positive": lambda value: checks.positive(x=value),
+    "at_least": lambda value: checks.at_least("x", value, 0),
+    "probability": lambda value: checks.probability("x", value),
+    "share": lambda value: checks.share("x", value),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+@pytest.mark.parametrize("value", [0.5, np.float32(0.5), jnp.array(0.5), jnp.bfloat16(0.5)])
+def test_a_number_is_known_within_a_trace_too(check, value):
+    check(value)
+    jax.jit(lambda x: check(value) or x)(1.0)
+    jax.jit(lambda x: check(x) or x)(-1.0)  # this one is not
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+@pytest.mark.parametrize("value", [-0.5, jnp.array(-0.5), float("nan"), "half", None, True])
+def test_what_is_no_such_number_is_refused_by_name(check, value):
+    for call in (lambda: check(value), lambda: jax.eval_shape(lambda: check(value))):
+        with pytest.raises(ValueError, match="^x must be"):
+            call()
