@@ -31,9 +31,9 @@ def whole(name: str, value: Any, at_least: int = 1) -> int:
         >>> whole("steps", 3.0)
         3
     """
-    if not is_whole(value) or value < at_least:
+    if not is_whole(value) or np.asarray(value) < at_least:
         raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}")
-    return int(value)
+    return int(np.asarray(value))
 
 
 def counts(**numbers: Any) -> list[int]:

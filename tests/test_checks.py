@@ -23,6 +23,11 @@ def test_a_number_is_known_within_a_trace_too(check, value):
     jax.jit(lambda x: check(x) or x)(-1.0)  # this one is not
 
 
+def test_a_whole_number_is_known_within_a_trace_too():
+    three = jnp.array(3)
+    assert jax.eval_shape(lambda: jnp.zeros(checks.whole("x", three))).shape == (3,)
+
+
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 @pytest.mark.parametrize("value", [-0.5, jnp.array(-0.5), float("nan"), "half", None, True])
 def test_what_is_no_such_number_is_refused_by_name(check, value):
