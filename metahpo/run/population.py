@@ -1,6 +1,6 @@
 """All members of a round: side by side, in chunks, over the devices of a mesh."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import chex
@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from metahpo.base import PyTree, State, Task
+from metahpo.base import PyTree, RoundSize, State, Task
 from metahpo.inner import Training
 from metahpo.lanes import highest
 from metahpo.run.member import Job, Train, Trained, blank, select
+from metahpo.run.packing import packed
 from metahpo.run.sharding import automatic, padded
 
 
@@ -25,7 +26,13 @@ class Best(NamedTuple):
 Evaluate = Callable[[Task, Training, Job], tuple[Trained, Best]]
 
 
-def evaluator(train: Train, keep: bool, chunk: int | None, mesh: Mesh | None) -> Evaluate:
+def evaluator(
+    train: Train,
+    keep: bool,
+    chunk: int | None,
+    mesh: Mesh | None,
+    smaller: Sequence[tuple[RoundSize, Train]] = (),
+) -> Evaluate:
     """Makes ``train`` a function of a whole population.
 
     Args:
@@ -35,6 +42,7 @@ def evaluator(train: Train, keep: bool, chunk: int | None, mesh: Mesh | None) ->
         chunk: members that are trained side by side on one device; all by default.  A chunk whose
             members are all idle is skipped.
         mesh: devices to spread the members over.
+        smaller: rounds of fewer members, and what trains one of theirs; see ``run.packing``.
 
     Returns:
         ``(task, trainings, jobs) -> (members, best)`` with leading axes ``[P]``; ``trainings`` are
@@ -42,9 +50,16 @@ def evaluator(train: Train, keep: bool, chunk: int | None, mesh: Mesh | None) ->
         they are not kept).  All but the trainings are on every device.
     """
 
-    def here(task: Task, trainings: Training, jobs: Job) -> tuple[Trained, Best]:
-        return _in_chunks(train, keep, chunk, task, trainings, jobs)
+    def of(train: Train) -> Evaluate:
+        return lambda *args: _in_chunks(train, keep, chunk, *args)
 
+    def nobody(task: Task, trainings: Training, jobs: Job) -> tuple[Trained, Best]:
+        shapes = jax.eval_shape(of(train), task, trainings, jobs)
+        return _idle(shapes, keep, trainings, jobs)
+
+    here = of(train)
+    if smaller:
+        here = packed(here, [(size, of(train)) for size, train in smaller], nobody)
     if mesh is None:
         return here
     return _on_mesh(here, keep, mesh)
@@ -79,12 +94,7 @@ def _in_chunks(
         return _side_by_side(train, keep, task, trainings, jobs)
 
     def idle(jobs: Job) -> tuple[Trained, Best]:
-        """What training idle members comes to, for nothing."""
-        trained, best = blank(shapes, jobs.key[0])
-        kept = jax.tree.map(lambda x: x[jobs.source], trainings) if keep else ()
-        infinite = jnp.full_like(trained.loss, jnp.inf)
-        trained = trained._replace(training=kept, memory=jobs.memory, loss=infinite)
-        return trained, best._replace(loss=jnp.full_like(best.loss, jnp.inf))
+        return _idle(shapes, keep, trainings, jobs)
 
     def body(best: Best, jobs: Job) -> tuple[Best, Trained]:
         some_work = highest(jobs.budget.max()) > 0
@@ -94,6 +104,17 @@ def _in_chunks(
     nobody = blank(shapes[1], jobs.key[0])._replace(loss=jnp.full_like(shapes[1].loss, jnp.inf))
     best, rows = jax.lax.scan(body, nobody, chunks)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:size], rows), best
+
+
+def _idle(
+    shapes: tuple[Trained, Best], keep: bool, trainings: Training, jobs: Job
+) -> tuple[Trained, Best]:
+    """What training idle members comes to, for nothing."""
+    trained, best = blank(shapes, jobs.key[0])
+    kept = jax.tree.map(lambda x: x[jobs.source], trainings) if keep else ()
+    infinite = jnp.full_like(trained.loss, jnp.inf)
+    trained = trained._replace(training=kept, memory=jobs.memory, loss=infinite)
+    return trained, best._replace(loss=jnp.full_like(best.loss, jnp.inf))
 
 
 def _on_mesh(here: Evaluate, keep: bool, mesh: Mesh) -> Evaluate:

@@ -18,6 +18,7 @@ from metahpo.base import (
     Problem,
     Proposal,
     PyTree,
+    RoundSize,
     State,
     StopReason,
     Strategy,
@@ -27,7 +28,15 @@ from metahpo.run.agreement import check_same_problem, check_same_space
 from metahpo.run.health import warn_of_nothing
 from metahpo.run.look import look
 from metahpo.run.loop import Loop, scan, traced_once
-from metahpo.run.member import Job, Metrics, blank, select, trainer, trainer_with_gradient
+from metahpo.run.member import (
+    Job,
+    Metrics,
+    Train,
+    blank,
+    select,
+    trainer,
+    trainer_with_gradient,
+)
 from metahpo.run.population import Evaluate, evaluator
 from metahpo.run.records import SearchHistory, SearchResult, not_run
 from metahpo.run.sharding import everywhere
@@ -193,6 +202,12 @@ def search_loop(
     if metrics is not None:
         checks.function("metrics", metrics, "(key, hparams, task, state)", *range(4))
     needs = strategy.needs
+    if steps < needs.steps:
+        raise ValueError(
+            f"steps must be at least {needs.steps}, the most updates that the strategy grants in a "
+            f"round, got {steps}"
+        )
+    smaller: list[tuple[RoundSize, Train]] = []
     if needs.gradients:
         estimator = estimator or hypergrad.reverse(problem, steps)
         check_same_problem(problem, estimator, steps)
@@ -202,9 +217,11 @@ def search_loop(
             raise ValueError(
                 "the estimator has no effect on a strategy that needs no gradients; leave it out"
             )
-        train = trainer(problem, space, steps, metrics, cut=stop is not None or needs.budgets)
+        cut = stop is not None or needs.budgets
+        train = trainer(problem, space, steps, metrics, cut)
+        smaller = [(n, trainer(problem, space, n.steps, metrics, cut)) for n in needs.sizes]
     keep = needs.trainings and not needs.gradients
-    evaluate = traced_once(evaluator(train, keep, chunk, mesh))
+    evaluate = traced_once(evaluator(train, keep, chunk, mesh, smaller))
     strategy = strategy._replace(ask=traced_once(strategy.ask))
 
     start = jnp.zeros((), jnp.int32) if state is None else state.round
