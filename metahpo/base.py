@@ -207,10 +207,12 @@ class RoundSize(NamedTuple):
     Attributes:
         members: that train in it.
         steps: the most updates of any of them.
+        scratch: whether all of them train from scratch, or all go on; ``None`` for either.
     """
 
     members: int
     steps: int
+    scratch: bool | None = None
 
 
 class Needs(NamedTuple):

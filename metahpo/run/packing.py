@@ -3,16 +3,18 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metahpo.base import RoundSize, Task
+from metahpo.base import PyTree, RoundSize, Task
 from metahpo.inner import Training
 from metahpo.lanes import highest
 from metahpo.run.member import Job, Trained
 
-Evaluate = Callable[[Task, Training, Job], tuple[Trained, Any]]
+Population = tuple[Trained, Any]
+Evaluate = Callable[[Task, Training, Job], Population]
 
 
 def packed(
@@ -25,37 +27,54 @@ def packed(
 
     Args:
         whole: of all members, for any round.
-        smaller: of rounds of fewer members; those of as many or more are left out.
+        smaller: of rounds of certain sizes.
         nobody: what a round of idle members comes to.
     """
 
-    def run(task: Task, trainings: Training, jobs: Job) -> tuple[Trained, Any]:
+    def run(task: Task, trainings: Training, jobs: Job) -> Population:
         population = jobs.budget.shape[0]
-        fewer = [(size, evaluate) for size, evaluate in smaller if size.members < population]
+        fewer = [(s._replace(members=min(s.members, population)), of) for s, of in smaller]
         fewer = sorted(fewer, key=lambda pair: pair[0].members * pair[0].steps)
-        sizes = np.array([(0, 0), *(size for size, _ in fewer)])
-        busy = jobs.budget > 0
+        holds = np.array([(0, 0, 0, 0), *(_holds(size) for size, _ in fewer)])
+        busy = (jobs.budget > 0) | ~jobs.itself  # a copy of another is to be made
         # Those with something to do come first, in their order.
         order = jnp.argsort(~busy, stable=True)
-        needed = jnp.stack([highest(busy.sum()), highest(jobs.budget.max())])
-        fits = jnp.append((sizes >= needed).all(axis=1), True)
+        wants = (busy.sum(), jobs.budget.max(), jobs.fresh.any(), (busy & ~jobs.fresh).any())
+        needed = jnp.stack([highest(number).astype(jnp.int32) for number in wants])
+        fits = jnp.append((holds >= needed).all(axis=1), True)
 
-        def part(size: RoundSize, evaluate: Evaluate) -> Callable[..., tuple[Trained, Any]]:
-            def branch(
-                task: Task, trainings: Training, jobs: Job, order: jax.Array
-            ) -> tuple[Trained, Any]:
-                some = order[: size.members]
-                trained, best = evaluate(task, trainings, jax.tree.map(lambda x: x[some], jobs))
-                rest, _ = nobody(task, trainings, jobs)
-                return jax.tree.map(lambda x, new: x.at[some].set(new), rest, trained), best
+        def part(size: RoundSize, evaluate: Evaluate) -> Callable[..., Population]:
+            def body(t: chex.Array, found: Population) -> Population:
+                some = within(t, order[: size.members])
+                rows = jnp.where(busy[some], some, population)  # idle ones stay as they are
+                picked = jax.tree.map(lambda x: x[some], jobs)
+                trained, best = evaluate(task, found[0].training, picked)
+                put = jax.tree.map(
+                    lambda x, new: x.at[rows].set(new, mode="drop"), found[0], trained
+                )
+                return put, best
 
-            return branch
+            return body
 
-        branches = [
-            lambda task, trainings, jobs, order: nobody(task, trainings, jobs),
+        bodies = [
             *(part(*pair) for pair in fewer),
-            lambda task, trainings, jobs, order: whole(task, trainings, jobs),
+            lambda t, found: whole(task, found[0].training, within(t, jobs)),
         ]
-        return jax.lax.switch(jnp.argmax(fits), branches, task, trainings, jobs, order)
+        found = nobody(task, trainings, jobs)
+        # A loop changes the trainings where they stand; a condition would copy all of them.
+        for number, body in enumerate(bodies, 1):
+            times = (jnp.argmax(fits) == number).astype(jnp.int32)
+            found = jax.lax.fori_loop(0, times, body, found)
+        return found
 
     return run
+
+
+def within(t: chex.Array, tree: PyTree) -> PyTree:
+    """What a compiler does not move out of the loop whose counter is ``t``."""
+    return jax.lax.optimization_barrier((tree, t))[0]
+
+
+def _holds(size: RoundSize) -> tuple[int, int, bool, bool]:
+    """The members and updates that fit, and whether some may begin, and some go on."""
+    return size.members, size.steps, size.scratch is not False, size.scratch is not True

@@ -42,7 +42,8 @@ def evaluator(
         chunk: members that are trained side by side on one device; all by default.  A chunk whose
             members are all idle is skipped.
         mesh: devices to spread the members over.
-        smaller: rounds of fewer members, and what trains one of theirs; see ``run.packing``.
+        smaller: rounds of certain sizes, and what trains one of their members; see
+            ``run.packing``.
 
     Returns:
         ``(task, trainings, jobs) -> (members, best)`` with leading axes ``[P]``; ``trainings`` are
@@ -50,25 +51,26 @@ def evaluator(
         they are not kept).  All but the trainings are on every device.
     """
 
-    def of(train: Train) -> Evaluate:
-        return lambda *args: _in_chunks(train, keep, chunk, *args)
+    def of(train: Train, scratch: bool | None = None) -> Evaluate:
+        return lambda *args: _in_chunks(train, keep, chunk, *args, scratch=bool(scratch))
 
     def nobody(task: Task, trainings: Training, jobs: Job) -> tuple[Trained, Best]:
         shapes = jax.eval_shape(of(train), task, trainings, jobs)
-        return _idle(shapes, keep, trainings, jobs)
+        idle, best = _idle(shapes, False, (), jobs)
+        return idle._replace(training=trainings), best
 
     here = of(train)
     if smaller:
-        here = packed(here, [(size, of(train)) for size, train in smaller], nobody)
+        here = packed(here, [(size, of(train, size.scratch)) for size, train in smaller], nobody)
     if mesh is None:
         return here
     return _on_mesh(here, keep, mesh)
 
 
 def _side_by_side(
-    train: Train, keep: bool, task: Task, trainings: Training, jobs: Job
+    train: Train, keep: bool, task: Task, trainings: Training, jobs: Job, scratch: bool
 ) -> tuple[Trained, Best]:
-    if keep:
+    if keep and not scratch:
         sources = jax.tree.map(lambda x: x[jobs.source], trainings)
         trained = jax.vmap(train, (None, 0, 0))(task, sources, jobs)
     else:
@@ -79,19 +81,27 @@ def _side_by_side(
 
 
 def _in_chunks(
-    train: Train, keep: bool, chunk: int | None, task: Task, trainings: Training, jobs: Job
+    train: Train,
+    keep: bool,
+    chunk: int | None,
+    task: Task,
+    trainings: Training,
+    jobs: Job,
+    scratch: bool = False,
 ) -> tuple[Trained, Best]:
     size = jobs.budget.shape[0]
     if chunk is None or chunk >= size:
-        return _side_by_side(train, keep, task, trainings, jobs)
+        return _side_by_side(train, keep, task, trainings, jobs, scratch)
     pad = -size % chunk
     shape = ((size + pad) // chunk, chunk)
     chunks = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), _idle_padded(jobs, pad))
     some = jax.tree.map(lambda x: x[0], chunks)
-    shapes = jax.eval_shape(lambda *args: _side_by_side(train, keep, *args), task, trainings, some)
+    shapes = jax.eval_shape(
+        lambda *args: _side_by_side(train, keep, *args, scratch), task, trainings, some
+    )
 
     def busy(jobs: Job) -> tuple[Trained, Best]:
-        return _side_by_side(train, keep, task, trainings, jobs)
+        return _side_by_side(train, keep, task, trainings, jobs, scratch)
 
     def idle(jobs: Job) -> tuple[Trained, Best]:
         return _idle(shapes, keep, trainings, jobs)

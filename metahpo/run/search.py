@@ -219,7 +219,10 @@ def search_loop(
             )
         cut = stop is not None or needs.budgets
         train = trainer(problem, space, steps, metrics, cut)
-        smaller = [(n, trainer(problem, space, n.steps, metrics, cut)) for n in needs.sizes]
+        smaller = [
+            (size, trainer(problem, space, size.steps, metrics, cut, size.scratch))
+            for size in needs.sizes
+        ]
     keep = needs.trainings and not needs.gradients
     evaluate = traced_once(evaluator(train, keep, chunk, mesh, smaller))
     strategy = strategy._replace(ask=traced_once(strategy.ask))

@@ -107,7 +107,7 @@ def in_turn(
             steps=jnp.zeros_like(state.steps),
         )
 
-    needs = Needs(sizes=rungs.round_sizes(rounds))
+    needs = Needs(sizes=rungs.round_sizes(brackets))
     return Strategy(init, ask, tell, needs, space=space)
 
 

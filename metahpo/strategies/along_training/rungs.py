@@ -1,6 +1,5 @@
 """Rungs and brackets: how many members get how much training; all of it static."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import chex
@@ -73,12 +72,14 @@ def bracket(members: int, steps: list[int], eta: int) -> Bracket:
     )
 
 
-def round_sizes(rungs: Iterable[Rung]) -> tuple[RoundSize, ...]:
-    """What a run must be ready for, every number of members once."""
-    most: dict[int, int] = {}
-    for rung in rungs:
-        most[rung.members] = max(rung.granted, most.get(rung.members, 0))
-    return tuple(RoundSize(*pair) for pair in sorted(most.items()))
+def round_sizes(brackets: list[Bracket]) -> tuple[RoundSize, ...]:
+    """What a run must be ready for; the most updates where there are as many members twice."""
+    most: dict[tuple[int, bool], int] = {}
+    for bracket in brackets:
+        for rung in bracket:
+            kind = rung.members, rung is bracket[0]
+            most[kind] = max(rung.granted, most.get(kind, 0))
+    return tuple(RoundSize(n, steps, scratch) for (n, scratch), steps in sorted(most.items()))
 
 
 def best(loss: chex.Array, count: chex.Numeric) -> chex.Array:
