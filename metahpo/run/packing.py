@@ -18,7 +18,10 @@ Evaluate = Callable[[Task, Training, Job], Population]
 
 
 def packed(
-    whole: Evaluate, smaller: Sequence[tuple[RoundSize, Evaluate]], nobody: Evaluate
+    whole: Evaluate,
+    smaller: Sequence[tuple[RoundSize, Evaluate]],
+    nobody: Evaluate,
+    in_place: bool,
 ) -> Evaluate:
     """Trains those members side by side that have something to do.
 
@@ -29,6 +32,8 @@ def packed(
         whole: of all members, for any round.
         smaller: of rounds of certain sizes.
         nobody: what a round of idle members comes to.
+        in_place: whether the trainings that members go on from are those of the same members, and
+            not also those on other devices.
     """
 
     def run(task: Task, trainings: Training, jobs: Job) -> Population:
@@ -43,23 +48,25 @@ def packed(
         needed = jnp.stack([highest(number).astype(jnp.int32) for number in wants])
         fits = jnp.append((holds >= needed).all(axis=1), True)
 
+        def read(found: Population) -> Training:
+            return found[0].training if in_place else trainings
+
         def part(size: RoundSize, evaluate: Evaluate) -> Callable[..., Population]:
             def body(t: chex.Array, found: Population) -> Population:
                 some = within(t, order[: size.members])
                 rows = jnp.where(busy[some], some, population)  # idle ones stay as they are
                 picked = jax.tree.map(lambda x: x[some], jobs)
-                trained, best = evaluate(task, found[0].training, picked)
-                put = jax.tree.map(
+                trained, best = evaluate(task, read(found), picked)
+                return jax.tree.map(
                     lambda x, new: x.at[rows].set(new, mode="drop"), found[0], trained
-                )
-                return put, best
+                ), best
 
             return body
 
-        bodies = [
-            *(part(*pair) for pair in fewer),
-            lambda t, found: whole(task, found[0].training, within(t, jobs)),
-        ]
+        def everybody(t: chex.Array, found: Population) -> Population:
+            return whole(task, read(found), within(t, jobs))
+
+        bodies = [*(part(*pair) for pair in fewer), everybody]
         found = nobody(task, trainings, jobs)
         # A loop changes the trainings where they stand; a condition would copy all of them.
         for number, body in enumerate(bodies, 1):

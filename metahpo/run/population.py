@@ -52,23 +52,25 @@ def evaluator(
     """
 
     def of(train: Train, scratch: bool | None = None) -> Evaluate:
-        return lambda *args: _in_chunks(train, keep, chunk, *args, scratch=bool(scratch))
+        return lambda *args: _in_chunks(train, keep, chunk, bool(scratch), *args)
 
     def nobody(task: Task, trainings: Training, jobs: Job) -> tuple[Trained, Best]:
         shapes = jax.eval_shape(of(train), task, trainings, jobs)
-        idle, best = _idle(shapes, False, (), jobs)
-        return idle._replace(training=trainings), best
+        # With a mesh there are the trainings of all devices.
+        kept = jax.tree.map(lambda x: x[jobs.source], trainings) if mesh and keep else trainings
+        return _idle(shapes, kept, jobs)
 
     here = of(train)
     if smaller:
-        here = packed(here, [(size, of(train, size.scratch)) for size, train in smaller], nobody)
+        programs = [(size, of(train, size.scratch)) for size, train in smaller]
+        here = packed(here, programs, nobody, in_place=mesh is None)
     if mesh is None:
         return here
     return _on_mesh(here, keep, mesh)
 
 
 def _side_by_side(
-    train: Train, keep: bool, task: Task, trainings: Training, jobs: Job, scratch: bool
+    train: Train, keep: bool, scratch: bool, task: Task, trainings: Training, jobs: Job
 ) -> tuple[Trained, Best]:
     if keep and not scratch:
         sources = jax.tree.map(lambda x: x[jobs.source], trainings)
@@ -84,27 +86,28 @@ def _in_chunks(
     train: Train,
     keep: bool,
     chunk: int | None,
+    scratch: bool,
     task: Task,
     trainings: Training,
     jobs: Job,
-    scratch: bool = False,
 ) -> tuple[Trained, Best]:
     size = jobs.budget.shape[0]
     if chunk is None or chunk >= size:
-        return _side_by_side(train, keep, task, trainings, jobs, scratch)
+        return _side_by_side(train, keep, scratch, task, trainings, jobs)
     pad = -size % chunk
     shape = ((size + pad) // chunk, chunk)
     chunks = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), _idle_padded(jobs, pad))
     some = jax.tree.map(lambda x: x[0], chunks)
     shapes = jax.eval_shape(
-        lambda *args: _side_by_side(train, keep, *args, scratch), task, trainings, some
+        lambda *args: _side_by_side(train, keep, scratch, *args), task, trainings, some
     )
 
     def busy(jobs: Job) -> tuple[Trained, Best]:
-        return _side_by_side(train, keep, task, trainings, jobs, scratch)
+        return _side_by_side(train, keep, scratch, task, trainings, jobs)
 
     def idle(jobs: Job) -> tuple[Trained, Best]:
-        return _idle(shapes, keep, trainings, jobs)
+        kept = jax.tree.map(lambda x: x[jobs.source], trainings) if keep else trainings
+        return _idle(shapes, kept, jobs)
 
     def body(best: Best, jobs: Job) -> tuple[Best, Trained]:
         some_work = highest(jobs.budget.max()) > 0
@@ -116,12 +119,9 @@ def _in_chunks(
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:size], rows), best
 
 
-def _idle(
-    shapes: tuple[Trained, Best], keep: bool, trainings: Training, jobs: Job
-) -> tuple[Trained, Best]:
-    """What training idle members comes to, for nothing."""
+def _idle(shapes: tuple[Trained, Best], kept: Training, jobs: Job) -> tuple[Trained, Best]:
+    """What training idle members comes to, for nothing: they have the trainings ``kept``."""
     trained, best = blank(shapes, jobs.key[0])
-    kept = jax.tree.map(lambda x: x[jobs.source], trainings) if keep else ()
     infinite = jnp.full_like(trained.loss, jnp.inf)
     trained = trained._replace(training=kept, memory=jobs.memory, loss=infinite)
     return trained, best._replace(loss=jnp.full_like(best.loss, jnp.inf))

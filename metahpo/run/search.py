@@ -96,7 +96,8 @@ def search(
         space: the search space; ``decode`` of it gives the problem's hyperparameters.
         strategy: proposes ``P`` members a round.
         rounds: number of rounds, at least 1.
-        steps: inner steps of a member in one round, at least 1; a proposal's budget may lower it.
+        steps: inner steps of a member in one round, at least 1 and ``strategy.needs.steps``; a
+            proposal's budget may lower it.
         task: the task to tune on; drawn from ``problem.sample`` when ``None``.
         estimator: gives the gradients for a strategy that needs them; by default
             ``hypergrad.reverse(problem, steps)``.
@@ -120,8 +121,9 @@ def search(
         A ``SearchResult``.
 
     Raises:
-        ValueError: for zero rounds or steps, a chunk below 1, a space that is not one, a strategy
-            made for another space, a loss that is not a scalar, a choice compared with text.
+        ValueError: for zero rounds or steps, fewer steps than the strategy grants, a chunk below 1,
+            a space that is not one, a strategy made for another space, a loss that is not a scalar,
+            a choice compared with text.
 
     Warns:
         UserWarning: for a hyperparameter that nothing in the problem reads; where it is called
@@ -219,8 +221,9 @@ def search_loop(
             )
         cut = stop is not None or needs.budgets
         train = trainer(problem, space, steps, metrics, cut)
+        # A loop, also of one update: a single one may be rounded otherwise.
         smaller = [
-            (size, trainer(problem, space, size.steps, metrics, cut, size.scratch))
+            (size, trainer(problem, space, max(2, size.steps), metrics, cut, size.scratch))
             for size in needs.sizes
         ]
     keep = needs.trainings and not needs.gradients
