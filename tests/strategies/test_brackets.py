@@ -262,7 +262,7 @@ def test_samplers_of_all_kinds_run(make):
         ({"max_steps": 9, "min_steps": 0}, "min_steps must be a whole number of at least 1, got 0"),
         ({"max_steps": 9, "eta": 1}, "eta must be a whole number of at least 2, got 1"),
         ({"max_steps": 9, "eta": 2.5}, "eta must be a whole number of at least 2, got 2.5"),
-        ({"max_steps": 27}, r"population of at least 27, .*\[1, 3, 9, 27\] updates.* got 9"),
+        ({"max_steps": 27}, r"rungs of \[1, 3, 9, 27\] updates .* at least 27, got 9"),
     ],
 )
 def test_a_range_that_makes_no_bracket_is_refused(make, options, error):

@@ -79,10 +79,9 @@ def asha(
         >>> budgets  # the best of three is promoted as soon as it is known
         [1, 1, 1, 2, 1, 1]
     """
-    population = parts.check_population("asha", population)
-    steps = rungs.fidelities(min_steps, max_steps, eta)
-    rungs.check_fits("asha", population, steps, eta)
-    workers, eta = checks.counts(workers=workers, eta=eta)
+    steps, eta = rungs.fidelities(min_steps, max_steps, eta), int(eta)
+    population = rungs.check_population("asha", population, steps, eta)
+    workers = checks.whole("workers", workers)
     if workers > population:
         raise ValueError(f"workers must be at most the population {population}, got {workers}")
     spaces.size(space)  # refuses what is not a space

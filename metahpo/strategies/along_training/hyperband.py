@@ -2,7 +2,6 @@
 
 from metahpo.base import Strategy
 from metahpo.space import Space
-from metahpo.strategies import parts
 from metahpo.strategies.along_training import brackets, rungs
 from metahpo.strategies.along_training.rungs import Bracket
 
@@ -64,10 +63,9 @@ def hyperband(
         >>> (result.history.budget > 0).sum(axis=1).tolist()
         [81, 27, 9, 3, 1, 34, 11, 3, 1, 15, 5, 1, 8, 2, 5]
     """
-    population = parts.check_population("hyperband", population)
-    steps = rungs.fidelities(min_steps, max_steps, eta)
-    rungs.check_fits("hyperband", population, steps, eta)
-    return brackets.in_turn(space, population, schedule(population, steps, int(eta)), sampler)
+    steps, eta = rungs.fidelities(min_steps, max_steps, eta), int(eta)
+    population = rungs.check_population("hyperband", population, steps, eta)
+    return brackets.in_turn(space, population, schedule(population, steps, eta), sampler)
 
 
 def schedule(population: int, steps: list[int], eta: int) -> list[Bracket]:

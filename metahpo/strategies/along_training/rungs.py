@@ -49,14 +49,15 @@ def fidelities(min_steps: int, max_steps: int, eta: int) -> list[int]:
     return found
 
 
-def check_fits(name: str, population: int, steps: list[int], eta: int) -> None:
-    """Raises ``ValueError`` if a bracket with one member in its last rung is too large."""
+def check_population(name: str, population: int, steps: list[int], eta: int) -> int:
+    """``population``; ``ValueError`` unless a bracket of it has a member in its last rung."""
     least = eta ** (len(steps) - 1)
-    if population < least:
+    if not checks.is_whole(population) or population < least:
         raise ValueError(
-            f"{name} needs a population of at least {least}, so that the last of its {len(steps)} "
-            f"rungs, of {steps} updates, has a member, got {population}"
+            f"{name} with rungs of {steps} updates needs a population that is a whole number of at "
+            f"least {least}, got {population}"
         )
+    return int(population)
 
 
 def bracket(members: int, steps: list[int], eta: int) -> Bracket:

@@ -2,7 +2,6 @@
 
 from metahpo.base import Strategy
 from metahpo.space import Space
-from metahpo.strategies import parts
 from metahpo.strategies.along_training import brackets, rungs
 
 
@@ -54,8 +53,7 @@ def successive_halving(
         >>> proposal.budget.tolist(), strategy.needs.steps
         ([1, 1, 1, 1, 1, 1, 1, 1, 1], 6)
     """
-    population = parts.check_population("successive_halving", population)
-    steps = rungs.fidelities(min_steps, max_steps, eta)
-    rungs.check_fits("successive_halving", population, steps, eta)
-    bracket = rungs.bracket(population, steps, int(eta))
+    steps, eta = rungs.fidelities(min_steps, max_steps, eta), int(eta)
+    population = rungs.check_population("successive_halving", population, steps, eta)
+    bracket = rungs.bracket(population, steps, eta)
     return brackets.in_turn(space, population, [bracket], sampler)
