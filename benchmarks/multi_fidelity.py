@@ -15,7 +15,8 @@ Metrics:
 * ``compile_seconds``: of the same programs; the baseline is the sum over the different rounds.
 """
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,9 @@ from benchmarks import common, core
 from benchmarks.common import Row
 from benchmarks.core import Model
 from metahpo.base import Key, RoundSize, Strategy, Task
+from metahpo.strategies.along_training import rungs
+from metahpo.strategies.along_training.hyperband import schedule
+from metahpo.strategies.along_training.rungs import Rung
 
 
 class Case(NamedTuple):
@@ -42,44 +46,35 @@ class Sizes(NamedTuple):
     models: tuple[Model, ...]
     population: int
     min_steps: tuple[int, ...]
-    hyperband: bool
     repeats: int
 
 
-FULL = Sizes((core.DIGITS, core.SMALL), 81, (1, 10), True, repeats=9)
-QUICK = Sizes((core.FEW_SHOT,), 9, (1,), False, repeats=1)
+FULL = Sizes((core.DIGITS, core.SMALL), 81, (1, 10), repeats=15)
+QUICK = Sizes((core.FEW_SHOT,), 9, (1,), repeats=1)
 
 
 def cases(sizes: Sizes) -> Iterator[Case]:
     """All cases."""
-    for model in sizes.models:
+    for model, least in itertools.product(sizes.models, sizes.min_steps):
         space, population = core.space(model), sizes.population
-        for least in sizes.min_steps:
-            most = least * population
-            halving = mh.strategies.successive_halving(
-                space, population, most, min_steps=least, eta=3
-            )
-            name = f"multi_fidelity/{model.name}, bracket of {population}, {least} to {most} steps"
-            rounds = granted(halving, population)
-            yield Case(name, model, halving, rounds)
-            everybody = halving._replace(needs=halving.needs._replace(sizes=()))
-            yield Case(f"{name}, all slots", model, everybody, rounds)
-        if sizes.hyperband:
-            band = mh.strategies.hyperband(space, population, most, min_steps=least, eta=3)
-            name = f"multi_fidelity/{model.name}, Hyperband, {least} to {most} steps"
-            yield Case(name, model, band, granted(band, population))
+        most = least * population
+        halving = mh.strategies.successive_halving(space, population, most, min_steps=least)
+        name = f"multi_fidelity/{model.name}, bracket, {least} to {most} steps"
+        rounds = granted(rungs.bracket(population, rungs.fidelities(least, most, 3), 3))
+        yield Case(name, model, halving, rounds)
+        if least > sizes.min_steps[0]:
+            continue
+        everybody = halving._replace(needs=halving.needs._replace(sizes=()))
+        yield Case(f"{name}, all slots", model, everybody, rounds)
+        band = mh.strategies.hyperband(space, population, most, min_steps=least)
+        name = f"multi_fidelity/{model.name}, Hyperband, {least} to {most} steps"
+        brackets = schedule(population, rungs.fidelities(least, most, 3), 3)
+        yield Case(name, model, band, granted(itertools.chain(*brackets)))
 
 
-def granted(strategy: Strategy, population: int) -> list[RoundSize]:
-    """The rounds until all begins again, where no loss is infinite."""
-    points = mh.problems.function(lambda h: h["learning_rate"])
-    space, steps = strategy.space, strategy.needs.steps
-    found = mh.search(jax.random.key(0), points, space, strategy, rounds=15, steps=steps)
-    budgets = found.history.budget.tolist()
-    rounds = [RoundSize(sum(b > 0 for b in row), max(row)) for row in budgets]
-    again = [t for t, size in enumerate(rounds) if t and size == rounds[0]]
-    del population
-    return rounds[: again[0] if again else None]
+def granted(rounds: Iterable[Rung]) -> list[RoundSize]:
+    """What is trained in each round."""
+    return [RoundSize(rung.members, rung.granted) for rung in rounds]
 
 
 def searched(case: Case, strategy: Strategy, rounds: int, steps: int) -> Callable[..., Any]:

@@ -53,15 +53,15 @@ def hyperband(
             population, of another space, or trains on.
 
     Example:
-        >>> import metahpo as mh
+        >>> import jax, metahpo as mh
         >>> space = {"x": mh.Float(0.0, 1.0)}
-        >>> strategy = hyperband(space, population=81, max_steps=81)
+        >>> strategy = hyperband(space, population=9, max_steps=9)
         >>> problem = mh.problems.function(lambda h: (h["x"] - 0.3) ** 2)
         >>> result = mh.search(
-        ...     jax.random.key(0), problem, space, strategy, rounds=15, steps=strategy.needs.steps
+        ...     jax.random.key(0), problem, space, strategy, rounds=6, steps=strategy.needs.steps
         ... )
         >>> (result.history.budget > 0).sum(axis=1).tolist()
-        [81, 27, 9, 3, 1, 34, 11, 3, 1, 15, 5, 1, 8, 2, 5]
+        [9, 3, 1, 5, 1, 3]
     """
     steps, eta = rungs.fidelities(min_steps, max_steps, eta), int(eta)
     population = rungs.check_population("hyperband", population, steps, eta)
