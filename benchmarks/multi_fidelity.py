@@ -13,6 +13,19 @@ Metrics:
   own, measured in the same turn.  A ratio of 1 says that members who were dropped take no time.
   ``..., all slots``: the same strategy if it had not said how many members its rounds have.
 * ``compile_seconds``: of the same programs; the baseline is the sum over the different rounds.
+
+What was learned (CPU seconds of one core, the bracket of 1 to 81 steps at the digits' size):
+
+* Without sizes all slots take part in every update of a rung: 9 times the time of the parts.
+* With them the bracket takes 24 ms and its parts 23; from 10 to 810 steps both take 89.
+* As branches of ``lax.switch`` it took 29: a condition copies what it passes on, here the states of
+  all 81 members, in every round.  Loops of no or one turn change the states where they stand.
+* XLA moves out of such a loop what does not depend on its turns, and so drew the initial weights of
+  every size in every round: 85 ms, until a barrier bound them to the loop's counter.
+* Members who go on need no new weights and members from scratch no old ones, so each size says
+  which it is.
+* The price is compilation: each size is a program, so a bracket compiles for about as long as its
+  parts do together, Hyperband with 13 sizes two to three times as long as a bracket.
 """
 
 import itertools

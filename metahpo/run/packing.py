@@ -19,7 +19,7 @@ Evaluate = Callable[[Task, Training, Job], Population]
 
 def packed(
     whole: Evaluate,
-    smaller: Sequence[tuple[RoundSize, Evaluate]],
+    sized: Sequence[tuple[RoundSize, Evaluate]],
     nobody: Evaluate,
     in_place: bool,
 ) -> Evaluate:
@@ -30,7 +30,7 @@ def packed(
 
     Args:
         whole: of all members, for any round.
-        smaller: of rounds of certain sizes.
+        sized: of rounds of certain sizes.
         nobody: what a round of idle members comes to.
         in_place: whether the trainings that members go on from are those of the same members, and
             not also those on other devices.
@@ -38,9 +38,9 @@ def packed(
 
     def run(task: Task, trainings: Training, jobs: Job) -> Population:
         population = jobs.budget.shape[0]
-        fewer = [(s._replace(members=min(s.members, population)), of) for s, of in smaller]
-        fewer = sorted(fewer, key=lambda pair: pair[0].members * pair[0].steps)
-        holds = np.array([(0, 0, 0, 0), *(_holds(size) for size, _ in fewer)])
+        programs = [(s._replace(members=min(s.members, population)), of) for s, of in sized]
+        programs = sorted(programs, key=lambda pair: pair[0].members * pair[0].steps)
+        holds = np.array([(0, 0, 0, 0), *(_holds(size) for size, _ in programs)])
         busy = (jobs.budget > 0) | ~jobs.itself  # a copy of another is to be made
         # Those with something to do come first, in their order.
         order = jnp.argsort(~busy, stable=True)
@@ -66,7 +66,7 @@ def packed(
         def everybody(t: chex.Array, found: Population) -> Population:
             return whole(task, read(found), within(t, jobs))
 
-        bodies = [*(part(*pair) for pair in fewer), everybody]
+        bodies = [*(part(*pair) for pair in programs), everybody]
         found = nobody(task, trainings, jobs)
         # A loop changes the trainings where they stand; a condition would copy all of them.
         for number, body in enumerate(bodies, 1):

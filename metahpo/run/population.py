@@ -31,7 +31,7 @@ def evaluator(
     keep: bool,
     chunk: int | None,
     mesh: Mesh | None,
-    smaller: Sequence[tuple[RoundSize, Train]] = (),
+    sized: Sequence[tuple[RoundSize, Train]] = (),
 ) -> Evaluate:
     """Makes ``train`` a function of a whole population.
 
@@ -42,7 +42,7 @@ def evaluator(
         chunk: members that are trained side by side on one device; all by default.  A chunk whose
             members are all idle is skipped.
         mesh: devices to spread the members over.
-        smaller: rounds of certain sizes, and what trains one of their members; see
+        sized: rounds of certain sizes, and what trains one of their members; see
             ``run.packing``.
 
     Returns:
@@ -61,8 +61,8 @@ def evaluator(
         return _idle(shapes, kept, jobs)
 
     here = of(train)
-    if smaller:
-        programs = [(size, of(train, size.scratch)) for size, train in smaller]
+    if sized:
+        programs = [(size, of(train, size.scratch)) for size, train in sized]
         here = packed(here, programs, nobody, in_place=mesh is None)
     if mesh is None:
         return here

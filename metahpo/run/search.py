@@ -209,7 +209,7 @@ def search_loop(
             f"steps must be at least {needs.steps}, the most updates that the strategy grants in a "
             f"round, got {steps}"
         )
-    smaller: list[tuple[RoundSize, Train]] = []
+    sized: list[tuple[RoundSize, Train]] = []
     if needs.gradients:
         estimator = estimator or hypergrad.reverse(problem, steps)
         check_same_problem(problem, estimator, steps)
@@ -222,12 +222,12 @@ def search_loop(
         cut = stop is not None or needs.budgets
         train = trainer(problem, space, steps, metrics, cut)
         # A loop, also of one update: a single one may be rounded otherwise.
-        smaller = [
+        sized = [
             (size, trainer(problem, space, max(2, size.steps), metrics, cut, size.scratch))
             for size in needs.sizes
         ]
     keep = needs.trainings and not needs.gradients
-    evaluate = traced_once(evaluator(train, keep, chunk, mesh, smaller))
+    evaluate = traced_once(evaluator(train, keep, chunk, mesh, sized))
     strategy = strategy._replace(ask=traced_once(strategy.ask))
 
     start = jnp.zeros((), jnp.int32) if state is None else state.round

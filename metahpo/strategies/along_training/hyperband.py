@@ -25,8 +25,8 @@ def hyperband(
     With ``s_max = log(max_steps / min_steps) / log(eta)``, bracket ``s`` begins with
     ``ceil((s_max + 1) / (s + 1) * eta^s)`` members, the formula of algorithm 1, and rung ``i`` of
     it has ``floor(n / eta^i)``: for 81 steps and ``eta = 3`` the brackets begin with 81, 34, 15, 8
-    and 5.  The paper's own table of that example has 81, 27, 9, 6 and 5, which no formula of it
-    gives.  A population larger than ``eta^s_max`` multiplies these numbers by ``P / eta^s_max``
+    and 5.  The paper's table of this example has 81, 27, 9, 6 and 5, which the formula does not
+    give.  A population larger than ``eta^s_max`` multiplies these numbers by ``P / eta^s_max``
     before they are rounded.
 
     What is true of the members of ``successive_halving`` is true of these.  Run it with
