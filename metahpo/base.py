@@ -201,6 +201,20 @@ class Evaluation(NamedTuple):
     steps: chex.Array | None = None
 
 
+class RoundSize(NamedTuple):
+    """A round as a program must be ready for it; static.
+
+    Attributes:
+        members: that train in it.
+        steps: the most updates of any of them.
+        scratch: whether all of them train from scratch, or all go on; ``None`` for either.
+    """
+
+    members: int
+    steps: int
+    scratch: bool | None = None
+
+
 class Needs(NamedTuple):
     """What a strategy asks of the run that drives it; static.
 
@@ -214,12 +228,20 @@ class Needs(NamedTuple):
         budgets: budgets may be below the run's number of steps.
         order: a proposal must be told as a whole, before the next ask.  Without that need tells
             may be partial (some members pending) and come in any order.
+        sizes: the rounds that come, of a strategy that knows them: a run then compiles a program
+            for each of them beside the one for all members, and idle slots take no time.
     """
 
     gradients: bool = False
     trainings: bool = True
     budgets: bool = True
     order: bool = True
+    sizes: tuple[RoundSize, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """The fewest ``steps`` of a run that grants what ``sizes`` ask for; 1 without them."""
+        return max((size.steps for size in self.sizes), default=1)
 
 
 ANYTHING = Needs()

@@ -75,6 +75,13 @@ CALLS = {
     "grid": lambda: searched(S.grid(SPACE, 4.0, points=3.0)),
     "grid_size": lambda: S.grid_size(SPACE, points=3.0),
     "pb2(window)": lambda: searched(S.pb2(SPACE, 4.0, window=8.0)),
+    **{
+        name: lambda name=name: searched(
+            getattr(S, name)(SPACE, 4.0, 4.0, min_steps=1.0, eta=2.0), steps=4.0
+        )
+        for name in ("successive_halving", "hyperband", "asha")
+    },
+    "asha(workers)": lambda: searched(S.asha(SPACE, 4.0, 1.0, workers=2.0)),
     "hypergradient": lambda: searched(S.hypergradient(SPACE, 2.0, optax.sgd(0.1))),
     "selection.tournament": lambda: S.selection.tournament(2.0)(KEY, jnp.arange(4.0), 2),
     "crossover.points": lambda: S.crossover.points(2.0)(KEY, jnp.zeros((2, 1, 3))),

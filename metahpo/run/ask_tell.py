@@ -68,7 +68,8 @@ class AskTell:
 
     Losses may come in any order.  Most strategies propose the next round only when they know all
     losses of the last one; then ``ask`` raises a ``WaitingError`` while some are pending, and
-    ``ready`` says so beforehand.  Those with ``needs.order=False`` go on with what they know.
+    ``ready`` says so beforehand.  Those with ``needs.order=False`` go on with what they know; only
+    one that then leaves all slots idle has to wait, which ``ready`` says as soon as ``ask`` did.
 
     Args:
         space: the search space.
@@ -149,6 +150,7 @@ class AskTell:
         self._failures: dict[int, str] = {}
         self._log: list[tuple[int, float, int]] = []  # as in ``MinimizeState``
         self._asked: set[int] = set()
+        self._waits = False  # the strategy had nothing to propose for want of pending losses
         self._single = SinglePrecision()
         self.lowest = float("inf")
         if state is not None:
@@ -189,7 +191,7 @@ class AskTell:
             return False
         if self._queue:
             return True
-        wait = self.strategy.needs.order and bool(self._open)
+        wait = self._waits or (self.strategy.needs.order and bool(self._open))
         return not wait and len(self._rounds) != self.limit
 
     def ask(self) -> Candidate:
@@ -197,7 +199,7 @@ class AskTell:
 
         Raises:
             WaitingError: if nothing can be proposed before pending candidates are told.
-            RuntimeError: if the run is over.
+            RuntimeError: if the run is over, or the strategy has come to its end.
             ValueError: if a candidate goes on from a training though ``trainings`` is false.
         """
         while not self._queue:  # a round may be idle as a whole
@@ -347,12 +349,20 @@ class AskTell:
         return candidate.number == number and np.array_equal(self._rounds[t].units[slot], unit)
 
     def _propose(self) -> None:
-        """Asks the strategy for another round."""
+        """Asks the strategy for another round; one of idle slots may mean to wait, or the end."""
         for r in self._open:  # none, where it waits for all losses
             if r.new.any():
                 self._tell_strategy(r)
         t = len(self._rounds)
-        proposal, self._state, tell_key = self._ask(self._round_key, np.int32(t), self._state)
+        proposal, state, tell_key = self._ask(self._round_key, np.int32(t), self._state)
+        if not np.any(np.asarray(proposal.budget) > 0):
+            if self._open:
+                self._waits = True
+                return
+            if self.strategy.stop is not None and (own := int(self.strategy.stop(self._state))):
+                self.reason = StopReason(own)
+                return
+        self._state = state
         if (parent := int(np.max(proposal.parent))) >= 0 and not self._trainings:
             raise ValueError(
                 "every proposal must train from scratch (parent -1), because there is no training "
@@ -372,7 +382,7 @@ class AskTell:
 
     def _tell(self, number: int, loss: float, steps: int) -> None:
         t, slot = self._places[number]
-        r = self._rounds[t]
+        r, self._waits = self._rounds[t], False
         r.learn(slot, loss, steps, number in self._failures)
         self._log.append((number, loss, steps))
         self.lowest = min(self.lowest, loss) if np.isfinite(loss) else self.lowest

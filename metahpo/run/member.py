@@ -80,6 +80,7 @@ def trainer(
     steps: int,
     metrics: Metrics | None = None,
     cut: bool = True,
+    scratch: bool | None = None,
 ) -> Train:
     """Trains a member from scratch or on from its source, for at most ``steps`` updates.
 
@@ -90,6 +91,8 @@ def trainer(
         metrics: evaluated on the final state.
         cut: whether budgets may be below ``steps`` (static): then the updates end with the largest
             budget of all members.
+        scratch: whether all members train from scratch, or all go on from their sources; ``None``
+            for either (static).
 
     Returns:
         ``(task, source, job) -> Trained``; the source is a training without its task, or ``None``
@@ -99,12 +102,16 @@ def trainer(
 
     def train(task: Task, source: Training | None, job: Job) -> Trained:
         hparams = spaces.decode(space, job.unit)
-        training = inner.begin(problem, job.key, hparams, task)
         if source is not None:
-            keys = select(job.itself, source.keys, training.keys)
+            keys = select(job.itself, source.keys, inner.keys(job.key))
             source = source._replace(keys=keys, task=task)
-            kept = select(job.fresh, training._replace(task=()), source._replace(task=()))
-            training = kept._replace(task=task)
+        if source is None or scratch is not False:
+            training = inner.begin(problem, job.key, hparams, task)
+            if source is not None:
+                kept = select(job.fresh, training._replace(task=()), source._replace(task=()))
+                training = kept._replace(task=task)
+        else:
+            training = source
         training = go_on(hparams, training, job.budget)
         loss = inner.judge(problem, hparams, training)
         extra = None

@@ -1,6 +1,6 @@
 """All members of a round: side by side, in chunks, over the devices of a mesh."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import chex
@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from metahpo.base import PyTree, State, Task
+from metahpo.base import PyTree, RoundSize, State, Task
 from metahpo.inner import Training
 from metahpo.lanes import highest
 from metahpo.run.member import Job, Train, Trained, blank, select
+from metahpo.run.packing import packed
 from metahpo.run.sharding import automatic, padded
 
 
@@ -25,7 +26,13 @@ class Best(NamedTuple):
 Evaluate = Callable[[Task, Training, Job], tuple[Trained, Best]]
 
 
-def evaluator(train: Train, keep: bool, chunk: int | None, mesh: Mesh | None) -> Evaluate:
+def evaluator(
+    train: Train,
+    keep: bool,
+    chunk: int | None,
+    mesh: Mesh | None,
+    sized: Sequence[tuple[RoundSize, Train]] = (),
+) -> Evaluate:
     """Makes ``train`` a function of a whole population.
 
     Args:
@@ -35,6 +42,8 @@ def evaluator(train: Train, keep: bool, chunk: int | None, mesh: Mesh | None) ->
         chunk: members that are trained side by side on one device; all by default.  A chunk whose
             members are all idle is skipped.
         mesh: devices to spread the members over.
+        sized: rounds of certain sizes, and what trains one of their members; see
+            ``run.packing``.
 
     Returns:
         ``(task, trainings, jobs) -> (members, best)`` with leading axes ``[P]``; ``trainings`` are
@@ -42,18 +51,28 @@ def evaluator(train: Train, keep: bool, chunk: int | None, mesh: Mesh | None) ->
         they are not kept).  All but the trainings are on every device.
     """
 
-    def here(task: Task, trainings: Training, jobs: Job) -> tuple[Trained, Best]:
-        return _in_chunks(train, keep, chunk, task, trainings, jobs)
+    def of(train: Train, scratch: bool | None = None) -> Evaluate:
+        return lambda *args: _in_chunks(train, keep, chunk, bool(scratch), *args)
 
+    def nobody(task: Task, trainings: Training, jobs: Job) -> tuple[Trained, Best]:
+        shapes = jax.eval_shape(of(train), task, trainings, jobs)
+        # With a mesh there are the trainings of all devices.
+        kept = jax.tree.map(lambda x: x[jobs.source], trainings) if mesh and keep else trainings
+        return _idle(shapes, kept, jobs)
+
+    here = of(train)
+    if sized:
+        programs = [(size, of(train, size.scratch)) for size, train in sized]
+        here = packed(here, programs, nobody, in_place=mesh is None)
     if mesh is None:
         return here
     return _on_mesh(here, keep, mesh)
 
 
 def _side_by_side(
-    train: Train, keep: bool, task: Task, trainings: Training, jobs: Job
+    train: Train, keep: bool, scratch: bool, task: Task, trainings: Training, jobs: Job
 ) -> tuple[Trained, Best]:
-    if keep:
+    if keep and not scratch:
         sources = jax.tree.map(lambda x: x[jobs.source], trainings)
         trained = jax.vmap(train, (None, 0, 0))(task, sources, jobs)
     else:
@@ -64,27 +83,31 @@ def _side_by_side(
 
 
 def _in_chunks(
-    train: Train, keep: bool, chunk: int | None, task: Task, trainings: Training, jobs: Job
+    train: Train,
+    keep: bool,
+    chunk: int | None,
+    scratch: bool,
+    task: Task,
+    trainings: Training,
+    jobs: Job,
 ) -> tuple[Trained, Best]:
     size = jobs.budget.shape[0]
     if chunk is None or chunk >= size:
-        return _side_by_side(train, keep, task, trainings, jobs)
+        return _side_by_side(train, keep, scratch, task, trainings, jobs)
     pad = -size % chunk
     shape = ((size + pad) // chunk, chunk)
     chunks = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), _idle_padded(jobs, pad))
     some = jax.tree.map(lambda x: x[0], chunks)
-    shapes = jax.eval_shape(lambda *args: _side_by_side(train, keep, *args), task, trainings, some)
+    shapes = jax.eval_shape(
+        lambda *args: _side_by_side(train, keep, scratch, *args), task, trainings, some
+    )
 
     def busy(jobs: Job) -> tuple[Trained, Best]:
-        return _side_by_side(train, keep, task, trainings, jobs)
+        return _side_by_side(train, keep, scratch, task, trainings, jobs)
 
     def idle(jobs: Job) -> tuple[Trained, Best]:
-        """What training idle members comes to, for nothing."""
-        trained, best = blank(shapes, jobs.key[0])
-        kept = jax.tree.map(lambda x: x[jobs.source], trainings) if keep else ()
-        infinite = jnp.full_like(trained.loss, jnp.inf)
-        trained = trained._replace(training=kept, memory=jobs.memory, loss=infinite)
-        return trained, best._replace(loss=jnp.full_like(best.loss, jnp.inf))
+        kept = jax.tree.map(lambda x: x[jobs.source], trainings) if keep else trainings
+        return _idle(shapes, kept, jobs)
 
     def body(best: Best, jobs: Job) -> tuple[Best, Trained]:
         some_work = highest(jobs.budget.max()) > 0
@@ -94,6 +117,14 @@ def _in_chunks(
     nobody = blank(shapes[1], jobs.key[0])._replace(loss=jnp.full_like(shapes[1].loss, jnp.inf))
     best, rows = jax.lax.scan(body, nobody, chunks)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:size], rows), best
+
+
+def _idle(shapes: tuple[Trained, Best], kept: Training, jobs: Job) -> tuple[Trained, Best]:
+    """What training idle members comes to, for nothing: they have the trainings ``kept``."""
+    trained, best = blank(shapes, jobs.key[0])
+    infinite = jnp.full_like(trained.loss, jnp.inf)
+    trained = trained._replace(training=kept, memory=jobs.memory, loss=infinite)
+    return trained, best._replace(loss=jnp.full_like(best.loss, jnp.inf))
 
 
 def _on_mesh(here: Evaluate, keep: bool, mesh: Mesh) -> Evaluate:

@@ -18,6 +18,7 @@ from metahpo.base import (
     Problem,
     Proposal,
     PyTree,
+    RoundSize,
     State,
     StopReason,
     Strategy,
@@ -27,7 +28,15 @@ from metahpo.run.agreement import check_same_problem, check_same_space
 from metahpo.run.health import warn_of_nothing
 from metahpo.run.look import look
 from metahpo.run.loop import Loop, scan, traced_once
-from metahpo.run.member import Job, Metrics, blank, select, trainer, trainer_with_gradient
+from metahpo.run.member import (
+    Job,
+    Metrics,
+    Train,
+    blank,
+    select,
+    trainer,
+    trainer_with_gradient,
+)
 from metahpo.run.population import Evaluate, evaluator
 from metahpo.run.records import SearchHistory, SearchResult, not_run
 from metahpo.run.sharding import everywhere
@@ -87,7 +96,8 @@ def search(
         space: the search space; ``decode`` of it gives the problem's hyperparameters.
         strategy: proposes ``P`` members a round.
         rounds: number of rounds, at least 1.
-        steps: inner steps of a member in one round, at least 1; a proposal's budget may lower it.
+        steps: inner steps of a member in one round, at least 1 and ``strategy.needs.steps``; a
+            proposal's budget may lower it.
         task: the task to tune on; drawn from ``problem.sample`` when ``None``.
         estimator: gives the gradients for a strategy that needs them; by default
             ``hypergrad.reverse(problem, steps)``.
@@ -111,8 +121,9 @@ def search(
         A ``SearchResult``.
 
     Raises:
-        ValueError: for zero rounds or steps, a chunk below 1, a space that is not one, a strategy
-            made for another space, a loss that is not a scalar, a choice compared with text.
+        ValueError: for zero rounds or steps, fewer steps than the strategy grants, a chunk below 1,
+            a space that is not one, a strategy made for another space, a loss that is not a scalar,
+            a choice compared with text.
 
     Warns:
         UserWarning: for a hyperparameter that nothing in the problem reads; where it is called
@@ -193,6 +204,12 @@ def search_loop(
     if metrics is not None:
         checks.function("metrics", metrics, "(key, hparams, task, state)", *range(4))
     needs = strategy.needs
+    if steps < needs.steps:
+        raise ValueError(
+            f"steps must be at least {needs.steps}, the most updates that the strategy grants in a "
+            f"round, got {steps}"
+        )
+    sized: list[tuple[RoundSize, Train]] = []
     if needs.gradients:
         estimator = estimator or hypergrad.reverse(problem, steps)
         check_same_problem(problem, estimator, steps)
@@ -202,9 +219,15 @@ def search_loop(
             raise ValueError(
                 "the estimator has no effect on a strategy that needs no gradients; leave it out"
             )
-        train = trainer(problem, space, steps, metrics, cut=stop is not None or needs.budgets)
+        cut = stop is not None or needs.budgets
+        train = trainer(problem, space, steps, metrics, cut)
+        # A loop, also of one update: a single one may be rounded otherwise.
+        sized = [
+            (size, trainer(problem, space, max(2, size.steps), metrics, cut, size.scratch))
+            for size in needs.sizes
+        ]
     keep = needs.trainings and not needs.gradients
-    evaluate = traced_once(evaluator(train, keep, chunk, mesh))
+    evaluate = traced_once(evaluator(train, keep, chunk, mesh, sized))
     strategy = strategy._replace(ask=traced_once(strategy.ask))
 
     start = jnp.zeros((), jnp.int32) if state is None else state.round

@@ -1,7 +1,11 @@
 """Strategies: ``(space, population, ...) -> Strategy``, one file each."""
 
+from metahpo.strategies.along_training.asha import ASHAState, asha
+from metahpo.strategies.along_training.brackets import BracketState
+from metahpo.strategies.along_training.hyperband import hyperband
 from metahpo.strategies.along_training.pb2 import PB2State, pb2
 from metahpo.strategies.along_training.pbt import PBTState, pbt
+from metahpo.strategies.along_training.successive_halving import successive_halving
 from metahpo.strategies.cma.cma_es import CMAState, cma_es
 from metahpo.strategies.cma.restarts import RestartState, bipop_cma_es, ipop_cma_es
 from metahpo.strategies.de.differential_evolution import DEState, differential_evolution
@@ -21,6 +25,8 @@ from metahpo.strategies.sobol import SobolState, sobol
 from metahpo.strategies.swarm.pso import PSOState, pso
 
 __all__ = [
+    "ASHAState",
+    "BracketState",
     "CMAState",
     "DEState",
     "GenerationalState",
@@ -37,6 +43,7 @@ __all__ = [
     "SNESState",
     "SobolState",
     "XNESState",
+    "asha",
     "bipop_cma_es",
     "cma_es",
     "crossover",
@@ -45,6 +52,7 @@ __all__ = [
     "genetic",
     "grid",
     "grid_size",
+    "hyperband",
     "hypergradient",
     "ipop_cma_es",
     "jade",
@@ -60,5 +68,6 @@ __all__ = [
     "shade",
     "snes",
     "sobol",
+    "successive_halving",
     "xnes",
 ]

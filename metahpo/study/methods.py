@@ -106,13 +106,20 @@ def searched(
             gradients, a part of it with intervals.
 
     Raises:
-        ValueError: for intervals without members that go on from states; when it is run, for
+        ValueError: for intervals without members that go on from states, for a strategy such as
+            ``hyperband`` whose members have trainings of different lengths; when it is run, for
             intervals that do not divide the steps, or more such members than the budget.
     """
     along = strategy.needs.trainings and not strategy.needs.gradients
     if intervals is not None and not along:
         raise ValueError(
             "intervals are of strategies whose members go on from states, such as pbt; leave it out"
+        )
+
+    if strategy.needs.sizes:
+        raise ValueError(
+            "a strategy whose members have trainings of different lengths (needs.sizes), such as "
+            "hyperband, cannot be compared yet: a trial has one price"
         )
 
     def method(setting: Setting) -> Trials:

@@ -146,7 +146,8 @@ def _searched(
     problem = problems.function(bowl)
 
     def run(key: Key) -> SearchResult:
-        return search(key, problem, space, strategy, rounds=rounds, steps=1)
+        steps = strategy.needs.steps
+        return search(key, problem, space, strategy, rounds=rounds, steps=steps)
 
     return run
 

@@ -45,6 +45,10 @@ def history(
     return jax.jit(tune)(jax.random.key(0))
 
 
+def halving(space, population):
+    return mh.strategies.successive_halving(space, population, max_steps=3)
+
+
 def meta(mesh):
     return mh.meta_train(
         jax.random.key(0), problem, mh.hypergrad.reverse(problem, 1),
@@ -76,6 +80,9 @@ print(json.dumps({
     "chunks on every device": equal(
         history(37, None, copying, walk), history(37, mesh, copying, walk, chunk=2)
     ),
+    "rounds of known sizes": equal(
+        history(11, None, halving, walk), history(11, mesh, halving, walk)
+    ) and equal(history(37, None, halving, walk), history(37, mesh, halving, walk, chunk=2)),
     # The mean over tasks sums device by device, so its last digits may differ.
     "tasks": all(np.allclose(a, b, rtol=1e-6) for a, b in zip(meta(None), meta(mesh))),
     "seeds": jax.jit(jax.vmap(lambda key: mh.search(

@@ -21,6 +21,7 @@ from metahpo import strategies
 from metahpo.testing import strategy as testing
 
 ROOT = Path(__file__).parents[2]
+PROMOTED = "its points are random; who goes on is tested in test_brackets.py and test_asha.py"
 
 
 def skeleton():
@@ -72,6 +73,22 @@ TABLE = {
     ),
     "pb2": Row(
         functools.partial(strategies.pb2, window=32), smallest=2, warm=True, duels=40, costly=True
+    ),
+    # The fewest rungs: what these save is training, and here there is none.
+    "successive_halving": Row(
+        functools.partial(strategies.successive_halving, max_steps=2, eta=2),
+        smallest=2,
+        not_better_than_random=PROMOTED,
+    ),
+    "hyperband": Row(
+        functools.partial(strategies.hyperband, max_steps=2, eta=2),
+        smallest=2,
+        not_better_than_random=PROMOTED,
+    ),
+    "asha": Row(
+        functools.partial(strategies.asha, max_steps=2, eta=2, workers=2),
+        smallest=2,
+        not_better_than_random=PROMOTED,
     ),
     "hypergradient": Row(strategies.hypergradient, warm=True),
     "open_es": Row(strategies.open_es, smallest=2, warm=True),
@@ -129,7 +146,8 @@ def searched(name, space, fn, population=POPULATION, rounds=ROUNDS, **options):
     def run(key, *numbers):
         problem = mh.problems.function(lambda hparams: fn(hparams, *numbers))
         strategy = TABLE[name].make(space, population, **options)
-        return mh.search(key, problem, space, strategy, rounds=rounds, steps=1)
+        steps = strategy.needs.steps
+        return mh.search(key, problem, space, strategy, rounds=rounds, steps=steps)
 
     return run
 

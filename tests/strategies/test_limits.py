@@ -15,7 +15,7 @@ def test_smallest_population_works_in_double_precision(name):
         run = searched(name, SPACE, loss, smallest, rounds)
         history = jax.device_get(jax.jit(run)(jax.random.key(0)).history)
     check_history(history, (rounds, smallest), "float64")
-    assert np.isfinite(history.loss).all()
+    assert np.isfinite(history.loss[history.budget > 0]).all()
 
 
 @pytest.mark.parametrize("name", WARM, scope="module")

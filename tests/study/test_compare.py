@@ -151,3 +151,8 @@ def test_a_population_is_read_off_a_strategy():
 def test_wrong_arguments_are_refused_by_name(methods, options, message):
     with pytest.raises(ValueError, match=message):
         compared(methods, **options)
+
+
+def test_a_strategy_whose_trainings_differ_in_length_is_refused():
+    with pytest.raises(ValueError, match="such as hyperband, cannot be compared yet"):
+        mh.study.searched(mh.strategies.hyperband(SPACE, 9, 9))

@@ -1,0 +1,138 @@
+"""Asynchronous successive halving."""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metahpo import checks
+from metahpo import space as spaces
+from metahpo.base import Evaluation, Key, Needs, Proposal, RoundSize, StopReason, Strategy
+from metahpo.space import Space
+from metahpo.strategies import parts
+from metahpo.strategies.along_training import rungs
+
+
+class ASHAState(NamedTuple):
+    """Where every configuration stands."""
+
+    unit: chex.Array  # f[P, D]
+    rung: chex.Array  # i32[P]: the highest that it began; -1 before
+    told: chex.Array  # bool[R, P]: whether its loss in a rung is known
+    loss: chex.Array  # f[R, P]: and what it is
+
+
+def asha(
+    space: Space,
+    population: int,
+    max_steps: int,
+    *,
+    min_steps: int = 1,
+    eta: int = 3,
+    workers: int = 1,
+) -> Strategy:
+    """Successive halving that waits for nobody (Li et al. 2020, algorithm 2).
+
+    Whenever a worker is free, it promotes a configuration, from the highest rung that has one in
+    the best ``1 / eta`` of those whose losses are known there and that was not promoted yet: this
+    goes on from where it is until it has ``eta`` times as many updates.  Where there is none, a new
+    configuration begins in the bottom rung.  Of several the one with the lowest loss is promoted,
+    of equal ones the first.  One whose loss is not finite counts as known and is never promoted.
+
+    From outside, ``mh.run.AskTell(..., trainings=True)`` gives one candidate a worker and lets it
+    go on while others are pending; keep ``workers=1`` there, since a round is what is asked for at
+    once.  It raises ``mh.run.WaitingError`` when there is nothing to do before something pending is
+    told.  In ``search`` a round lasts as long as its longest member, so a rung of many updates
+    keeps everybody waiting: ``successive_halving`` wastes less.
+
+    A configuration keeps its slot, and its training, so there are as many configurations as slots.
+    When all have begun and nobody can be promoted any more, ``stop`` says ``BUDGET``; asked to go
+    on nevertheless, all slots are idle.
+
+    Args:
+        space: the search space.
+        population: configurations, ``P``.
+        max_steps: updates of a configuration in the top rung: ``min_steps`` times a power of
+            ``eta``.
+        min_steps: updates in the bottom rung, at least 1.
+        eta: one of so many is promoted, at least 2.
+        workers: configurations that train in a round, at most ``P``.
+
+    Returns:
+        A Strategy.
+
+    Raises:
+        ValueError: if ``max_steps`` is not ``min_steps`` times a power of ``eta``, ``eta < 2``, the
+            population is too small for the top rung, or there are more workers than members.
+
+    Example:
+        >>> import metahpo as mh
+        >>> space = {"x": mh.Float(0.0, 1.0)}
+        >>> tuner = mh.run.AskTell(space, asha(space, 9, max_steps=9), trainings=True)
+        >>> budgets = []
+        >>> for _ in range(6):
+        ...     candidate = tuner.ask()
+        ...     budgets.append(candidate.budget)
+        ...     tuner.tell(candidate.number, candidate.hparams["x"])
+        >>> budgets  # the best of three is promoted as soon as it is known
+        [1, 1, 1, 2, 1, 1]
+    """
+    steps, eta = rungs.fidelities(min_steps, max_steps, eta), int(eta)
+    population = rungs.check_population("asha", population, steps, eta)
+    workers = checks.whole("workers", workers)
+    if workers > population:
+        raise ValueError(f"workers must be at most the population {population}, got {workers}")
+    spaces.size(space)  # refuses what is not a space
+    granted = np.diff([0, *steps]).astype(np.int32)
+    levels, slots = np.arange(len(steps)), np.arange(population)
+
+    def init(key: Key) -> ASHAState:
+        unit = parts.uniform(key, space, population)
+        nothing = (len(steps), population)
+        return ASHAState(
+            unit=unit,
+            rung=jnp.full(population, -1, jnp.int32),
+            told=jnp.zeros(nothing, bool),
+            loss=jnp.full(nothing, jnp.inf, unit.dtype),
+        )
+
+    def ask(key: Key, state: ASHAState) -> tuple[Proposal, ASHAState]:
+        del key
+        promotable, begun = _promotable(state, eta), state.rung >= 0
+        # The highest rung first, in it the lowest loss; new ones come last, in their order.
+        loss = state.loss[jnp.maximum(state.rung, 0), slots]
+        urgency = jnp.where(promotable, state.rung, jnp.where(begun, -2, -1))
+        order = jnp.lexsort((jnp.where(promotable, loss, 0.0), -urgency))
+        rank = jnp.zeros_like(order).at[order].set(slots)
+        chosen = (rank < workers) & (promotable | ~begun)
+        rung = jnp.where(chosen, state.rung + 1, state.rung)
+        parent = jnp.where(promotable & chosen, slots, -1).astype(jnp.int32)
+        budget = jnp.where(chosen, jnp.asarray(granted)[rung], 0)
+        return Proposal(state.unit, parent, budget), state._replace(rung=rung)
+
+    def tell(key: Key, state: ASHAState, proposal: Proposal, evaluation: Evaluation) -> ASHAState:
+        del key
+        # Who is pending began no other rung since.
+        there = parts.told(proposal, evaluation) & (levels[:, None] == state.rung)
+        loss = parts.finite_loss(evaluation, state.unit)
+        return state._replace(told=state.told | there, loss=jnp.where(there, loss, state.loss))
+
+    def stop(state: ASHAState) -> chex.Array:
+        pending = ~state.told[state.rung, slots]
+        busy = (state.rung < 0) | pending | _promotable(state, eta)
+        return jnp.where(busy.any(), StopReason.RUNNING, StopReason.BUDGET).astype(jnp.int32)
+
+    needs = Needs(order=False, sizes=(RoundSize(workers, int(granted.max())),))
+    return Strategy(init, ask, tell, needs, stop, space)
+
+
+def _promotable(state: ASHAState, eta: int) -> chex.Array:
+    """``bool[P]``: who is in the best ``1 / eta`` of a rung, and has not gone further."""
+    count = state.told.sum(axis=1) // eta
+    loss = jnp.where(state.told, state.loss, jnp.inf)
+    winners = jax.vmap(rungs.best)(loss, count)
+    top = np.arange(len(count)) == len(count) - 1
+    here = np.arange(len(count))[:, None] == state.rung
+    return (winners & here & ~top[:, None]).any(axis=0)
