@@ -36,10 +36,12 @@ from metahpo.problems.quadratics import (
     schedule_space,
     static_ratio,
 )
+from metahpo.problems.regret import normalised_regret
 from metahpo.problems.sinusoid import sinusoid
 from metahpo.problems.splits import Split, split
 from metahpo.problems.stateful import StatefulFamily
 from metahpo.problems.synthetic import function
+from metahpo.problems.tabular import Table, hpobench_nn, hpolib, table, tabular
 from metahpo.problems.training import TrainState, training
 from metahpo.problems.weight_average import weight_average
 from metahpo.safe_sqrt import with_safe_sqrt
@@ -56,6 +58,7 @@ __all__ = [
     "Quadratic",
     "Split",
     "StatefulFamily",
+    "Table",
     "TrainState",
     "accuracy",
     "averaged",
@@ -74,6 +77,8 @@ __all__ = [
     "episodes",
     "few_shot",
     "function",
+    "hpobench_nn",
+    "hpolib",
     "joint",
     "linen",
     "minibatch",
@@ -81,6 +86,7 @@ __all__ = [
     "mixed_integer_instance",
     "mixed_integer_space",
     "nnx",
+    "normalised_regret",
     "omniglot",
     "padded",
     "quadratics",
@@ -91,6 +97,8 @@ __all__ = [
     "split",
     "squared_error",
     "static_ratio",
+    "table",
+    "tabular",
     "training",
     "weight_average",
     "with_safe_sqrt",
