@@ -40,6 +40,7 @@ from metahpo.problems.regret import normalised_regret
 from metahpo.problems.sinusoid import sinusoid
 from metahpo.problems.splits import Split, split
 from metahpo.problems.stateful import StatefulFamily
+from metahpo.problems.surrogate import Surrogate, read_surrogate, surrogate
 from metahpo.problems.synthetic import function
 from metahpo.problems.tabular import Table, hpobench_nn, hpolib, table, tabular
 from metahpo.problems.training import TrainState, training
@@ -58,6 +59,7 @@ __all__ = [
     "Quadratic",
     "Split",
     "StatefulFamily",
+    "Surrogate",
     "Table",
     "TrainState",
     "accuracy",
@@ -91,12 +93,14 @@ __all__ = [
     "padded",
     "quadratics",
     "read_omniglot",
+    "read_surrogate",
     "schedule_problem",
     "schedule_space",
     "sinusoid",
     "split",
     "squared_error",
     "static_ratio",
+    "surrogate",
     "table",
     "tabular",
     "training",
