@@ -2,6 +2,7 @@
 
 from metahpo.strategies.along_training.pb2 import PB2State, pb2
 from metahpo.strategies.along_training.pbt import PBTState, pbt
+from metahpo.strategies.bayesian.tpe import TPEState, tpe
 from metahpo.strategies.cma.cma_es import CMAState, cma_es
 from metahpo.strategies.cma.restarts import RestartState, bipop_cma_es, ipop_cma_es
 from metahpo.strategies.de.differential_evolution import DEState, differential_evolution
@@ -36,6 +37,7 @@ __all__ = [
     "SHADEState",
     "SNESState",
     "SobolState",
+    "TPEState",
     "XNESState",
     "bipop_cma_es",
     "cma_es",
@@ -60,5 +62,6 @@ __all__ = [
     "shade",
     "snes",
     "sobol",
+    "tpe",
     "xnes",
 ]
