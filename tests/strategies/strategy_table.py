@@ -73,7 +73,7 @@ TABLE = {
     "pb2": Row(
         functools.partial(strategies.pb2, window=32), smallest=2, warm=True, duels=40, costly=True
     ),
-    "tpe": Row(functools.partial(strategies.tpe, capacity=200), warm=True, duels=40, costly=True),
+    "tpe": Row(functools.partial(strategies.tpe, capacity=480), warm=True, duels=40, costly=True),
     "hypergradient": Row(strategies.hypergradient, warm=True),
     "open_es": Row(strategies.open_es, smallest=2, warm=True),
     "snes": Row(strategies.snes, smallest=2, warm=True),

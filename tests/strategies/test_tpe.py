@@ -9,7 +9,7 @@ import pytest
 
 import metahpo as mh
 from metahpo.strategies import tpe
-from metahpo.strategies.bayesian.tpe import EMPTY, Trials, with_room
+from metahpo.strategies.bayesian.tpe import TPEState, good_count
 from metahpo.surrogates import parzen
 
 SPACE = {
@@ -33,26 +33,28 @@ def searched(fn=loss_of, population=1, rounds=60, **options):
     return run
 
 
-def trials_of(loss, capacity=None):
+def told_of(loss, capacity=None):
+    """The state after evaluations with these losses at random points."""
     loss = jnp.asarray(loss, float)
-    count, capacity = len(loss), capacity or len(loss)
-    spare = capacity - count
+    count, capacity = len(loss), capacity or len(loss) + 16
     unit = jax.random.uniform(jax.random.key(5), (count, SIZE))
-    return Trials(
-        jnp.append(jnp.arange(count, dtype=jnp.int32), jnp.full(spare, EMPTY, jnp.int32)),
-        jnp.concatenate([unit, jnp.zeros((spare, SIZE))]),
-        jnp.append(loss, jnp.full(spare, jnp.inf)),
+    return TPEState(
+        jnp.zeros((capacity, SIZE)).at[:count].set(unit),
+        jnp.full(capacity, jnp.inf).at[:count].set(loss),
         jnp.arange(capacity) < count,
+        jnp.int32(count),
+        jnp.zeros((1, SIZE)),
+        None,
     )
 
 
-def asked(trials, population=1, key=None, **options):
-    capacity = len(trials.number)
-    strategy = tpe(SPACE, population, capacity=capacity, **options)
-    state = strategy.init(jax.random.key(1))
-    count = (trials.number < EMPTY).sum()
-    state = state._replace(trials=trials, asked=count.astype(jnp.int32))
-    return strategy.ask(jax.random.key(2) if key is None else key, state)
+def asked(state, keys, population=1, **options):
+    """The points ``[K, P, D]`` that are asked for next under every key."""
+    strategy = tpe(SPACE, population, capacity=len(state.loss), **options)
+    return jax.jit(jax.vmap(lambda key: strategy.ask(key, state)[0].unit))(keys)
+
+
+KEYS = jax.random.split(jax.random.key(2), 10)
 
 
 def test_the_same_search_in_every_capacity():
@@ -64,101 +66,83 @@ def test_the_same_search_in_every_capacity():
         np.testing.assert_allclose(other, runs[0], atol=1e-5)
 
 
-def test_it_proposes_the_candidate_of_the_highest_ratio_of_the_densities_of_the_best_tenth():
-    """By hand: of 30 evaluations the best three, of which one is that of a tie that came first."""
+def test_it_proposes_the_candidate_of_the_highest_ratio_of_the_two_densities():
+    """By hand: of 30 evaluations the best three; two are equal, and the one before counts."""
     loss = np.random.default_rng(0).permutation(30).astype(float)
-    loss[[4, 9]] = 1.5  # beside 0 and 1
-    loss[20] = np.nan
-    losses = np.where(np.isfinite(loss), loss, np.inf)
-    trials = trials_of(losses)
-    proposal, state = asked(trials)
-    best = np.sort(np.argsort(losses, kind="stable")[:3])
-    assert 4 in best and 9 not in best or losses[best].max() <= 1
+    third = np.flatnonzero(loss == 2)[0]
+    loss[29] = 2.0
+    loss[(third + 3) % 29] = np.inf
+    state = told_of(loss)
+    unit = asked(state, KEYS)
+    best = np.sort(np.argsort(loss, kind="stable")[:3])
+    assert third in best and 29 not in best
     rest = np.setdiff1d(np.arange(30), best)
-    # A round of one forgets nothing here but the oldest of the rest.
-    rest = rest[1:]
     dims = list(mh.space.dimensions(SPACE).values())
-    low, high = (
-        parzen.fitted(dims, trials.unit[chosen], jnp.ones(len(chosen), bool))
-        for chosen in (best, rest)
-    )
-    key = jax.random.split(jax.random.split(jax.random.key(2))[1], 1)[0]
-    points = parzen.drawn(key, dims, low, 24)
-    score = parzen.log_density(dims, low, points) - parzen.log_density(dims, high, points)
-    np.testing.assert_allclose(proposal.unit[0], points[jnp.argmax(score)], atol=1e-6)
-    assert state.trials.told.sum() == 29
+    high = parzen.fitted(dims, state.unit[rest], jnp.ones(27, bool))
+    # Empty slots change what is drawn, though not from what.
+    padded = jnp.zeros((25, SIZE)).at[:3].set(state.unit[best])
+    low = parzen.fitted(dims, padded, jnp.arange(25) < 3)
+
+    @jax.vmap
+    def highest(key):
+        (key,) = jax.random.split(jax.random.split(key)[1], 1)
+        points = parzen.drawn(key, dims, low, 24)
+        score = parzen.log_density(dims, low, points) - parzen.log_density(dims, high, points)
+        return points[jnp.argmax(score)]
+
+    np.testing.assert_allclose(unit[:, 0], highest(KEYS), atol=1e-6)
 
 
-@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 30, 31, 250, 400])
-def test_the_number_of_good_ones_is_optunas(count):
+def test_the_number_of_good_ones_is_optunas():
     sampler = pytest.importorskip("optuna.samplers._tpe.sampler")
-    capacity = 400
-    trials = trials_of(np.arange(count, dtype=float), capacity)
-    seen = []
-    original = parzen.fitted
+    assert [good_count(n) for n in range(400)] == [sampler.default_gamma(n) for n in range(400)]
 
-    def watched(dims, unit, mask):
-        seen.append(mask)
-        return original(dims, unit, mask)
 
-    strategy = tpe(SPACE, 1, capacity=capacity)
-    state = strategy.init(jax.random.key(0))._replace(trials=trials)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parzen, "fitted", watched)
-        strategy.ask(jax.random.key(0), state)
-    assert int(seen[0].sum()) == sampler.default_gamma(count)
+def test_the_number_of_good_ones_is_a_tenth_rounded_up():
+    assert [good_count(n) for n in (0, 1, 10, 11, 30, 31, 250, 251)] == [0, 1, 1, 2, 3, 4, 25, 25]
 
 
 def test_what_is_asked_and_not_told_is_kept_away_from():
     """Members of one round differ more than points that do not know of one another."""
-    trials = trials_of(np.linspace(0, 1, 20), capacity=60)
+    state = told_of(np.linspace(0, 1, 20))
+    together = asked(state, KEYS, 16)
+    alone = asked(state, jax.random.split(jax.random.key(3), 160)).reshape(10, 16, SIZE)
 
     def apart(unit):
-        rate = np.sort(np.asarray(unit)[:, 1])
-        return np.diff(rate).mean()
+        return np.abs(unit[:, :, None, 1] - unit[:, None, :, 1]).mean()
 
-    keys = jax.random.split(jax.random.key(3), 20)
-    together = [apart(asked(trials, 16, key)[0].unit) for key in keys]
-    alone = [
-        apart(np.concatenate([asked(trials, 1, k)[0].unit for k in jax.random.split(key, 16)]))
-        for key in keys
-    ]
-    assert np.mean(together) > 1.1 * np.mean(alone)
+    assert apart(np.asarray(together)) > 1.1 * apart(np.asarray(alone))
 
 
 def test_tells_may_come_late_and_in_part():
     strategy = tpe(SPACE, 4, capacity=20)
-    state = strategy.init(jax.random.key(0))
-    first, state = strategy.ask(jax.random.key(1), state)
-    second, state = strategy.ask(jax.random.key(2), state)
+    ask, state = jax.jit(strategy.ask), strategy.init(jax.random.key(0))
+    first, state = ask(jax.random.key(1), state)
+    second, state = ask(jax.random.key(2), state)
     evaluation = mh.Evaluation(
         jnp.array([1.0, jnp.inf, 3.0, jnp.inf]), None, jnp.array([1, 0, 1, 0])
     )
     state = strategy.tell(jax.random.key(3), state, second, evaluation)
-    np.testing.assert_array_equal(np.flatnonzero(state.trials.told), [4, 6])
+    np.testing.assert_array_equal(np.flatnonzero(state.told), [4, 6])
     late = mh.Evaluation(jnp.arange(4.0), None, jnp.ones(4, int))
     state = strategy.tell(jax.random.key(3), state, first, late)
-    np.testing.assert_array_equal(np.flatnonzero(state.trials.told), [0, 1, 2, 3, 4, 6])
-    np.testing.assert_array_equal(state.trials.loss[:8], [0, 1, 2, 3, 1, np.inf, 3, np.inf])
+    np.testing.assert_array_equal(np.flatnonzero(state.told), [0, 1, 2, 3, 4, 6])
+    np.testing.assert_array_equal(state.loss[:8], [0, 1, 2, 3, 1, np.inf, 3, np.inf])
 
 
-def test_the_oldest_that_are_not_among_the_best_are_forgotten():
-    trials = trials_of([0.0, 5.0, 4.0, 1.0, 3.0, 2.0], capacity=7)
-    good = jnp.array([True, False, False, True, False, False, False])
-    told = trials.told.at[2].set(False)
-    left = with_room(trials._replace(told=told), 3, good)
-    np.testing.assert_array_equal(left.number, [0, 2, 3, 5, EMPTY, EMPTY, EMPTY])
-    np.testing.assert_array_equal(left.loss[:4], [0, 4, 1, 2])
-    np.testing.assert_array_equal(left.unit[:4], trials.unit[jnp.array([0, 2, 3, 5])])
-    np.testing.assert_array_equal(left.told, [True, False, True, True, False, False, False])
-    assert (with_room(trials, 7, good).number == EMPTY).all()
-
-
-def test_a_longer_run_than_its_capacity_goes_on_improving():
-    keys = jax.random.split(jax.random.key(0), 8)
-    run = jax.jit(jax.vmap(searched(rounds=200, capacity=50)))
-    losses = np.asarray(run(keys).history.loss)[..., 0]
-    assert np.median(losses[:, 150:].min(axis=1)) < np.median(losses[:, :50].min(axis=1))
+def test_slots_beyond_the_capacity_are_idle_and_it_says_so():
+    strategy = tpe(SPACE, 4, capacity=6)
+    ask, state, budgets = jax.jit(strategy.ask), strategy.init(jax.random.key(0)), []
+    for _ in range(3):
+        proposal, state = ask(jax.random.key(1), state)
+        budgets.append((proposal.budget > 0).tolist())
+        evaluation = mh.Evaluation(jnp.arange(4.0), None, jnp.ones(4, int))
+        state = strategy.tell(jax.random.key(2), state, proposal, evaluation)
+    assert budgets == [[True] * 4, [True, True, False, False], [False] * 4]
+    np.testing.assert_array_equal(state.loss, [0, 1, 2, 3, 0, 1])
+    assert state.told.all() and strategy.stop(state) == mh.base.StopReason.BUDGET
+    result = jax.jit(searched(population=4, rounds=5, capacity=6))(jax.random.key(0))
+    assert int((result.history.budget > 0).sum()) == 6
 
 
 AWKWARD = {
@@ -178,28 +162,25 @@ def test_awkward_losses_do_no_harm(fn):
     assert len(np.unique(unit.reshape(-1, SIZE), axis=0)) > 20
 
 
-@pytest.mark.parametrize("unit", [0.0, 0.5, 1.0])
-def test_duplicates_and_corners_do_no_harm(unit):
-    trials = trials_of(np.zeros(30))
-    trials = trials._replace(unit=jnp.full_like(trials.unit, unit))
-    for key in jax.random.split(jax.random.key(0), 5):
-        point = np.asarray(asked(trials, 3, key)[0].unit)
-        assert np.isfinite(point).all() and (point >= 0).all() and (point <= 1).all()
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+def test_duplicates_and_corners_do_no_harm(place):
+    state = told_of(np.zeros(30))
+    state = state._replace(unit=jnp.full_like(state.unit, place))
+    unit = np.asarray(asked(state, KEYS, 3))
+    assert np.isfinite(unit).all() and (unit >= 0).all() and (unit <= 1).all()
 
 
 def test_one_evaluation_is_enough_to_go_on_from():
-    trials = trials_of([1.0], capacity=5)
-    unit = asked(trials, 2, startup=1)[0].unit
-    assert np.isfinite(unit).all()
+    assert np.isfinite(asked(told_of([1.0]), KEYS, 2, startup=1)).all()
 
 
 @pytest.mark.parametrize("first", ["random", "sobol"])
 def test_the_first_points_are_even_or_random(first):
     space = {"x": mh.Float(0.0, 1.0)}
     strategy = tpe(space, 4, capacity=16, startup=16, first=first)
-    state, points = strategy.init(jax.random.key(0)), []
+    ask, state, points = jax.jit(strategy.ask), strategy.init(jax.random.key(0)), []
     for key in jax.random.split(jax.random.key(1), 4):
-        proposal, state = strategy.ask(key, state)
+        proposal, state = ask(key, state)
         points.append(proposal.unit)
         state = strategy.tell(key, state, proposal, mh.Evaluation(jnp.zeros(4), None))
     cells = np.unique((16 * np.concatenate(points)).astype(int))
@@ -210,12 +191,10 @@ def test_it_finds_more_than_random_search_from_sixty_evaluations():
     keys = jax.random.split(jax.random.key(0), 40)
 
     def best(make):
-        problem = mh.problems.function(loss_of)
-        run = lambda key: (
-            mh.search(  # noqa: E731
-                key, problem, SPACE, make(SPACE, 1), rounds=60, steps=1
-            ).best_loss
-        )
+        def run(key):
+            strategy, problem = make(SPACE, 1), mh.problems.function(loss_of)
+            return mh.search(key, problem, SPACE, strategy, rounds=60, steps=1).best_loss
+
         return np.asarray(jax.jit(jax.vmap(run))(keys))
 
     ours, random = best(functools.partial(tpe, capacity=60)), best(mh.strategies.random)
@@ -234,4 +213,4 @@ def test_it_finds_more_than_random_search_from_sixty_evaluations():
 )
 def test_wrong_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        tpe(SPACE, **{"population": 1, **options})
+        tpe(SPACE, **{"population": 1, "capacity": 20, **options})
