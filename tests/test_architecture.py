@@ -56,6 +56,7 @@ ARROWS = {
 FAMILIES = {
     "strategies": {
         "along_training": set(),
+        "bayesian": set(),
         "cma": set(),
         "de": set(),
         "genetic_algorithms": set(),

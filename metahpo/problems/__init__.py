@@ -36,10 +36,13 @@ from metahpo.problems.quadratics import (
     schedule_space,
     static_ratio,
 )
+from metahpo.problems.regret import normalised_regret
 from metahpo.problems.sinusoid import sinusoid
 from metahpo.problems.splits import Split, split
 from metahpo.problems.stateful import StatefulFamily
+from metahpo.problems.surrogate import Surrogate, read_surrogate, surrogate
 from metahpo.problems.synthetic import function
+from metahpo.problems.tabular import Table, hpobench_nn, hpolib, table, tabular
 from metahpo.problems.training import TrainState, training
 from metahpo.problems.weight_average import weight_average
 from metahpo.safe_sqrt import with_safe_sqrt
@@ -56,6 +59,8 @@ __all__ = [
     "Quadratic",
     "Split",
     "StatefulFamily",
+    "Surrogate",
+    "Table",
     "TrainState",
     "accuracy",
     "averaged",
@@ -74,6 +79,8 @@ __all__ = [
     "episodes",
     "few_shot",
     "function",
+    "hpobench_nn",
+    "hpolib",
     "joint",
     "linen",
     "minibatch",
@@ -81,16 +88,21 @@ __all__ = [
     "mixed_integer_instance",
     "mixed_integer_space",
     "nnx",
+    "normalised_regret",
     "omniglot",
     "padded",
     "quadratics",
     "read_omniglot",
+    "read_surrogate",
     "schedule_problem",
     "schedule_space",
     "sinusoid",
     "split",
     "squared_error",
     "static_ratio",
+    "surrogate",
+    "table",
+    "tabular",
     "training",
     "weight_average",
     "with_safe_sqrt",

@@ -6,6 +6,7 @@ from metahpo.strategies.along_training.hyperband import hyperband
 from metahpo.strategies.along_training.pb2 import PB2State, pb2
 from metahpo.strategies.along_training.pbt import PBTState, pbt
 from metahpo.strategies.along_training.successive_halving import successive_halving
+from metahpo.strategies.bayesian.tpe import TPEState, tpe
 from metahpo.strategies.cma.cma_es import CMAState, cma_es
 from metahpo.strategies.cma.restarts import RestartState, bipop_cma_es, ipop_cma_es
 from metahpo.strategies.de.differential_evolution import DEState, differential_evolution
@@ -42,6 +43,7 @@ __all__ = [
     "SHADEState",
     "SNESState",
     "SobolState",
+    "TPEState",
     "XNESState",
     "asha",
     "bipop_cma_es",
@@ -69,5 +71,6 @@ __all__ = [
     "snes",
     "sobol",
     "successive_halving",
+    "tpe",
     "xnes",
 ]

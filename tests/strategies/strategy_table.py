@@ -90,6 +90,7 @@ TABLE = {
         smallest=2,
         not_better_than_random=PROMOTED,
     ),
+    "tpe": Row(functools.partial(strategies.tpe, capacity=480), warm=True, duels=40, costly=True),
     "hypergradient": Row(strategies.hypergradient, warm=True),
     "open_es": Row(strategies.open_es, smallest=2, warm=True),
     "snes": Row(strategies.snes, smallest=2, warm=True),
