@@ -101,11 +101,7 @@ class Sampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """What all completed trials have in common; parameters with one value are left out."""
-        if len(study.directions) > 1:
-            raise ValueError(
-                f"the study must have one objective, {study.study_name!r} has "
-                f"{len(study.directions)}: {type(self).__name__} tunes one"
-            )
+        _check_one_objective(study)
         with self._lock:
             space = self._spaces.setdefault(study.study_name, IntersectionSearchSpace())
             found = space.calculate(study)
@@ -142,6 +138,7 @@ class Sampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """A uniform value that depends on the seed, the trial's number and the name alone."""
+        _check_one_objective(study)
         entropy = [self._seed, trial.number, zlib.crc32(param_name.encode())]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         one = RandomSampler(seed)
@@ -161,6 +158,13 @@ class Sampler(BaseSampler):
         if (me := notes.worker()) not in self._workers:
             self._workers.append(me)
         return me
+
+
+def _check_one_objective(study: Study) -> None:
+    if len(study.directions) > 1:
+        raise ValueError(
+            f"the study must have one objective, {study.study_name!r} has {len(study.directions)}"
+        )
 
 
 def _ahead(trials: list[FrozenTrial], trial: FrozenTrial) -> int:
