@@ -73,9 +73,3 @@ def test_values_are_the_same_up_to_rounding():
     assert not dist.same(space, wanted, {"x": 0.103})
     assert not dist.same(space, wanted, {"n": 4})
     assert not dist.same(space, wanted, {"k": "a"})
-
-
-def test_a_mark_tells_spaces_apart():
-    space = {"x": FloatDistribution(0.0, 1.0), "n": IntDistribution(0, 3)}
-    assert dist.mark(space) == dist.mark(dict(reversed(space.items())))
-    assert dist.mark(space) != dist.mark(space | {"n": IntDistribution(0, 4)})

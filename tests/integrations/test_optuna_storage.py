@@ -10,8 +10,9 @@ optuna = pytest.importorskip("optuna")
 
 from studies import STRATEGIES, candidates, make, objective, params, suggested  # noqa: E402
 
+import metahpo as mh  # noqa: E402
+from metahpo.integrations.optuna import Sampler, notes  # noqa: E402
 from metahpo.integrations.optuna import distributions as dist  # noqa: E402
-from metahpo.integrations.optuna import notes  # noqa: E402
 from metahpo.integrations.optuna.replay import Replay  # noqa: E402
 
 PROCESS = Path(__file__).with_name("sampling_process.py")
@@ -59,14 +60,36 @@ def test_losses_that_came_late_are_told_again_as_they_were(name, storage):
     assert params(studies[0]) == params(again)
 
 
-def test_another_seed_or_strategy_begins_anew_in_an_old_study(storage):
+@pytest.mark.parametrize(("name", "seed"), [("cma_es", 3), ("differential_evolution", 5)])
+def test_another_strategy_or_seed_begins_anew_in_an_old_study(name, seed, storage):
     make("differential_evolution", storage=storage).optimize(objective, n_trials=20)
-    other = make("cma_es", storage=storage, seed=5)
+    other = make(name, storage=storage, seed=seed)
     other.optimize(objective, n_trials=13)
-    alone = make("cma_es", seed=5)
+    alone = make(name, seed=seed)
     alone.optimize(objective, n_trials=14)
     assert params(other)[20:] == params(alone)[1:]
     assert candidates(other)[20:] == list(range(13))
+
+
+def test_options_that_leave_no_trace_begin_where_they_make_a_difference(storage):
+    """What the old strategy evaluated counts as long as the new one would have asked for it."""
+
+    def study(rate, storage=None):
+        def strategy(space):
+            return mh.strategies.differential_evolution(space, 6, crossover_rate=rate)
+
+        sampler = Sampler(strategy, seed=3)
+        return optuna.create_study(
+            study_name="s", storage=storage, load_if_exists=True, sampler=sampler
+        )
+
+    study(0.9, storage).optimize(objective, n_trials=20)
+    other = study(0.2, storage)
+    other.optimize(objective, n_trials=12)
+    alone = study(0.2)
+    alone.optimize(objective, n_trials=19)
+    assert params(other)[:7] == params(alone)[:7]
+    assert params(other)[20:] == params(alone)[7:]
 
 
 def test_a_study_whose_past_turns_out_to_be_another_is_followed_from_the_first():
@@ -86,14 +109,14 @@ def test_a_study_whose_past_turns_out_to_be_another_is_followed_from_the_first()
         return [(t, note) for t in trials if (note := notes.read(t)) is not None]
 
     replay.follow(noted(study.trials))
-    assert replay.params(7) == asked[1] and replay._untold == [6, 7, 8, 9, 10, 11]
+    assert replay.candidates[7] == asked[1] and replay._untold == [6, 7, 8, 9, 10, 11]
     trials = study.trials
     other = notes.read(trials[7])._replace(opened=True, pending=[3, 4, 5])
     trials[7].system_attrs[notes.KEY] = list(other)
     replay.follow(noted(trials))
     assert replay._untold == [3, 4, 5, 6, 7, 8, 9, 10, 11]
     replay.follow(noted(study.trials))
-    assert replay.params(7) == asked[1] and replay._untold == [6, 7, 8, 9, 10, 11]
+    assert replay.candidates[7] == asked[1] and replay._untold == [6, 7, 8, 9, 10, 11]
 
 
 def test_notes_know_the_dead_from_the_living():
@@ -102,7 +125,7 @@ def test_notes_know_the_dead_from_the_living():
     ended.wait()
     gone = f"{here.rsplit(' ', 1)[0]} {ended.pid}"
     assert not notes.dead(here) and not notes.dead(f"{here.rsplit(' ', 1)[0]} 1")
-    assert notes.dead(gone) and not notes.dead(gone, [gone])
+    assert notes.dead(gone)
     assert not notes.dead(f"elsewhere pid:[1] {ended.pid}")
 
 
@@ -137,7 +160,8 @@ def test_processes_share_a_run_on_one_file(name, storage):
     others = [
         trial.number
         for trial, note in noted
-        if note.candidate >= 0 and not dist.same(space, replay.params(note.candidate), trial.params)
+        if note.candidate >= 0
+        and not dist.same(space, replay.candidates[note.candidate], trial.params)
     ]
     # Two that ask for a round at once may know different losses; then one of them is believed.
     assert len(others) <= (0 if name == "cma_es" else 7)

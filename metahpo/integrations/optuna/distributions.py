@@ -1,7 +1,5 @@
 """Optuna's distributions as dimensions of a space, and back."""
 
-import hashlib
-import json
 import math
 from typing import Any
 
@@ -10,7 +8,6 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
-    distribution_to_json,
 )
 
 from metahpo.space import MOST_CELLS, Choice, Dimension, Float, Int
@@ -93,9 +90,3 @@ def _close(distribution: BaseDistribution, a: Any, b: Any) -> bool:
     scale = math.log if distribution.log else float
     width = scale(distribution.high) - scale(distribution.low)
     return abs(scale(a) - scale(b)) <= CLOSE * width
-
-
-def mark(distributions: dict[str, BaseDistribution]) -> str:
-    """A short name of a search space, equal where all its distributions are."""
-    text = json.dumps({name: distribution_to_json(d) for name, d in sorted(distributions.items())})
-    return hashlib.sha256(text.encode()).hexdigest()[:8]

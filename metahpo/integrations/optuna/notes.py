@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from optuna.storages import BaseStorage
@@ -18,7 +17,7 @@ class Note(NamedTuple):
     """Which candidate a trial evaluates, and how it came to be asked for.
 
     Attributes:
-        space: the mark of the search space.
+        run: the mark of space, strategy and seed.
         round: the strategy's round that the trial saw; 0 is the first.
         candidate: the number of the candidate, -1 for a trial that had to do without one.
         opened: whether the trial asked the strategy for this round.
@@ -27,7 +26,7 @@ class Note(NamedTuple):
         worker: who sampled it, as ``worker`` says.
     """
 
-    space: str
+    run: str
     round: int
     candidate: int
     opened: bool
@@ -56,15 +55,10 @@ def worker() -> str:
     return f"{socket.gethostname()} {namespace} {os.getpid()}"
 
 
-def dead(other: str, known: Sequence[str] = ()) -> bool:
-    """Whether a worker was a process of this machine that has ended.
-
-    Args:
-        other: as ``worker`` said.
-        known: workers that live on, whatever became of their process.
-    """
+def dead(other: str) -> bool:
+    """Whether a worker, as ``worker`` said, was a process of this machine that has ended."""
     where, pid = other.rsplit(" ", 1)
-    if other in known or where != worker().rsplit(" ", 1)[0] or os.name != "posix":
+    if where != worker().rsplit(" ", 1)[0] or os.name != "posix":
         return False
     try:
         os.kill(int(pid), 0)  # asks, and sends nothing

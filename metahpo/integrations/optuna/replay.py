@@ -5,12 +5,15 @@ candidates were pending then; all others were told, in their order.  So the note
 the trials are the whole run, whichever processes took part, and each of them can rebuild it.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from optuna.distributions import BaseDistribution
+import jax
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
 from metahpo.base import Strategy
@@ -46,6 +49,10 @@ class Replay:
         strategy: ``(space) -> Strategy``.
         seed: of the run, which proposes what ``minimize`` would with it.
         sign: -1 for a study that maximises.
+
+    Attributes:
+        mark: a short name of space, strategy and seed; notes of others belong to other runs.
+        candidates: the values of all candidates that were asked for, by name.
     """
 
     def __init__(
@@ -55,22 +62,19 @@ class Replay:
         seed: int,
         sign: int,
     ) -> None:
-        self.space, self.mark = space, dist.mark(space)
+        self.space = space
         dims = {name: dist.dimension(one) for name, one in space.items()}
         self._dims, self._strategy = dims, strategy(dims)
         self._seed, self._sign = seed, sign
         self._restart()
+        self.mark = _mark(space, self._strategy, seed)
 
     def _restart(self) -> None:
         self._tuner = AskTell(self._dims, self._strategy, seed=self._seed)
-        self._candidates: list[dict[str, Any]] = []
+        self.candidates: list[dict[str, Any]] = []
         self._untold: list[int] = []
         # Of every round the trials that claim to have opened it, up to the one that was believed.
         self._openers: list[list[tuple[int, Note]]] = []
-
-    def params(self, candidate: int) -> dict[str, Any]:
-        """The values of a candidate, by name."""
-        return self._candidates[candidate]
 
     def follow(self, noted: Iterable[tuple[FrozenTrial, Note]]) -> None:
         """Comes to where the trials are; only what is new is told, unless the past has changed."""
@@ -116,17 +120,16 @@ class Replay:
                 return None
         return losses
 
-    def next(self, trial: int, ahead: int, worker: str, known: Iterable[str]) -> Note:
+    def next(self, trial: int, ahead: int, worker: str) -> Note:
         """The candidate for a trial, of a new round where the last one is given out.
 
         Args:
             trial: its number.
             ahead: how many trials before it are about to take a candidate.
             worker: who asks.
-            known: workers that live.
         """
         note = Note(self.mark, max(len(self._openers) - 1, 0), -1, False, [], [], worker)
-        now = self._standing(tuple(known))
+        now = self._standing()
         if ahead < len(now.free):
             return note._replace(candidate=now.free[ahead])
         ahead -= len(now.free)
@@ -134,7 +137,7 @@ class Replay:
         wait = self._strategy.needs.order and pending
         if wait or len(pending) + len(now.failed) > MOST:
             return note._replace(candidate=self._second_trial(now.pending, note.round))
-        t, first = len(self._openers), len(self._candidates)
+        t, first = len(self._openers), len(self.candidates)
         self._ask(now.known | dict.fromkeys(now.failed, math.inf))
         note = Note(
             self.mark,
@@ -170,19 +173,19 @@ class Replay:
                 f"other; the strategy proposed {[one.budget for one in asked]}"
             )
         self._untold += [one.number for one in asked]
-        self._candidates += [
+        self.candidates += [
             {name: dist.fitted(self.space[name], value) for name, value in one.hparams.items()}
             for one in asked
         ]
         self._size = len(asked)
 
-    def _standing(self, known: tuple[str, ...]) -> Standing:
+    def _standing(self) -> Standing:
         now = Standing({}, [], [], [])
         for candidate in self._untold:
             claims = self._trials(candidate)
             if (loss := self._loss([trial for trial, _ in claims])) is not None:
                 now.known[candidate] = loss
-            elif any(_at_work(trial, note, known) for trial, note in claims):
+            elif any(_at_work(trial, note) for trial, note in claims):
                 now.pending.append(candidate)
             elif len(claims) >= ATTEMPTS:
                 now.failed.append(candidate)
@@ -192,7 +195,7 @@ class Replay:
 
     def _trials(self, candidate: int) -> list[tuple[FrozenTrial, Note]]:
         """The trials that evaluate a candidate, and not only say so."""
-        wanted = self._candidates[candidate]
+        wanted = self.candidates[candidate]
         return [
             (trial, note)
             for trial, note in self._claims.get(candidate, [])
@@ -210,13 +213,22 @@ class Replay:
         return self._sign * values[0] if values else math.inf
 
 
+def _mark(space: dict[str, BaseDistribution], strategy: Strategy, seed: int) -> str:
+    """By what every machine agrees on: no numbers that were computed."""
+    ask = getattr(strategy.ask, "__qualname__", "")
+    state = jax.eval_shape(strategy.init, jax.random.key(0))
+    dims = sorted((name, distribution_to_json(one)) for name, one in space.items())
+    text = json.dumps([dims, ask, str(state), seed])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
 def _valued(trial: FrozenTrial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def _at_work(trial: FrozenTrial, note: Note, known: tuple[str, ...]) -> bool:
+def _at_work(trial: FrozenTrial, note: Note) -> bool:
     if trial.state == TrialState.RUNNING:
-        return not dead(note.worker, known)
+        return not dead(note.worker)
     return trial.state == TrialState.WAITING
 
 

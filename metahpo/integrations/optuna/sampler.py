@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from metahpo import checks
 from metahpo.base import Strategy
-from metahpo.integrations.optuna import distributions, notes
+from metahpo.integrations.optuna import notes
 from metahpo.integrations.optuna.replay import Replay
 
 ABOUT_TO = timedelta(seconds=15)
@@ -75,13 +75,12 @@ class Sampler(BaseSampler):
     def __init__(self, strategy: Callable[[dict[str, Any]], Strategy], *, seed: int = 0) -> None:
         checks.function("strategy", strategy, "(space) -> Strategy", None)
         self._strategy, self._seed = strategy, checks.whole("seed", seed, at_least=0)
-        self._workers: list[str] = []  # that this sampler was, in this process and before
         self._forget()
 
     def _forget(self) -> None:
         self._lock = threading.RLock()
         self._spaces: dict[str, IntersectionSearchSpace] = {}  # by study
-        self._replays: dict[tuple[str, str], Replay] = {}  # by study and mark of the space
+        self._replays: dict[str, list[Replay]] = {}  # by study, one a space
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what the trials tell anyway."""
@@ -95,7 +94,7 @@ class Sampler(BaseSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Takes over the candidate of a failed trial, where the study's storage tries it again."""
         if (note := notes.read(trial)) is not None:
-            notes.write(study._storage, trial, note._replace(opened=False, worker=self._worker()))
+            notes.write(study._storage, trial, note._replace(opened=False, worker=notes.worker()))
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -122,13 +121,13 @@ class Sampler(BaseSampler):
             trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
             replay = self._replay(study, search_space)
             noted = [(one, note) for one in trials if (note := notes.read(one)) is not None]
-            replay.follow(pair for pair in noted if pair[1].space == replay.mark)
+            replay.follow(pair for pair in noted if pair[1].run == replay.mark)
             if old is not None:
-                here = old.space == replay.mark and old.candidate >= 0
-                return replay.params(old.candidate) if here else {}
-            note = replay.next(trial.number, _ahead(trials, trial), self._worker(), self._workers)
+                known = old.run == replay.mark and 0 <= old.candidate < len(replay.candidates)
+                return replay.candidates[old.candidate] if known else {}
+            note = replay.next(trial.number, _ahead(trials, trial), notes.worker())
             notes.write(study._storage, trial, note)
-            return replay.params(note.candidate) if note.candidate >= 0 else {}
+            return replay.candidates[note.candidate] if note.candidate >= 0 else {}
 
     def sample_independent(
         self,
@@ -149,15 +148,12 @@ class Sampler(BaseSampler):
 
     def _replay(self, study: Study, space: dict[str, BaseDistribution]) -> Replay:
         sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
-        key = (study.study_name, distributions.mark(space))
-        if key not in self._replays:
-            self._replays[key] = Replay(space, self._strategy, self._seed, sign)
-        return self._replays[key]
-
-    def _worker(self) -> str:
-        if (me := notes.worker()) not in self._workers:
-            self._workers.append(me)
-        return me
+        known = self._replays.setdefault(study.study_name, [])
+        for replay in reversed(known):
+            if replay.space == space:
+                return replay
+        known.append(Replay(space, self._strategy, self._seed, sign))
+        return known[-1]
 
 
 def _check_one_objective(study: Study) -> None:
