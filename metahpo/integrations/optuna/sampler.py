@@ -48,7 +48,8 @@ class Sampler(BaseSampler):
       ``mh.strategies.bipop_cma_es`` begins again.
     - **Closed and opened again**, a study goes on as if it had never been closed: all that the run
       needs stands in its trials, whose system attribute ``"metahpo"`` says which candidate each
-      of them is.  Strategy and seed must be the same; with others, it begins anew.
+      of them is.  Strategy and seed must be the same; with others, it begins anew.  A trial whose
+      process has ended is taken for lost, so whoever asks for it must live until it is told.
 
     Args:
         strategy: ``(space) -> Strategy``, with the space as a dict of ``Float``, ``Int`` and
