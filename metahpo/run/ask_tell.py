@@ -129,8 +129,6 @@ class AskTell:
             raise ValueError(f"either key or seed decides the randomness, got {key=} and {seed=}")
         seed = 0 if seed is None else checks.whole("seed", seed, at_least=0)
         self.key = jax.random.key(seed) if key is None else key
-        init_key, self._round_key = loop_keys(self.key)
-        _, strategy_key, _ = jax.random.split(init_key, 3)  # the keys of ``search``
         self._trainings, self._decode = trainings, spaces.decoder(space)
         made_of = (*strategy[:3], strategy.stop, stop)
         try:
@@ -138,9 +136,9 @@ class AskTell:
         except TypeError:  # a callable of one's own without a hash
             programs = _compiled.__wrapped__(*made_of)
         init, self._ask, self._tell_all, self._judge = programs
-        self._state = init(strategy_key)
+        self._round_key, self._state = init(self.key)
         with double_precision():
-            self._rule = () if stop is None else jax.tree.map(strongly_typed, stop.init())
+            self._rule = None if stop is None else jax.tree.map(strongly_typed, stop.init())
         self._start = self._state
         self.reason = StopReason.RUNNING
         self._rounds: list[Round] = []
@@ -363,7 +361,7 @@ class AskTell:
                 self.reason = StopReason(own)
                 return
         self._state = state
-        if (parent := int(np.max(proposal.parent))) >= 0 and not self._trainings:
+        if (parent := int(np.asarray(proposal.parent).max())) >= 0 and not self._trainings:
             raise ValueError(
                 "every proposal must train from scratch (parent -1), because there is no training "
                 f"state to go on from; the strategy proposed parent {parent}"
@@ -398,8 +396,10 @@ class AskTell:
         self._state, own = self._tell_all(
             key, self._state, r.proposal, evaluation._replace(loss=told)
         )
-        with double_precision():  # targets and tolerances are those of the function
-            self._rule, ruled = self._judge(self._rule, r.proposal, evaluation)
+        ruled = StopReason.RUNNING
+        if self._rule is not None:
+            with double_precision():  # targets and tolerances are those of the function
+                self._rule, ruled = self._judge(self._rule, r.proposal, evaluation)
         if self.reason == StopReason.RUNNING:
             self.reason = StopReason(int(ruled) or int(own))
 
@@ -430,8 +430,10 @@ def _compiled(
     """A strategy's functions, ``ask`` with the keys of ``search``, and the rule."""
 
     @jax.jit
-    def init(key: Key) -> PyTree:
-        return jax.tree.map(strongly_typed, strategy_init(key))
+    def init(key: Key) -> tuple[Key, PyTree]:
+        init_key, round_key = loop_keys(key)
+        _, strategy_key, _ = jax.random.split(init_key, 3)  # the keys of ``search``
+        return round_key, jax.tree.map(strongly_typed, strategy_init(strategy_key))
 
     @jax.jit
     def ask(key: Key, t: jax.Array, state: PyTree) -> tuple[Proposal, PyTree, Key]:
@@ -451,8 +453,7 @@ def _compiled(
     def judge(
         rule: PyTree, proposal: Proposal, evaluation: Evaluation
     ) -> tuple[PyTree, chex.Array]:
-        if stop is None:
-            return rule, first()
+        assert stop is not None
         # To the rule, who is not told now is idle: it counts every evaluation once.
         there = jnp.asarray(evaluation.steps) > 0
         rule = stop.update(

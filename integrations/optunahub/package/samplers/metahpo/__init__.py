@@ -1,0 +1,6 @@
+"""The strategies of metahpo as a sampler."""
+
+from .sampler import MetahpoSampler
+
+
+__all__ = ["MetahpoSampler"]
