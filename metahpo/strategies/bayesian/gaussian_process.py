@@ -136,8 +136,10 @@ def gaussian_process(
         early = (state.asked < first) | (state.told.sum() < min(first, 2))
         unit, free = lanes.when(
             ~early,
-            lambda x: suggest(key, state),
+            lambda x, key, state: suggest(key, state),
             (sobol.astype(state.unit.dtype), state.free),
+            key,
+            state,
         )
         unit = jnp.where(early, sobol, unit)
         count = len(state.given)
