@@ -33,7 +33,9 @@ def half_ranked(loss: chex.Array, mask: chex.Array) -> chex.Array:
     width = jnp.sqrt((away**2).sum() / jnp.maximum(good.sum(), 1))
     near = away / jnp.where(width > 0, width, 1.0)
     quantile = (rank + 0.5) / jnp.maximum(count, 1)
-    far = jnp.maximum(ndtri(jnp.clip(quantile, 1e-6, 1 - 1e-6)), 0.0).astype(loss.dtype)
+    del quantile
+    beyond = jnp.where(finite & ~good, loss - middle, 0.0) / largest / jnp.where(width > 0, width, 1.0)
+    far = jnp.where(finite, jnp.minimum(jnp.log1p(beyond), 4.0), 4.0)
     return -standardised(jnp.where(good, near, far), mask)
 
 

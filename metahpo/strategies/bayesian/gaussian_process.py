@@ -23,7 +23,7 @@ from metahpo.surrogates.warping import half_ranked
 
 SMALLEST_SLOTS = 32
 LEAST_LENGTH, LEAST_NOISE = 0.025, 1e-4
-FIT_STEPS = 24
+FIT_STEPS, FIT_RATE = 24, 0.4
 CENTRES = 3
 LEAST_STD = 1e-6
 
@@ -243,7 +243,7 @@ def _suggestions(
             data = Observations(model.seen(unit), y, told)
             starts = jnp.stack([state.free, model.start.astype(unit.dtype)])
             free = fit.mode(
-                model.kernel, model.numbers, model.log_prior, starts, data, FIT_STEPS
+                model.kernel, model.numbers, model.log_prior, starts, data, FIT_STEPS, FIT_RATE
             )
             process = gp.posterior(model.kernel, model.numbers(free), gp.extended(data, population))
             pending = (jnp.arange(slots) < state.asked) & ~told
