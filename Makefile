@@ -69,9 +69,6 @@ format: $(READY)  ## Format the code and mend what can be mended
 types: $(READY)  ## Check the types
 	$(RUN) mypy
 
-docs: $(READY)  ## Check the documentation: links, examples, API page
-	$(TEST) tests/docs
-
 api: $(READY)  ## Write docs/api.md from the docstrings
 	$(VENV)/bin/python docs/make_api.py
 

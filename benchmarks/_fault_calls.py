@@ -5,6 +5,7 @@ or the wrong value.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -62,7 +63,10 @@ def _end(call: Call, argument: str, value: Any) -> str:
     except (ValueError, TypeError) as error:
         text = str(error)
         words = [argument.rstrip("s").replace("_", " "), repr(value), *_parts(value)]
-        known = any(word in text.replace("_", " ") or word in text for word in words)
+        whole = (rf"(?<![\w.]){re.escape(word)}(?!\.?\d)" for word in words)  # 0 is not that of 10
+        known = any(
+            re.search(word, said) for word in whole for said in (text, text.replace("_", " "))
+        )
         return "named" if known else f"{type(error).__name__} without its name: {text[:200]}"
     except Exception as error:
         return f"{type(error).__name__}: {str(error)[:200]}"

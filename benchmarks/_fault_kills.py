@@ -1,5 +1,6 @@
 """Processes that are killed at random moments, and resumed until they come to an end."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -62,10 +63,10 @@ def counted(name: str, kills: int, seed: int = 0) -> Counted:
     draw = random.Random(f"{name} {seed}")
     killed, runs, same, errors = 0, 0, 0, []
     with tempfile.TemporaryDirectory() as parent:
-        whole = Path(parent) / "whole"
-        begin = time.monotonic()
-        _ended(start(whole), MOST_SECONDS)
-        duration, expected = time.monotonic() - begin, result(whole)
+        for whole in (Path(parent) / "cold", Path(parent) / "warm"):
+            begin = time.monotonic()
+            _ended(start(whole), MOST_SECONDS)
+            duration, expected = time.monotonic() - begin, result(whole)  # nothing to compile
         while killed < kills:
             folder = Path(parent) / f"run_{runs}"
             while True:
@@ -73,7 +74,7 @@ def counted(name: str, kills: int, seed: int = 0) -> Counted:
                 code = process.wait(draw.uniform(0.0, duration) if killed < kills else MOST_SECONDS)
                 if code is not None:
                     break
-                os.killpg(process.pid, signal.SIGKILL)
+                _kill(process.pid)
                 code = process.wait(MOST_SECONDS)
                 if killed == kills:
                     errors.append(f"still at work after {MOST_SECONDS:.0f} s")
@@ -139,6 +140,13 @@ def _command(folder: Path) -> Process:
             return None
 
     return Process(wait, process.pid)
+
+
+def _kill(pid: int) -> None:
+    """A process and all that it started; one that was just born has no group of its own yet."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError):
+            kill(pid, signal.SIGKILL)
 
 
 def _ended(process: Process, seconds: float) -> None:

@@ -158,7 +158,9 @@ def _driven(loop: mh.run.Loop, folder: Path) -> Any:
 
 def work_of_two(folder: str, out: str, rank: int, port: str) -> None:
     """One of two processes that share a search."""
-    jax.distributed.initialize(f"localhost:{port}", 2, rank)
+    jax.distributed.initialize(
+        f"localhost:{port}", 2, rank, initialization_timeout=60, heartbeat_timeout_seconds=20
+    )
     mesh = jax.make_mesh((jax.device_count(),), ("members",))
     result = _driven(search_loop(mesh=mesh), Path(folder))
     if rank == 0:

@@ -6,7 +6,7 @@ import numpy as np
 
 import metahpo as mh
 from metahpo.report import RunLengths
-from metahpo.report.plots import COLORS
+from metahpo.report.plots import COLORS, label_ends
 from metahpo.study import panels
 
 GROUPS = {
@@ -17,6 +17,7 @@ GROUPS = {
     "weak structure": range(20, 25),
 }
 NUMBERS = range(1, 25)
+MOST_LINES = 6
 
 
 def style_of(names) -> dict[str, dict]:
@@ -41,38 +42,48 @@ def grid(axes, **options) -> None:
     axes.set_axisbelow(True)
 
 
-def label_all(axes, x: str, y: str, columns: int) -> None:
-    """Labels and a legend for all panels of the last one's figure."""
-    axes.figure.supxlabel(x, fontsize=10)
-    axes.figure.supylabel(y, fontsize=10)
-    lines = axes.get_legend_handles_labels()
-    axes.figure.legend(*lines, ncols=columns, loc="outside upper center", fontsize=10)
-
-
 def draw_run_lengths(
     runs: dict[str, dict[int, RunLengths]], dimension: int, budget: float, path
 ) -> None:
     """Distributions over runs and targets, one panel a group of functions, one for all.
 
     Runs by strategy and number of the function; the axis ends at ``budget`` evaluations per
-    dimension.
+    dimension.  Of many strategies those are drawn that reach most in the end.
     """
     numbers = list(next(iter(runs.values())))
     groups = {name: [f for f in part if f in numbers] for name, part in GROUPS.items()}
     groups |= {"all functions": numbers}
-    with panels(path, 2, 3, size=(12, 6.8), legends=False, sharex=True, sharey=True) as all_axes:
+
+    def hits(name, part):
+        return np.stack([runs[name][number].hits for number in part]) / dimension
+
+    def reached(name, part):
+        return float((hits(name, part) <= budget).mean())
+
+    best = sorted(runs, key=lambda name: -reached(name, numbers))[:MOST_LINES]
+    title = (
+        f"{best[0]} reaches {reached(best[0], numbers):.0%} of the targets with {budget:,.0f} "
+        f"evaluations a dimension, {best[-1]} {reached(best[-1], numbers):.0%}"
+    )
+    shown = f"; the best {len(best)} of {len(runs)} strategies" if len(best) < len(runs) else ""
+    styles = style_of([name for name in runs if name in best])
+    size, shape = (9.5, 8), {"sharex": True, "sharey": True}
+    with panels(path, 3, 2, size=size, legends=False, title=title, **shape) as all_axes:
         for axes, (group, part) in zip(all_axes.flat, groups.items(), strict=True):
-            for name, style in style_of(runs).items():
+            for name, style in styles.items():
                 if part:
-                    hits = np.stack([runs[name][number].hits for number in part]) / dimension
-                    stairs(axes, hits, budget, label=name, linewidth=1.6, **style)
+                    stairs(axes, hits(name, part), budget, linewidth=1.6, **style)
             span = GROUPS.get(group)
             members = f" (f{span[0]} to f{span[-1]})" if span else ""
             axes.set_title(group + members, fontsize=10, loc="left")
             axes.set(xscale="log", xlim=(1, budget), ylim=(0, 1.01))
             grid(axes)
-        reached = "share of runs and targets reached"
-        label_all(axes, f"evaluations / dimension, {dimension}-D", reached, columns=8)
+        for axes, part in zip(all_axes.flat, groups.values(), strict=True):
+            if part:
+                ends = {name: reached(name, part) for name in styles}
+                label_ends(axes, ends, {name: style["color"] for name, style in styles.items()})
+        axes.figure.supxlabel(f"evaluations / dimension, {dimension}-D{shown}", fontsize=10)
+        axes.figure.supylabel("share of runs and targets reached", fontsize=10)
 
 
 def draw_published(

@@ -31,9 +31,9 @@ def whole(name: str, value: Any, at_least: int = 1) -> int:
         >>> whole("steps", 3.0)
         3
     """
-    if not is_whole(value) or value < at_least:
+    if not is_whole(value) or np.asarray(value) < at_least:
         raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}")
-    return int(value)
+    return int(np.asarray(value))
 
 
 def counts(**numbers: Any) -> list[int]:
@@ -103,21 +103,21 @@ def positive(**values: chex.Numeric) -> None:
 def at_least(name: str, value: chex.Numeric, least: float) -> None:
     """Raises ``ValueError`` unless ``least <= value``, and finite."""
     numbers(**{name: value})
-    if known(value) and not least <= value < math.inf:
+    if known(value) and not least <= np.asarray(value) < math.inf:
         raise ValueError(f"{name} must be finite and at least {least}, got {value}")
 
 
 def probability(name: str, value: chex.Numeric) -> None:
     """Raises ``ValueError`` unless ``0 <= value <= 1``."""
     numbers(**{name: value})
-    if known(value) and not 0 <= value <= 1:
+    if known(value) and not 0 <= np.asarray(value) <= 1:
         raise ValueError(f"{name} must be in [0, 1], got {value}")
 
 
 def share(name: str, value: float, most: float = 1.0) -> None:
     """Raises ``ValueError`` unless ``0 < value <= most``."""
     numbers(**{name: value})
-    if known(value) and not 0 < value <= most:
+    if known(value) and not 0 < np.asarray(value) <= most:
         raise ValueError(f"{name} must be in (0, {most:g}], got {value}")
 
 

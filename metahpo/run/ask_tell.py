@@ -5,6 +5,7 @@ was told alone, so a tuner is saved as the log of what was asked and told, and r
 through it again.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -130,10 +131,13 @@ class AskTell:
         init_key, self._round_key = loop_keys(self.key)
         _, strategy_key, _ = jax.random.split(init_key, 3)  # the keys of ``search``
         self._trainings, self._decode = trainings, spaces.decoder(space)
-        self._ask, self._tell_all, self._judge = _compiled(strategy, stop)
-        self._state = jax.jit(lambda key: jax.tree.map(strongly_typed, strategy.init(key)))(
-            strategy_key
-        )
+        made_of = (*strategy[:3], strategy.stop, stop)
+        try:
+            programs = _compiled(*made_of)
+        except TypeError:  # a callable of one's own without a hash
+            programs = _compiled.__wrapped__(*made_of)
+        init, self._ask, self._tell_all, self._judge = programs
+        self._state = init(strategy_key)
         with double_precision():
             self._rule = () if stop is None else jax.tree.map(strongly_typed, stop.init())
         self._start = self._state
@@ -405,21 +409,32 @@ class AskTell:
         return checkpoint.fingerprint(self.key, None, self._start, f"{dims} {about}".strip())
 
 
-def _compiled(strategy: Strategy, stop: Stopping | None) -> tuple[Callable, Callable, Callable]:
-    """The strategy's ``ask``, with the keys of ``search``, its ``tell``, and the rule."""
+@functools.lru_cache(maxsize=16)  # another run with the same strategy compiles nothing
+def _compiled(
+    strategy_init: Callable,
+    strategy_ask: Callable,
+    strategy_tell: Callable,
+    strategy_stop: Callable | None,
+    stop: Stopping | None,
+) -> tuple[Callable, Callable, Callable, Callable]:
+    """A strategy's functions, ``ask`` with the keys of ``search``, and the rule."""
+
+    @jax.jit
+    def init(key: Key) -> PyTree:
+        return jax.tree.map(strongly_typed, strategy_init(key))
 
     @jax.jit
     def ask(key: Key, t: jax.Array, state: PyTree) -> tuple[Proposal, PyTree, Key]:
         ask_key, _, tell_key = jax.random.split(jax.random.fold_in(key, t), 3)
-        proposal, state = strategy.ask(ask_key, state)
+        proposal, state = strategy_ask(ask_key, state)
         return proposal, state, tell_key
 
     @jax.jit
     def tell(
         key: Key, state: PyTree, proposal: Proposal, evaluation: Evaluation
     ) -> tuple[PyTree, chex.Array]:
-        state = strategy.tell(key, state, proposal, evaluation)
-        own = () if stop is None or strategy.stop is None else (strategy.stop(state),)
+        state = strategy_tell(key, state, proposal, evaluation)
+        own = () if stop is None or strategy_stop is None else (strategy_stop(state),)
         return state, first(*own)
 
     @jax.jit
@@ -435,4 +450,4 @@ def _compiled(strategy: Strategy, stop: Stopping | None) -> tuple[Callable, Call
         )
         return rule, stop.reason(rule)
 
-    return ask, tell, judge
+    return init, ask, tell, judge

@@ -118,7 +118,6 @@ def drive(
     chunk = math.ceil(loop.rounds / 20) if chunk is None else chunk
     chunk, _ = checks.counts(chunk=chunk, rounds=loop.rounds)
     lanes = _many(key)
-    files = None if directory is None else _Files(directory, resume)
     program = programs(loop, lanes)
     shown = progress and processes.is_first()
     with (
@@ -126,7 +125,7 @@ def drive(
         processes.told_of_loss(directory),
         _told_of_interrupt(directory),
         told_of_termination(),
-        contextlib.nullcontext() if files is None else files.claimed(),
+        _files(directory, resume) as files,
     ):
         with report.compiling(not program.compiled):
             keys, state = _start(program, key)
@@ -188,6 +187,17 @@ def _many(key: Key) -> bool:
     if axes not in (0, 1):
         raise ValueError(f"key must be one key or key[runs], got the shape {jnp.shape(key)}")
     return axes == 1
+
+
+@contextlib.contextmanager
+def _files(directory: str | os.PathLike[str] | None, resume: bool) -> Iterator["_Files | None"]:
+    """The folder of a run, which nobody else has within."""
+    if directory is None:
+        yield None
+        return
+    files = _Files(directory, resume)
+    with files.claimed():
+        yield files
 
 
 class _Files:

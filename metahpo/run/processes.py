@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from metahpo.base import PyTree
 
 _FAILED = -1
+_STATUS = ("ABORTED:", "DEADLINE_EXCEEDED:", "INTERNAL:", "UNAVAILABLE:", "UNKNOWN:")
 
 
 def is_first() -> bool:
@@ -93,7 +94,7 @@ def told_of_loss(directory: Any) -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         atexit.register(_leave)  # before JAX's own, which waits
-        if not isinstance(error, jax.errors.JaxRuntimeError):
+        if not _is_of_runtime(error):
             raise
         advice = (
             "a run with directory=... can be resumed"
@@ -104,6 +105,12 @@ def told_of_loss(directory: Any) -> Iterator[None]:
             f"process {jax.process_index()} of {jax.process_count()} lost the others, one of which "
             f"has probably died (see its own messages); {advice}: {error}"
         ) from error
+
+
+def _is_of_runtime(error: BaseException) -> bool:
+    """Whether XLA says so; a program that it was just handed fails with a ``ValueError``."""
+    status = isinstance(error, ValueError) and str(error).startswith(_STATUS)
+    return status or isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def _leave() -> None:

@@ -17,6 +17,7 @@ from metahpo.run import AskTell, WaitingError
 LINE = {"x": mh.Float(-1.0, 1.0), "y": mh.Float(-1.0, 1.0)}
 PATIENT = {  # those that wait for no order of tells
     "random": lambda: strategies.random(LINE, 5),
+    "sobol": lambda: strategies.sobol(LINE, 5),
     "grid": lambda: strategies.grid(LINE, 5, points=4),
     "differential_evolution": lambda: strategies.differential_evolution(LINE, 5),
     "jade": lambda: strategies.jade(LINE, 5),
@@ -94,8 +95,9 @@ def test_whoever_needs_no_order_goes_on_with_what_is_known(name):
 
 @pytest.mark.parametrize("name", PATIENT)
 def test_told_in_order_they_propose_what_they_propose_in_search(name):
-    found = loop(AskTell(LINE, PATIENT[name](), rounds=8), bowl)
-    expected = mh.minimize(bowl, LINE, PATIENT[name](), rounds=8, progress=False)
+    strategy = PATIENT[name]()
+    found = loop(AskTell(LINE, strategy, rounds=8), bowl)
+    expected = mh.minimize(bowl, LINE, strategy, rounds=8, progress=False)
     assert as_bytes(found) == as_bytes(expected)
 
 

@@ -77,7 +77,7 @@ def test_drawing_tasks_for_many_rounds_at_once_changes_nothing(monkeypatch, obje
             rounds=12, tasks=4, chunk=chunk,
         )  # fmt: skip
         assert loop.ahead == min(most, 6)  # the most that divides the rounds
-        return mh.run.scan(loop, jax.random.key(1))
+        return jax.jit(lambda key: mh.run.scan(loop, key))(jax.random.key(1))
 
     with jax.enable_x64(True):
         each, some = run(1), run(7)

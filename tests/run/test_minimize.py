@@ -78,6 +78,8 @@ def test_ask_and_tell_are_traced_once():
     strategy = plain._replace(ask=traced("ask"), tell=traced("tell"))
     run(strategy=strategy, rounds=8)
     assert sorted(traces) == ["ask", "tell"]
+    run(strategy=strategy, rounds=3, seed=5)  # in a loop of one's own, too
+    assert sorted(traces) == ["ask", "tell"]
 
 
 def test_losses_that_are_not_finite_are_infinite_and_counted():

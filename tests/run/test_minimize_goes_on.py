@@ -92,3 +92,13 @@ def test_what_the_state_does_not_fit_is_refused(tmp_path):
         run(rounds=1, state=state, directory=tmp_path, resume=True)
     with pytest.raises(ValueError, match="state"):
         run(rounds=1, state={"number": [1]})
+
+
+def test_a_strategy_of_callables_without_a_hash_runs_too(whole):
+    class Ask:
+        __hash__ = None
+
+        def __call__(self, *args):
+            return walker().ask(*args)
+
+    assert as_bytes(run(strategy=walker()._replace(ask=Ask()))) == as_bytes(whole)

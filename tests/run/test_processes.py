@@ -1,5 +1,6 @@
 """Two processes that run one search give the history of one, and a death among them is told."""
 
+import atexit
 import json
 import os
 import socket
@@ -8,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
-from metahpo.run import checkpoint
+from metahpo.run import checkpoint, processes
 
 pytestmark = pytest.mark.versions
 
@@ -47,6 +49,16 @@ def together(folder, devices, *more):
         for process in processes:
             process.kill()
     return [(process.returncode, *text) for process, text in zip(processes, texts, strict=True)]
+
+
+def test_a_loss_of_which_xla_tells_by_a_value_error_is_told_too(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(atexit, "register", lambda fn: None)
+    told = "lost the others.*resume=True.*'here'.*closed by peer"
+    with pytest.raises(RuntimeError, match=told), processes.told_of_loss("here"):
+        raise ValueError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer")
+    with pytest.raises(ValueError, match="of the user's"), processes.told_of_loss("here"):
+        raise ValueError("a mistake of the user's")
 
 
 @pytest.mark.slow
