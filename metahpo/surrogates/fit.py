@@ -32,8 +32,10 @@ def mode(
         rate: of its first step; it falls to zero along half a cosine.
     """
 
+    apart = kernel.apart(data.x, data.x)
+
     def loss(free: chex.Array) -> chex.Array:
-        return -log_evidence(kernel, numbers(free), data) - log_prior(free)
+        return -log_evidence(kernel, numbers(free), data, apart) - log_prior(free)
 
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
