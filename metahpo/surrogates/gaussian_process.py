@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
-from metahpo.base import PyTree
+from metahpo.base import Key, PyTree
 from metahpo.surrogates.kernels import Kernel
 
 
@@ -138,6 +138,17 @@ def predict(kernel: Kernel, process: Posterior, x: chex.Array) -> tuple[chex.Arr
     prior = kernel.variance(process.numbers.kernel, x)
     variance = prior - jnp.sum((process.root @ cross) ** 2, axis=0)
     return process.weights @ cross, jnp.maximum(variance, 0.0)
+
+
+def sample(key: Key, kernel: Kernel, process: Posterior, x: chex.Array) -> chex.Array:
+    """``f[M]``: one function of the process, without noise, at the points ``f[M, F]``."""
+    numbers = process.numbers.kernel
+    cross = process.root @ _cross(kernel, process, x)
+    covariance = kernel.covariance(numbers, x, x) - cross.T @ cross
+    # Points may be equal: what rounding takes away is given back.
+    root = jnp.linalg.cholesky(covariance + process.numbers.noise * jnp.eye(len(x)))
+    drawn = jax.random.normal(key, (len(x),), x.dtype)
+    return process.weights @ _cross(kernel, process, x) + root @ drawn
 
 
 def imagined(kernel: Kernel, process: Posterior, slot: chex.Numeric, x: chex.Array) -> Posterior:

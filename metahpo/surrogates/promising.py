@@ -1,6 +1,6 @@
-"""Where an acquisition function is highest: drawn candidates, then gradients and local moves.
+"""Where an acquisition function is highest: drawn candidates, then steps from the best of them.
 
-Floats climb along the gradient; integers and choices, which have none, try their neighbours.
+Floats step along the gradient; integers and choices, which have none, try their neighbours.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,85 +18,88 @@ from metahpo.surrogates.local_moves import Box, moved
 
 ANYWHERE, NEAR = 256, 64  # candidates in the cube, and around each centre
 LENGTHS = (0.4, 0.1, 0.025)  # of the boxes around the centres, in turn
-STARTS, CLIMBS, RATE = 6, 12, 0.03
-NEIGHBOURS = 16  # of each start, before and after it climbs
+STARTS, STEPS, RATE = 6, 12, 0.03
+NEIGHBOURS, LENGTH = 8, 0.05  # tried at each step, in a box of such an edge
+
+Value = Callable[[chex.Array], chex.Array]
 
 
-def highest(
-    key: Key,
-    value: Callable[[chex.Array], chex.Array],
-    dims: Sequence[Dimension],
-    centres: chex.Array,
-) -> chex.Array:
+def candidates(key: Key, dims: Sequence[Dimension], centres: chex.Array) -> chex.Array:
+    """``f[M, d]``: points of the cube, anywhere and near the centres ``f[C, d]``.
+
+    Args:
+        key: random key.
+        dims: of the ``d`` coordinates.
+        centres: points whose surroundings are worth a look, such as the best so far.
+    """
+    rows = draws.uniform(key, (_rows(centres), len(dims)))
+    return _candidates(dims, centres, rows.astype(centres.dtype))
+
+
+def highest(key: Key, value: Value, dims: Sequence[Dimension], centres: chex.Array) -> chex.Array:
     """``f[d]``, a point of the cube at which ``value`` is as high as was found.
 
     Args:
         key: random key.
         value: ``(points f[M, d]) -> f[M]``.
         dims: of the ``d`` coordinates.
-        centres: ``f[C, d]``, points whose surroundings are worth a look, such as the best so far.
+        centres: ``f[C, d]``, as of ``candidates``.
     """
-    size, count = len(dims), len(centres)
+    size, first = len(dims), _rows(centres)
     floats = np.array([isinstance(dim, Float) for dim in dims])
-    keys = jax.random.split(key, 4)
-    dtype = centres.dtype
-    drawn = [draws.uniform(keys[0], (ANYWHERE, size)).astype(dtype)]
-    rows = draws.uniform(keys[1], (count, NEAR, 2 * size)).astype(dtype)
-    for i in range(count):
-        box = _box(dims, LENGTHS[i % len(LENGTHS)], centres[i])
-        drawn.append(moved(box, centres[i], rows[i]))
-    candidates = jnp.concatenate(drawn)
-    _, order = jax.lax.top_k(value(candidates), STARTS)
-    points = candidates[order]
-    if not floats.all():
-        points = _better_neighbours(keys[2], value, dims, points)
-    if floats.any():
-        points = _climbed(value, floats, points)
+    later = 0 if floats.all() else 2 * STEPS * STARTS * NEIGHBOURS
+    # All at once: the generator is a large part of the program.
+    rows = draws.uniform(key, (first + later, size)).astype(centres.dtype)
+    drawn = _candidates(dims, centres, rows[:first])
+    values, order = jax.lax.top_k(value(drawn), STARTS)
+    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, STEPS))
+
+    def step(carry: tuple, rows: chex.Array) -> tuple[tuple, None]:
+        points, values, momenta = carry
+        trials = []
+        if floats.any():
+            grad = jax.grad(lambda points: value(points).sum())(points)
+            grad = jnp.where(floats & jnp.isfinite(grad), grad, 0.0)
+            updates, momenta = optimizer.update(-grad, momenta)
+            trials.append(jnp.clip(points + updates, 0.0, 1.0)[:, None])
         if not floats.all():
-            points = _better_neighbours(keys[3], value, dims, points)
-    return points[jnp.argmax(value(points))]
+            lengths = jnp.full(STARTS, LENGTH, points.dtype)
+            trials.append(jax.vmap(lambda *args: _near(dims, *args))(lengths, points, rows))
+        return (*_better(value, points, values, jnp.concatenate(trials, 1)), momenta), None
+
+    start = (drawn[order], values, optimizer.init(drawn[order]))
+    rows = rows[first:].reshape(STEPS, STARTS, -1, 2 * size)
+    (points, values, _), _ = jax.lax.scan(step, start, rows)
+    return points[jnp.argmax(values)]
 
 
-def _box(dims: Sequence[Dimension], length: float, origin: chex.Array) -> Box:
-    return Box(dims, jnp.asarray(length, origin.dtype), origin, 1 / len(dims))
+def _rows(centres: chex.Array) -> int:
+    return ANYWHERE + 2 * NEAR * len(centres)
 
 
-def _climbed(
-    value: Callable[[chex.Array], chex.Array], floats: np.ndarray, points: chex.Array
+def _candidates(dims: Sequence[Dimension], centres: chex.Array, rows: chex.Array) -> chex.Array:
+    count, size = centres.shape
+    lengths = np.resize(LENGTHS, count).astype(centres.dtype)
+    pairs = rows[ANYWHERE:].reshape(count, NEAR, 2 * size)
+    near = jax.vmap(lambda *args: _near(dims, *args))(lengths, centres, pairs)
+    return jnp.concatenate([rows[:ANYWHERE], near.reshape(-1, size)])
+
+
+def _near(
+    dims: Sequence[Dimension], length: chex.Array, centre: chex.Array, rows: chex.Array
 ) -> chex.Array:
-    """Adam on the floats, within the cube; the best on each way."""
-    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, CLIMBS))
-
-    def total(points: chex.Array) -> tuple[chex.Array, chex.Array]:
-        values = value(points)
-        return -values.sum(), values
-
-    def step(carry: tuple, _: None) -> tuple[tuple, None]:
-        points, state, best, highest = carry
-        grad, values = jax.grad(total, has_aux=True)(points)
-        better = values > highest
-        best = jnp.where(better[:, None], points, best)
-        grad = jnp.where(floats & jnp.isfinite(grad), grad, 0.0)
-        updates, state = optimizer.update(grad, state)
-        moved = jnp.clip(points + updates, 0.0, 1.0)
-        return (moved, state, best, jnp.maximum(values, highest)), None
-
-    lowest = jnp.full(len(points), -jnp.inf, points.dtype)
-    start = (points, optimizer.init(points), points, lowest)
-    (last, _, best, highest), _ = jax.lax.scan(step, start, None, CLIMBS)
-    return jnp.where((value(last) > highest)[:, None], last, best)
+    return moved(Box(dims, length, centre, 1 / len(dims)), centre, rows)
 
 
-def _better_neighbours(
-    key: Key,
-    value: Callable[[chex.Array], chex.Array],
-    dims: Sequence[Dimension],
-    points: chex.Array,
-) -> chex.Array:
-    """The best of each point's neighbours, or itself."""
-    count, size = points.shape
-    rows = draws.uniform(key, (count, NEIGHBOURS, 2 * size)).astype(points.dtype)
-    near = jax.vmap(lambda point, row: moved(_box(dims, 0.05, point), point, row))(points, rows)
-    everyone = jnp.concatenate([points[:, None], near], axis=1)
-    values = value(everyone.reshape(-1, size)).reshape(count, -1)
-    return jnp.take_along_axis(everyone, jnp.argmax(values, 1)[:, None, None], 1)[:, 0]
+def _better(
+    value: Value, points: chex.Array, values: chex.Array, trials: chex.Array
+) -> tuple[chex.Array, chex.Array]:
+    """Of every point ``f[S, d]`` the best of its trials ``f[S, T, d]``, or itself."""
+    found = value(trials.reshape(-1, points.shape[1])).reshape(trials.shape[:2])
+    best = jnp.argmax(found, axis=1)
+    found = jnp.take_along_axis(found, best[:, None], 1)[:, 0]
+    moved_to = jnp.take_along_axis(trials, best[:, None, None], 1)[:, 0]
+    return (
+        jnp.where((found > values)[:, None], moved_to, points),
+        jnp.maximum(found, values),
+    )
