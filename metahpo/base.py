@@ -214,12 +214,14 @@ class Needs(NamedTuple):
         budgets: budgets may be below the run's number of steps.
         order: a proposal must be told as a whole, before the next ask.  Without that need tells
             may be partial (some members pending) and come in any order.
+        rounds: the most that it has room for, ``None`` if it does not matter.
     """
 
     gradients: bool = False
     trainings: bool = True
     budgets: bool = True
     order: bool = True
+    rounds: int | None = None
 
 
 ANYTHING = Needs()

@@ -2,6 +2,7 @@
 
 from metahpo.strategies.along_training.pb2 import PB2State, pb2
 from metahpo.strategies.along_training.pbt import PBTState, pbt
+from metahpo.strategies.bayesian.gaussian_process import GaussianProcessState, gaussian_process
 from metahpo.strategies.cma.cma_es import CMAState, cma_es
 from metahpo.strategies.cma.restarts import RestartState, bipop_cma_es, ipop_cma_es
 from metahpo.strategies.de.differential_evolution import DEState, differential_evolution
@@ -23,6 +24,7 @@ from metahpo.strategies.swarm.pso import PSOState, pso
 __all__ = [
     "CMAState",
     "DEState",
+    "GaussianProcessState",
     "GenerationalState",
     "GridState",
     "HypergradientState",
@@ -41,6 +43,7 @@ __all__ = [
     "cma_es",
     "crossover",
     "differential_evolution",
+    "gaussian_process",
     "generational",
     "genetic",
     "grid",

@@ -37,7 +37,7 @@ def mode(
     def loss(free: chex.Array) -> chex.Array:
         return -log_evidence(kernel, numbers(free), data, apart) - log_prior(free)
 
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
+    optimizer = optax.rprop(rate, eta_minus=0.4, eta_plus=1.5, max_step_size=2.0)
 
     def climb(start: chex.Array) -> tuple[chex.Array, chex.Array]:
         def step(carry: tuple, _: None) -> tuple[tuple, None]:

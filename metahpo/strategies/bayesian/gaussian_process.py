@@ -22,7 +22,8 @@ from metahpo.surrogates.prior import Prior, of_space
 from metahpo.surrogates.warping import compressed
 
 SMALLEST = 64  # slots of the smallest process
-FIT_STEPS, FIT_RATE = 12, 0.4
+FIT_STEPS, FIT_RATE = 16, 0.8
+LESS = 0.0
 CENTRES = 3  # of the best so far
 LEAST_STD = 1e-6
 
@@ -34,7 +35,7 @@ class GaussianProcessState(NamedTuple):
         unit: ``f[N, D]``, points in the order of asking.
         loss: ``f[N]``.
         told: ``bool[N]``, whose losses are known.
-        asked: ``i32[]``, how many there are, told or pending.
+        asked: ``i32[]``, points that were asked for, told or pending.
         free: ``f[D + 1]``, the process's numbers, unconstrained, as they were last.
         sequence: of the first points.
         given: ``f[K, D]``, points to evaluate before those.
@@ -76,8 +77,9 @@ def gaussian_process(
             ``f[K, D]``; may be traced.
         acquisition: ``"log_ei"``, ``"ei"``, ``"pi"``, ``"ucb"``, ``"thompson"``, or a function
             ``(mean f[M], std f[M], best f[]) -> f[M]`` as in ``surrogates.acquisition``.
-        capacity: the most evaluations that a run may make.  A suggestion costs what the process of
-            the next power of two needs, from 64 on.
+        capacity: evaluations that are remembered; a run of known length may not make more, and one
+            that goes on nevertheless forgets the worst.  A suggestion costs what a process of the
+            next power of two costs, from 64 on.
         first: points of a scrambled Sobol sequence before the first of the process, by default
             ``D + 1``, at least 4 and at most 16; those of ``initial`` count.
         length: the prior's median length scale, in units of that which is recommended; may be
@@ -118,7 +120,6 @@ def gaussian_process(
     prior = of_space(dims, length, noise)
     published = quasirandom.directions(size)
     choose = _sampled if sampled else _most_promising(acquisition)
-    # A process of as many slots as are in use, not of as many as there are.
     sizes = _sizes(capacity)
     suggestions = [_suggestions(slots, dims, prior, choose, population) for slots in sizes]
 
@@ -136,29 +137,29 @@ def gaussian_process(
             given=parts.starting_points(given_key, space, count, initial).astype(dtype),
         )
 
-    def suggest(free: chex.Array, key: Key, state: GaussianProcessState) -> tuple:
-        which = (lanes.highest(state.asked) > jnp.array(sizes[:-1], jnp.int32)).sum()
-        return jax.lax.switch(which, suggestions, key, state._replace(free=free))
-
     def ask(key: Key, state: GaussianProcessState) -> tuple[Proposal, GaussianProcessState]:
         number = state.asked + jnp.arange(population)
+        places = _places(state, number)
         early = _first_points(state, number)
-        # Two losses say something; without them there is only the sequence.
-        learned = (state.asked >= first) & (state.told.sum() >= min(first, 2))
-        unit, free = lanes.when(
-            learned,
-            lambda x, key, state: suggest(x[1], key, state),
-            (early, state.free),
+        # Nothing is fitted to the first points, and as few places as possible to all others.
+        asked = lanes.highest(state.asked)
+        which = (asked > jnp.array(sizes[:-1], jnp.int32)).sum()
+        unit, free = jax.lax.switch(
+            jnp.where(asked < first, 0, 1 + which),
+            [lambda key, state: (early, state.free), *suggestions],
             key,
             state,
         )
+        # Less than two losses say nothing.
+        unit = jnp.where(state.told.sum() < min(first, 2), early, unit)
         unit = jnp.where((number < len(state.given))[:, None], early, unit)
         state = state._replace(
-            unit=jax.lax.dynamic_update_slice_in_dim(state.unit, unit, state.asked, 0),
+            unit=state.unit.at[places].set(unit),
+            told=state.told.at[places].set(False),
             asked=state.asked + population,
             free=free,
         )
-        return parts.proposal(unit, note=number), state
+        return parts.proposal(unit, note=places), state
 
     def tell(
         key: Key, state: GaussianProcessState, proposal: Proposal, evaluation: Evaluation
@@ -172,8 +173,14 @@ def gaussian_process(
             told=state.told.at[places].set(state.told[places] | new),
         )
 
-    needs = parts.SCRATCH._replace(order=False)
+    needs = parts.SCRATCH._replace(order=False, rounds=capacity // population)
     return Strategy(init, ask, tell, needs, space=space)
+
+
+def _places(state: GaussianProcessState, number: chex.Array) -> chex.Array:
+    """``i32[P]``: where points are remembered; when all places are taken, those of the worst."""
+    _, worst = jax.lax.top_k(jnp.where(state.told, state.loss, -jnp.inf), len(number))
+    return jnp.where(number < len(state.loss), number, worst.astype(number.dtype))
 
 
 def _first_points(state: GaussianProcessState, number: chex.Array) -> chex.Array:
@@ -220,6 +227,7 @@ def _most_promising(acquisition: Acquisition) -> Choose:
         def value(points: chex.Array) -> chex.Array:
             seen = model.prior.seen(points)
             mean, variance = gp.predict(model.prior.kernel, model.process, seen)
+            variance = variance - LESS * model.process.numbers.noise
             std = jnp.sqrt(jnp.maximum(variance, LEAST_STD**2))
             return model.unless_known(seen, acquisition(mean, std, model.best))
 
