@@ -230,6 +230,7 @@ class Needs(NamedTuple):
             may be partial (some members pending) and come in any order.
         sizes: the rounds that come, of a strategy that knows them: a run then compiles a program
             for each of them beside the one for all members, and idle slots take no time.
+        rounds: the most that it has room for, ``None`` if it does not matter.
     """
 
     gradients: bool = False
@@ -237,6 +238,7 @@ class Needs(NamedTuple):
     budgets: bool = True
     order: bool = True
     sizes: tuple[RoundSize, ...] = ()
+    rounds: int | None = None
 
     @property
     def steps(self) -> int:

@@ -21,6 +21,16 @@ def check_same_space(strategy: Strategy, space: spaces.Space) -> None:
     raise ValueError(f"the strategy was made for another space: {difference}")
 
 
+def check_room(strategy: Strategy, rounds: int | None) -> None:
+    """Raises ``ValueError`` if a strategy has no room for what so many rounds tell it."""
+    most = strategy.needs.rounds
+    if rounds is not None and most is not None and rounds > most:
+        raise ValueError(
+            f"the strategy has room for {most} rounds, the run makes {rounds}: give the strategy a "
+            "larger capacity"
+        )
+
+
 def check_same_problem(problem: Problem, estimator: Estimator, steps: int | None = None) -> None:
     """Raises ``ValueError`` if an estimator was made for another problem, or other trainings.
 

@@ -29,7 +29,7 @@ from metahpo.base import (
 )
 from metahpo.floats import double_precision
 from metahpo.run import checkpoint
-from metahpo.run.agreement import check_same_space
+from metahpo.run.agreement import check_room, check_same_space
 from metahpo.run.candidates import message, scalar
 from metahpo.run.loop import loop_keys, strongly_typed
 from metahpo.run.records import Failure, MinimizeResult, MinimizeState
@@ -155,6 +155,7 @@ class AskTell:
             checks.record("state", state, MinimizeState, "an earlier result's state")
             self._replay(state, "the state")
             self.limit = None if rounds is None else self.rounds + rounds
+        check_room(strategy, self.limit)
 
     @property
     def rounds(self) -> int:

@@ -24,7 +24,7 @@ from metahpo.base import (
     Strategy,
     Task,
 )
-from metahpo.run.agreement import check_same_problem, check_same_space
+from metahpo.run.agreement import check_room, check_same_problem, check_same_space
 from metahpo.run.health import warn_of_nothing
 from metahpo.run.look import look
 from metahpo.run.loop import Loop, scan, traced_once
@@ -194,6 +194,7 @@ def search_loop(
     checks.record("problem", problem, Problem, "mh.problems.training or mh.problems.function")
     checks.record("strategy", strategy, Strategy, "a function of mh.strategies")
     check_same_space(strategy, space)
+    check_room(strategy, rounds)
     for name, value, kind, made_by in (
         ("estimator", estimator, Estimator, "a function of mh.hypergrad"),
         ("stop", stop, Stopping, "mh.stopping.when"),

@@ -6,6 +6,7 @@ from metahpo.strategies.along_training.hyperband import hyperband
 from metahpo.strategies.along_training.pb2 import PB2State, pb2
 from metahpo.strategies.along_training.pbt import PBTState, pbt
 from metahpo.strategies.along_training.successive_halving import successive_halving
+from metahpo.strategies.bayesian.gaussian_process import GaussianProcessState, gaussian_process
 from metahpo.strategies.bayesian.tpe import TPEState, tpe
 from metahpo.strategies.cma.cma_es import CMAState, cma_es
 from metahpo.strategies.cma.restarts import RestartState, bipop_cma_es, ipop_cma_es
@@ -30,6 +31,7 @@ __all__ = [
     "BracketState",
     "CMAState",
     "DEState",
+    "GaussianProcessState",
     "GenerationalState",
     "GridState",
     "HypergradientState",
@@ -50,6 +52,7 @@ __all__ = [
     "cma_es",
     "crossover",
     "differential_evolution",
+    "gaussian_process",
     "generational",
     "genetic",
     "grid",

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
-from metahpo.base import PyTree
+from metahpo.base import Key, PyTree
 from metahpo.surrogates.kernels import Kernel
 
 
@@ -70,27 +70,56 @@ def extended(data: Observations, slots: int) -> Observations:
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), data, more)
 
 
-def factor(kernel: Kernel, numbers: Numbers, data: Observations) -> chex.Array:
-    """``f[N, N]``, the lower Cholesky factor of the observations' covariance."""
-    full = kernel.covariance(numbers.kernel, data.x, data.x)
-    full = jnp.where(data.mask[:, None] & data.mask, full, 0.0)
-    return jnp.linalg.cholesky(full + jnp.diag(jnp.where(data.mask, numbers.noise, 1.0)))
+def covariance(
+    kernel: Kernel, numbers: Numbers, data: Observations, apart: PyTree | None = None
+) -> chex.Array:
+    """``f[N, N]``, of the observations, noise included; ``apart`` is the kernel's, if known."""
+    apart = kernel.apart(data.x, data.x) if apart is None else apart
+    full = jnp.where(data.mask[:, None] & data.mask, kernel.of(numbers.kernel, apart), 0.0)
+    return full + jnp.diag(jnp.where(data.mask, numbers.noise, 1.0))
 
 
-def log_evidence(kernel: Kernel, numbers: Numbers, data: Observations) -> chex.Array:
-    """``f[]``, the log marginal likelihood (Rasmussen & Williams 2006, equation 2.30)."""
-    root = factor(kernel, numbers, data)
-    scaled = solve_triangular(root, jnp.where(data.mask, data.y, 0.0), lower=True)
-    count = data.mask.sum()
-    log_determinant = jnp.log(jnp.diagonal(root)).sum()
-    return -jnp.sum(scaled**2) / 2 - log_determinant - count * jnp.log(2 * jnp.pi) / 2
+def log_evidence(
+    kernel: Kernel, numbers: Numbers, data: Observations, apart: PyTree | None = None
+) -> chex.Array:
+    """``f[]``, the log marginal likelihood (Rasmussen & Williams 2006, equation 2.30).
+
+    Args:
+        kernel: the covariance function.
+        numbers: its numbers and the noise.
+        data: what was observed.
+        apart: ``kernel.apart(data.x, data.x)``, by who needs many evidences of the same data.
+    """
+    y = jnp.where(data.mask, data.y, 0.0)
+    constant = data.mask.sum() * jnp.log(2 * jnp.pi) / 2
+    return _log_density(covariance(kernel, numbers, data, apart), y) - constant
+
+
+@jax.custom_jvp
+def _log_density(covariance: chex.Array, y: chex.Array) -> chex.Array:
+    root = jnp.linalg.cholesky(covariance)
+    scaled = solve_triangular(root, y, lower=True)
+    return -jnp.sum(scaled**2) / 2 - jnp.log(jnp.diagonal(root)).sum()
+
+
+# Equation 5.9 there; to differentiate the factor would take twice as long.
+@_log_density.defjvp
+def _log_density_jvp(primals: tuple, tangents: tuple) -> tuple[chex.Array, chex.Array]:
+    lower = jnp.linalg.cholesky(primals[0])
+    root = solve_triangular(lower, jnp.eye(len(lower), dtype=lower.dtype), lower=True)
+    scaled = root @ primals[1]
+    weights = root.T @ scaled
+    slope = (jnp.outer(weights, weights) - root.T @ root) / 2
+    value = -jnp.sum(scaled**2) / 2 + jnp.log(jnp.diagonal(root)).sum()
+    return value, jnp.vdot(slope, tangents[0]) - jnp.vdot(weights, tangents[1])
 
 
 def best_numbers(
     kernel: Kernel, candidates: Numbers, data: Observations
 ) -> tuple[Numbers, chex.Array]:
     """Of ``S`` sets of numbers (leaves ``f[S]``) that of the highest evidence; and ``f[S]``."""
-    evidence = jax.lax.map(lambda numbers: log_evidence(kernel, numbers, data), candidates)
+    apart = kernel.apart(data.x, data.x)
+    evidence = jax.lax.map(lambda numbers: log_evidence(kernel, numbers, data, apart), candidates)
     evidence = jnp.where(jnp.isnan(evidence), -jnp.inf, evidence)
     best = jnp.argmax(evidence)
     return jax.tree.map(lambda leaf: leaf[best], candidates), evidence
@@ -98,7 +127,7 @@ def best_numbers(
 
 def posterior(kernel: Kernel, numbers: Numbers, data: Observations) -> Posterior:
     """Conditions on the observations (Rasmussen & Williams 2006, algorithm 2.1)."""
-    lower = factor(kernel, numbers, data)
+    lower = jnp.linalg.cholesky(covariance(kernel, numbers, data))
     root = solve_triangular(lower, jnp.eye(len(lower), dtype=lower.dtype), lower=True)
     return Posterior(numbers, data, root, root.T @ (root @ jnp.where(data.mask, data.y, 0.0)))
 
@@ -109,6 +138,17 @@ def predict(kernel: Kernel, process: Posterior, x: chex.Array) -> tuple[chex.Arr
     prior = kernel.variance(process.numbers.kernel, x)
     variance = prior - jnp.sum((process.root @ cross) ** 2, axis=0)
     return process.weights @ cross, jnp.maximum(variance, 0.0)
+
+
+def sample(key: Key, kernel: Kernel, process: Posterior, x: chex.Array) -> chex.Array:
+    """``f[M]``: one function of the process, without noise, at the points ``f[M, F]``."""
+    numbers = process.numbers.kernel
+    cross = process.root @ _cross(kernel, process, x)
+    covariance = kernel.covariance(numbers, x, x) - cross.T @ cross
+    # Points may be equal: what rounding takes away is given back.
+    root = jnp.linalg.cholesky(covariance + process.numbers.noise * jnp.eye(len(x)))
+    drawn = jax.random.normal(key, (len(x),), x.dtype)
+    return process.weights @ _cross(kernel, process, x) + root @ drawn
 
 
 def imagined(kernel: Kernel, process: Posterior, slot: chex.Numeric, x: chex.Array) -> Posterior:

@@ -7,30 +7,46 @@ pytree of numbers, so that many sets of them can be compared in one program.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.lax import Precision
 
 from metahpo.base import PyTree
 
 
 class Kernel(NamedTuple):
-    """A covariance function.
+    """A covariance function, in two parts: a fit needs the first, by far the larger, only once.
 
     Attributes:
-        covariance: ``(numbers, x f[N, F], y f[M, F]) -> f[N, M]``, without noise.
-        variance: ``(numbers, x f[N, F]) -> f[N]``, its diagonal for ``y = x``.
+        apart: ``(x f[N, F], y f[M, F]) -> pytree``, what it has to know of every pair, whatever
+            its numbers are.
+        of: ``(numbers, apart) -> f[N, M]``, the covariances, without noise.
+        variance: ``(numbers, x f[N, F]) -> f[N]``, their diagonal for ``y = x``.
     """
 
-    covariance: Callable[[PyTree, chex.Array, chex.Array], chex.Array]
+    apart: Callable[[chex.Array, chex.Array], PyTree]
+    of: Callable[[PyTree, PyTree], chex.Array]
     variance: Callable[[PyTree, chex.Array], chex.Array]
 
+    def covariance(self, numbers: PyTree, x: chex.Array, y: chex.Array) -> chex.Array:
+        """``f[N, M]``, without noise."""
+        return self.of(numbers, self.apart(x, y))
 
-Exponent: TypeAlias = Callable[[chex.Numeric, chex.Array, chex.Array], chex.Array]
-"""``(number, x f[N, F], y f[M, F]) -> f[N, M]``, never positive, 0 for equal points."""
+
+class Exponent(NamedTuple):
+    """What may stand in ``exponential``.
+
+    Attributes:
+        apart: as of a ``Kernel``.
+        of: ``(number, apart) -> f[N, M]``, never positive, 0 for equal points.
+    """
+
+    apart: Callable[[chex.Array, chex.Array], PyTree]
+    of: Callable[[chex.Numeric, PyTree], chex.Array]
 
 
 def exponential(*exponents: Exponent) -> Kernel:
@@ -39,12 +55,16 @@ def exponential(*exponents: Exponent) -> Kernel:
     Its numbers are a tuple, one for each exponent.
     """
 
-    def covariance(numbers: tuple, x: chex.Array, y: chex.Array) -> chex.Array:
+    def of(numbers: tuple, apart: list) -> chex.Array:
         # Of all that a process computes, exponentials take the time.
-        pairs = zip(exponents, numbers, strict=True)
-        return jnp.exp(sum(exponent(number, x, y) for exponent, number in pairs))
+        triples = zip(exponents, numbers, apart, strict=True)
+        return jnp.exp(sum(exponent.of(number, pairs) for exponent, number, pairs in triples))
 
-    return Kernel(covariance, lambda numbers, x: jnp.ones(len(x), x.dtype))
+    return Kernel(
+        lambda x, y: [exponent.apart(x, y) for exponent in exponents],
+        of,
+        lambda numbers, x: jnp.ones(len(x), x.dtype),
+    )
 
 
 def matern52(columns: Sequence[int] | np.ndarray) -> Kernel:
@@ -56,11 +76,16 @@ def matern52(columns: Sequence[int] | np.ndarray) -> Kernel:
     """
     chosen = np.asarray(columns, int)
 
-    def covariance(lengths: chex.Array, x: chex.Array, y: chex.Array) -> chex.Array:
-        apart = (x[:, None, chosen] - y[None, :, chosen]) / lengths
-        return _matern52(5 * jnp.sum(apart**2, axis=-1))
+    def apart(x: chex.Array, y: chex.Array) -> chex.Array:
+        x, y = x[:, chosen].T, y[:, chosen].T  # columns first: the last axes are long
+        return (x[:, :, None] - y[:, None, :]) ** 2
 
-    return Kernel(covariance, lambda lengths, x: jnp.ones(len(x), x.dtype))
+    def of(lengths: chex.Array, squares: chex.Array) -> chex.Array:
+        weights = jnp.broadcast_to(5 / jnp.square(lengths), chosen.shape)
+        # Of the sum itself, not of differences of sums, so that nothing is lost.
+        return _matern52(jnp.tensordot(weights, squares, 1, precision=Precision.HIGHEST))
+
+    return Kernel(apart, of, lambda lengths, x: jnp.ones(len(x), x.dtype))
 
 
 @jax.custom_jvp
@@ -92,22 +117,25 @@ def hamming(columns: Sequence[int] | np.ndarray) -> Exponent:
     """``-sum_d [x_d != y_d] / l_d`` over columns of choices; its numbers are ``l``, ``f[C]``."""
     chosen = np.asarray(columns, int)
 
-    def exponent(lengths: chex.Numeric, x: chex.Array, y: chex.Array) -> chex.Array:
-        differ = x[:, None, chosen] != y[None, :, chosen]
-        return -jnp.sum(differ / jnp.asarray(lengths), axis=-1)
+    def apart(x: chex.Array, y: chex.Array) -> chex.Array:
+        differ = x[:, chosen].T[:, :, None] != y[:, chosen].T[:, None, :]
+        return differ.astype(x.dtype)
 
-    return exponent
+    def of(lengths: chex.Numeric, differ: chex.Array) -> chex.Array:
+        weights = jnp.broadcast_to(1 / jnp.asarray(lengths), chosen.shape)
+        return -jnp.tensordot(weights, differ, 1, precision=Precision.HIGHEST)
+
+    return Exponent(apart, of)
 
 
 def squared(columns: Sequence[int] | np.ndarray) -> Exponent:
     """``-|x - y|^2 / (2 l^2)`` over some columns; its number is the length scale ``l``."""
     chosen = np.asarray(columns, int)
 
-    def exponent(length: chex.Numeric, x: chex.Array, y: chex.Array) -> chex.Array:
-        squares = jnp.sum((x[:, None, chosen] - y[None, :, chosen]) ** 2, axis=-1)
-        return -squares / (2 * jnp.square(length))
+    def apart(x: chex.Array, y: chex.Array) -> chex.Array:
+        return jnp.sum((x[:, None, chosen] - y[None, :, chosen]) ** 2, axis=-1)
 
-    return exponent
+    return Exponent(apart, lambda length, squares: -squares / (2 * jnp.square(length)))
 
 
 def forgetting(column: int) -> Exponent:
@@ -116,11 +144,10 @@ def forgetting(column: int) -> Exponent:
     Its number is ``w`` in [0, 1): what was learned some time ago counts less, unless ``w`` is 0.
     """
 
-    def exponent(rate: chex.Numeric, x: chex.Array, y: chex.Array) -> chex.Array:
-        apart = jnp.abs(x[:, None, column] - y[None, :, column])
-        return apart / 2 * jnp.log1p(-rate)
+    def apart(x: chex.Array, y: chex.Array) -> chex.Array:
+        return jnp.abs(x[:, None, column] - y[None, :, column])
 
-    return exponent
+    return Exponent(apart, lambda rate, times: times / 2 * jnp.log1p(-rate))
 
 
 def linear(column: int, slope_variance: float) -> Kernel:
@@ -128,37 +155,28 @@ def linear(column: int, slope_variance: float) -> Kernel:
 
     It has no numbers, that is, ``()``.
     """
-
-    def covariance(numbers: tuple, x: chex.Array, y: chex.Array) -> chex.Array:
-        del numbers
-        return slope_variance * x[:, column, None] * y[:, column]
-
-    return Kernel(covariance, lambda numbers, x: slope_variance * x[:, column] ** 2)
+    return Kernel(
+        lambda x, y: x[:, column, None] * y[:, column],
+        lambda numbers, products: slope_variance * products,
+        lambda numbers, x: slope_variance * x[:, column] ** 2,
+    )
 
 
 def product(*kernels: Kernel) -> Kernel:
     """The product of kernels over different columns; its numbers are a tuple of theirs."""
-
-    def covariance(numbers: tuple, x: chex.Array, y: chex.Array) -> chex.Array:
-        pairs = zip(kernels, numbers, strict=True)
-        return math.prod((k.covariance(n, x, y) for k, n in pairs), start=jnp.ones((), x.dtype))
-
-    def variance(numbers: tuple, x: chex.Array) -> chex.Array:
-        pairs = zip(kernels, numbers, strict=True)
-        return math.prod((k.variance(n, x) for k, n in pairs), start=jnp.ones((), x.dtype))
-
-    return Kernel(covariance, variance)
+    return _combined(kernels, math.prod)
 
 
 def total(*kernels: Kernel) -> Kernel:
     """The sum of independent parts; its numbers are a tuple of theirs."""
+    return _combined(kernels, sum)
 
-    def covariance(numbers: tuple, x: chex.Array, y: chex.Array) -> chex.Array:
-        pairs = zip(kernels, numbers, strict=True)
-        return sum((k.covariance(n, x, y) for k, n in pairs), jnp.zeros((), x.dtype))
+
+def _combined(kernels: Sequence[Kernel], combine: Callable[[list], chex.Array]) -> Kernel:
+    def of(numbers: tuple, apart: list) -> chex.Array:
+        return combine([k.of(*rest) for k, *rest in zip(kernels, numbers, apart, strict=True)])
 
     def variance(numbers: tuple, x: chex.Array) -> chex.Array:
-        pairs = zip(kernels, numbers, strict=True)
-        return sum((k.variance(n, x) for k, n in pairs), jnp.zeros((), x.dtype))
+        return combine([k.variance(n, x) for k, n in zip(kernels, numbers, strict=True)])
 
-    return Kernel(covariance, variance)
+    return Kernel(lambda x, y: [k.apart(x, y) for k in kernels], of, variance)

@@ -157,7 +157,8 @@ def tpe(
         spent = state.asked >= capacity
         return jnp.where(spent, StopReason.BUDGET, StopReason.RUNNING).astype(jnp.int32)
 
-    needs = parts.SCRATCH._replace(budgets=True, order=False)
+    rounds = -(-capacity // population)
+    needs = parts.SCRATCH._replace(budgets=True, order=False, rounds=rounds)
     return Strategy(init, ask, tell, needs, stop, space)
 
 

@@ -1,0 +1,84 @@
+"""What a Gaussian process supposes of an objective over a search space, before any loss."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+
+from metahpo import cube
+from metahpo.space import Choice, Dimension
+from metahpo.surrogates import kernels
+from metahpo.surrogates.gaussian_process import Numbers
+from metahpo.surrogates.kernels import Kernel
+
+LEAST_LENGTH, LEAST_NOISE = 0.025, 1e-4
+
+
+class Prior(NamedTuple):
+    """A process whose numbers are not known.
+
+    Attributes:
+        kernel: of the columns that ``seen`` gives.
+        seen: ``f[M, d] -> f[M, d]``: integers at one point of their cells, choices as numbers.
+        numbers: ``(free f[d + 1]) -> Numbers``, from unconstrained ones.
+        log_density: ``(free f[d + 1]) -> f[]``, up to a constant.
+        mode: ``f[d + 1]``, where that is highest.
+    """
+
+    kernel: Kernel
+    seen: Callable[[chex.Array], chex.Array]
+    numbers: Callable[[chex.Array], Numbers]
+    log_density: Callable[[chex.Array], chex.Array]
+    mode: chex.Array
+
+
+def of_space(
+    dims: Sequence[Dimension], length: chex.Numeric = 1.0, noise: chex.Numeric = 1.0
+) -> Prior:
+    """The prior of Hvarfner, Hellsten & Nardi (2024, sections 4 and 5.1), which needs no tuning.
+
+    Matern's kernel of order 5/2 over floats and integers, times ``exp`` of a Hamming distance of
+    choices; a length for each, log-normal with a median that grows with the root of the dimension.
+
+    Args:
+        dims: of the ``d`` coordinates.
+        length: the median length, in units of ``exp(sqrt(2)) sqrt(d)``; may be traced.
+        noise: the median variance of an observation's error, in units of ``exp(-4)``, where the
+            observations have variance 1; may be traced.
+    """
+    size = len(dims)
+    choice = np.array([isinstance(dim, Choice) for dim in dims])
+    ordered, unordered = np.flatnonzero(~choice), np.flatnonzero(choice)
+    made = []
+    if len(ordered):
+        made.append(kernels.matern52(ordered))
+    if len(unordered):
+        made.append(kernels.exponential(kernels.hamming(unordered)))
+    median = jnp.log(length) + math.sqrt(2) + math.log(size) / 2
+    location = jnp.append(jnp.full(size, median), jnp.log(noise) - 4.0)
+    scale = np.append(np.full(size, math.sqrt(3)), 1.0)
+
+    def seen(points: chex.Array) -> chex.Array:
+        points = cube.snapped(dims, points)
+        for dim, columns in cube.grouped(dims).items():
+            if isinstance(dim, Choice):
+                index = dim.decode(points[..., columns]).astype(points.dtype)
+                points = points.at[..., columns].set(index)
+        return points
+
+    def numbers(free: chex.Array) -> Numbers:
+        lengths = jnp.exp(free[:-1]) + LEAST_LENGTH
+        of: list = []
+        if len(ordered):
+            of.append(lengths[ordered])
+        if len(unordered):
+            of.append((lengths[unordered],))
+        return Numbers(tuple(of), jnp.exp(free[-1]) + LEAST_NOISE)
+
+    def log_density(free: chex.Array) -> chex.Array:
+        return -jnp.sum(((free - location) / scale) ** 2) / 2
+
+    return Prior(kernels.product(*made), seen, numbers, log_density, location)
