@@ -141,8 +141,10 @@ def test_slots_beyond_the_capacity_are_idle_and_it_says_so():
     assert budgets == [[True] * 4, [True, True, False, False], [False] * 4]
     np.testing.assert_array_equal(state.loss, [0, 1, 2, 3, 0, 1])
     assert state.told.all() and strategy.stop(state) == mh.base.StopReason.BUDGET
-    result = jax.jit(searched(population=4, rounds=5, capacity=6))(jax.random.key(0))
+    result = jax.jit(searched(population=4, rounds=2, capacity=6))(jax.random.key(0))
     assert int((result.history.budget > 0).sum()) == 6
+    with pytest.raises(ValueError, match="room for 2 rounds, the run makes 3"):
+        searched(population=4, rounds=3, capacity=6)(jax.random.key(0))
 
 
 AWKWARD = {

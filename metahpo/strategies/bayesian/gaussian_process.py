@@ -24,6 +24,7 @@ SMALLEST = 64  # slots of the smallest process
 FIT_STEPS, FIT_RATE = 16, 0.8
 CENTRES = 3  # of the best so far
 LEAST_STD = 1e-6
+SAME = 1 - 1e-4  # correlation of points that are as good as one
 
 
 class GaussianProcessState(NamedTuple):
@@ -66,7 +67,8 @@ def gaussian_process(
     losses by ``surrogates.warping.compressed``.  The numbers are fitted anew in every round by a
     fixed number of gradient steps.  The points of a round are chosen one after the other, each as
     if what is predicted at those before, and at pending ones, had been observed (Desautels, Krause
-    & Burdick 2014).  What was evaluated is not proposed again, as long as there is something else.
+    & Burdick 2014).  What was evaluated, or is as good as
+    that, is not proposed again, as long as there is something else.
 
     Args:
         space: the search space.
@@ -208,9 +210,13 @@ class _Model(NamedTuple):
     centres: chex.Array
 
     def unless_known(self, seen: chex.Array, value: chex.Array) -> chex.Array:
-        """``-inf`` for points that were evaluated or will be."""
-        same = (seen[:, None] == self.process.data.x).all(-1) & self.process.data.mask
-        return jnp.where(same.any(1), -jnp.inf, value)
+        """``-inf`` for points of which nothing can be learned: as good as evaluated, or pending.
+
+        Noise makes a process expect something of the same point again and again.
+        """
+        kernel, data = self.prior.kernel, self.process.data
+        same = kernel.covariance(self.process.numbers.kernel, seen, data.x) > SAME
+        return jnp.where((same & data.mask).any(1), -jnp.inf, value)
 
 
 Choose = Callable[[Key, _Model], chex.Array]
@@ -263,6 +269,7 @@ def _suggestions(
         )
         numbers = prior.numbers(free)
         process = gp.posterior(prior.kernel, numbers, data)
+        # Pending points, too, are as if what is predicted there had been observed.
         asked = jnp.arange(slots) < state.asked
         mean, _ = gp.predict(prior.kernel, process, data.x)
         data = Observations(data.x, jnp.where(told, y, mean), asked)
