@@ -3,8 +3,8 @@
 Under ``vmap`` a condition that differs from lane to lane makes XLA run both branches of a ``cond``
 and copy the whole carry of a ``while_loop`` in every round.  ``highest`` gives a condition that is
 the same in all lanes, ``freeze`` keeps what a lane had when it alone was done, and ``when`` does
-work that only some lanes want for all of them, or not at all.  Without a ``vmap`` all three cost
-nothing.
+work that only some lanes want for all of them, or not at all; ``one_by_one`` does it for one lane
+after the other.  Without a ``vmap`` all of them cost nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,6 +62,40 @@ def _(axis_size: int, in_batched: Sequence[Any], *args: Any) -> tuple[PyTree, Py
 
         return jax.tree.map(pick, new, old, either), either
     return freeze(done, new, old), either
+
+
+def one_by_one(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """``fn``, which lanes compute one after the other.
+
+    On CPUs a batch of factorisations is shared out among the threads of a pool whose members wait
+    for one another: in JAX before 0.11.2 several batches at once wait for ever.  What comes out
+    cannot be differentiated: say how, with ``jax.custom_jvp``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> jax.vmap(one_by_one(jnp.linalg.cholesky))(4 * jnp.ones((2, 1, 1))).ravel()
+        Array([2., 2.], dtype=float32)
+    """
+
+    @custom_vmap
+    def single(*args: PyTree) -> PyTree:
+        return fn(*args)
+
+    @single.def_vmap
+    def _(size: int, batched: Sequence[Any], *args: PyTree) -> tuple[PyTree, Any]:
+        leaves, structure = jax.tree.flatten(args)
+        varies = jax.tree.leaves(batched)
+        moving = [leaf for leaf, yes in zip(leaves, varies, strict=True) if yes]
+
+        def lane(own: list[chex.Array]) -> PyTree:
+            rest = iter(own)
+            mine = [next(rest) if yes else leaf for leaf, yes in zip(leaves, varies, strict=True)]
+            return single(*jax.tree.unflatten(structure, mine))
+
+        result = jax.lax.map(lane, moving)
+        return result, jax.tree.map(lambda _: True, result)
+
+    return single
 
 
 def when(pred: chex.Array, fn: Callable[..., PyTree], x: PyTree, *args: PyTree) -> PyTree:

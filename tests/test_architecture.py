@@ -39,7 +39,7 @@ ARROWS = {
     "inner": {"floats", "recomputation"},
     "networks": {"floats"},
     "links": {"reparametrised"},
-    "surrogates": {"cube", "draws", "space"},
+    "surrogates": {"cube", "draws", "lanes", "space"},
     "problems": {"floats", "inner", "networks", "safe_sqrt", "space", "updates"},
     "hypergrad": {"diagnostics", "floats", "inner", "recomputation"},
     "strategies": {"cube", "draws", "lanes", "quasirandom", "space", "stopping", "surrogates"},

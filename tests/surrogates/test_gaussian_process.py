@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 from scipy import stats
 
 from metahpo.surrogates import gaussian_process as gp
@@ -156,3 +157,23 @@ def test_the_numbers_of_the_highest_evidence_are_those_that_made_the_data():
     best, evidence = jax.jit(lambda c, d: gp.best_numbers(kernel, c, d))(candidates, data)
     assert (evidence[0] > evidence[1:] + 3).all()
     np.testing.assert_allclose(jax.tree.leaves(best), [0.3, 0.2, 0.05], rtol=1e-6)
+
+
+def test_lanes_are_factored_one_after_the_other():
+    # Several batches at once, each shared out in one pool of threads, wait for ever (JAX < 0.11.2).
+    matrices = jnp.eye(4) * jnp.arange(1.0, 4.0)[:, None, None]
+    program = jax.jit(jax.vmap(gp.inverse_root))
+    calls = [line for line in program.lower(matrices).as_text().splitlines() if "potrf" in line]
+    assert calls and all("4x4xf" in line and "3x4x4xf" not in line for line in calls)
+    expected = np.linalg.inv(np.linalg.cholesky(matrices))
+    np.testing.assert_allclose(program(matrices), expected, rtol=1e-6)
+
+
+def test_derivatives_of_the_inverse_root_are_differences():
+    a = np.random.default_rng(1).normal(size=(4, 4))
+    with jax.enable_x64(True):
+
+        def root(x):
+            return jax.vmap(lambda scale: gp.inverse_root(scale * (x + x.T)))(jnp.array([1.0, 3.0]))
+
+        check_grads(root, (jnp.asarray(a @ a.T + np.eye(4)),), order=2)
