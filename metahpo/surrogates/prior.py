@@ -15,6 +15,7 @@ from metahpo.surrogates.gaussian_process import Numbers
 from metahpo.surrogates.kernels import Kernel
 
 LEAST_LENGTH, LEAST_NOISE = 0.025, 1e-4
+LOG_NOISE = -7.0
 
 
 class Prior(NamedTuple):
@@ -40,13 +41,16 @@ def of_space(
 ) -> Prior:
     """The prior of Hvarfner, Hellsten & Nardi (2024, sections 4 and 5.1), which needs no tuning.
 
+    The noise alone is expected to be lower, ``exp(-7)`` and not ``exp(-4)``: so minima of smooth
+    functions are found more closely, and on tables of trainings it makes no difference.
+
     Matern's kernel of order 5/2 over floats and integers, times ``exp`` of a Hamming distance of
     choices; a length for each, log-normal with a median that grows with the root of the dimension.
 
     Args:
         dims: of the ``d`` coordinates.
         length: the median length, in units of ``exp(sqrt(2)) sqrt(d)``; may be traced.
-        noise: the median variance of an observation's error, in units of ``exp(-4)``, where the
+        noise: the median variance of an observation's error, in units of ``exp(-7)``, where the
             observations have variance 1; may be traced.
     """
     size = len(dims)
@@ -58,7 +62,7 @@ def of_space(
     if len(unordered):
         made.append(kernels.exponential(kernels.hamming(unordered)))
     median = jnp.log(length) + math.sqrt(2) + math.log(size) / 2
-    location = jnp.append(jnp.full(size, median), jnp.log(noise) - 4.0)
+    location = jnp.append(jnp.full(size, median), jnp.log(noise) + LOG_NOISE)
     scale = np.append(np.full(size, math.sqrt(3)), 1.0)
 
     def seen(points: chex.Array) -> chex.Array:

@@ -23,8 +23,8 @@ def test_density_is_that_of_log_normal_numbers():
     made = prior.of_space(DIMS)
     free = np.array([0.3, -1.0, 2.0, -5.0])
     lengths = stats.norm(np.sqrt(2) + np.log(3) / 2, np.sqrt(3))
-    expected = lengths.logpdf(free[:3]).sum() + stats.norm(-4, 1).logpdf(free[3])
-    at_mode = 3 * lengths.logpdf(lengths.mean()) + stats.norm(-4, 1).logpdf(-4)
+    expected = lengths.logpdf(free[:3]).sum() + stats.norm(-7, 1).logpdf(free[3])
+    at_mode = 3 * lengths.logpdf(lengths.mean()) + stats.norm(-7, 1).logpdf(-7)
     np.testing.assert_allclose(made.log_density(free), expected - at_mode, rtol=1e-12)
     np.testing.assert_allclose(made.log_density(made.mode), 0)
     assert made.numbers(free).noise == np.exp(-5.0) + 1e-4
