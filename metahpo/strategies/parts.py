@@ -26,21 +26,24 @@ def check_population(name: str, population: int, at_least: int = 1) -> int:
     return int(population)
 
 
-def check_initial(space: Space, population: int, initial: Initial | None) -> chex.Array | None:
-    """The points ``f[K, D]`` that a strategy is to begin with, ``K <= P``.
+def check_initial(
+    space: Space, most: int, initial: Initial | None, limit: str = "population"
+) -> chex.Array | None:
+    """The points ``f[K, D]`` that a strategy is to begin with.
 
     Args:
         space: the search space.
-        population: ``P``.
+        most: of the points, the population or another ``limit``.
         initial: hyperparameters in the structure of the space, such as the best ones of another
             run; a list of them; or points of the unit cube, ``f[K, D]``.  Values may be traced;
             ``starting_points`` moves those into the cube.
+        limit: what ``most`` is.
 
     Returns:
         The points; ``None`` for ``None``.
 
     Raises:
-        ValueError: if a value or a point lies outside, or there are more than ``P``.
+        ValueError: if a value or a point lies outside, or there are too many.
 
     Example:
         >>> import metahpo as mh
@@ -56,8 +59,8 @@ def check_initial(space: Space, population: int, initial: Initial | None) -> che
             f"initial must be hyperparameters of this space, a list of them, or points of the "
             f"shape [K, {size}], got {f'the shape {shape}' if shape else repr(initial)}"
         )
-    if shape[0] > population:
-        raise ValueError(f"initial has {shape[0]} points, more than the population {population}")
+    if shape[0] > most:
+        raise ValueError(f"initial has {shape[0]} points, more than the {limit} {most}")
     if not checks.known(points):
         return jnp.asarray(points)
     outside = np.argwhere((np.asarray(points) < 0) | (np.asarray(points) > 1))

@@ -161,10 +161,10 @@ def searched(name, space, fn, population=POPULATION, rounds=ROUNDS, **options):
 
 
 class Program:
-    """``(seed, *numbers) -> SearchResult`` of ``LANES`` keys, on the host, and its traces."""
+    """``(seed, *numbers) -> SearchResult`` of some keys, on the host, and its traces."""
 
     def __init__(self, run, costly):
-        self.traces = 0
+        self.traces, self.lanes = 0, 4 if costly else LANES
 
         def lanes(keys, *numbers):
             self.traces += 1
@@ -173,7 +173,7 @@ class Program:
         self.run = jax.jit(lanes, compiler_options=xla.LONG_RUN if costly else None)
 
     def __call__(self, seed, *numbers):
-        keys = jax.random.split(jax.random.key(seed), LANES)
+        keys = jax.random.split(jax.random.key(seed), self.lanes)
         return jax.tree.map(np.asarray, self.run(keys, *numbers))
 
 
@@ -202,7 +202,7 @@ def best_losses(name, function):
         "rosenbrock": (floats, True),
         "mixed": (mixed, 0.325, False),
     }[function]
-    batches = range(1, 1 + TABLE[name].duels // LANES)
+    batches = range(1, 1 + TABLE[name].duels // program(name, fn).lanes)
     return np.concatenate([program(name, fn)(seed, *numbers).best_loss for seed in batches])
 
 

@@ -109,7 +109,7 @@ def gaussian_process(
     size = len(dims)
     first = min(max(4, size + 1), 16) if first is None else checks.whole("first", first)
     capacity = checks.whole("capacity", capacity, at_least=first + population)
-    initial = parts.check_initial(space, capacity, initial)
+    initial = parts.check_initial(space, capacity, initial, "capacity")
     checks.positive(length=length, noise=noise)
     if isinstance(acquisition, str):
         checks.one_of("acquisition", acquisition, [*acquisitions.BY_NAME, "thompson"])
