@@ -1,5 +1,6 @@
 """Studies that the tests of the sampler share."""
 
+import functools
 import math
 
 import optuna
@@ -14,11 +15,20 @@ SPACE = {
     "depth": mh.Int(2, 8, step=2),
     "kind": mh.Choice(("relu", "tanh", "none")),
 }
-STRATEGIES = {
+MAKE = {
     "cma_es": lambda space: mh.strategies.cma_es(space, population=6),
     "differential_evolution": lambda space: mh.strategies.differential_evolution(space, 6),
     "sobol": lambda space: mh.strategies.sobol(space, 6),
 }
+
+
+def once(make):
+    """``make``, which makes one strategy of equal spaces, so its programs are compiled once."""
+    made = functools.cache(lambda *dims: make(dict(dims)))
+    return lambda space: made(*space.items())
+
+
+STRATEGIES = {name: once(one) for name, one in MAKE.items()}
 
 
 def loss(h):
@@ -45,12 +55,12 @@ def objective(trial):
     return loss(suggested(trial))
 
 
-def make(name="cma_es", *, seed=3, storage=None, **options):
+def make(name="cma_es", *, seed=3, storage=None, strategies=STRATEGIES, **options):
     return optuna.create_study(
         study_name="s",
         storage=storage,
         load_if_exists=storage is not None,
-        sampler=Sampler(STRATEGIES[name], seed=seed),
+        sampler=Sampler(strategies[name], seed=seed),
         **options,
     )
 

@@ -11,7 +11,17 @@ import pytest
 
 optuna = pytest.importorskip("optuna")
 
-from studies import SPACE, STRATEGIES, candidates, loss, make, objective, params, suggested  # noqa: E402
+from studies import (  # noqa: E402
+    MAKE,
+    SPACE,
+    STRATEGIES,
+    candidates,
+    loss,
+    make,
+    objective,
+    params,
+    suggested,
+)
 
 import metahpo as mh  # noqa: E402
 from metahpo.integrations.optuna import Sampler, notes, replay  # noqa: E402
@@ -287,8 +297,8 @@ def test_500_trials_compile_four_programs_and_go_through_the_run_once(name, capl
     begun = []
     restart = replay.Replay._restart
     monkeypatch.setattr(replay.Replay, "_restart", lambda self: begun.append(self) or restart(self))
-    jax.random.key(0), STRATEGIES[name](SPACE)  # which compile something once for all
-    study = make(name)
+    jax.random.key(0), MAKE[name](SPACE)  # which compile something once for all
+    study = make(name, strategies=MAKE)  # none that another test has compiled
     seconds = []
 
     def timed(trial):

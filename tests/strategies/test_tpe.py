@@ -24,46 +24,53 @@ def loss_of(h):
     return (jnp.log10(h["rate"]) + 1) ** 2 + 0.1 * (h["width"] - 3) ** 2 + (h["kind"] != 1)
 
 
-def searched(fn=loss_of, population=1, rounds=60, **options):
+def searched(fn=loss_of, population=1, rounds=60, make=tpe, **options):
     def run(key):
-        strategy = tpe(SPACE, population, **options)
+        strategy = make(SPACE, population, **options)
         problem = mh.problems.function(fn)
         return mh.search(key, problem, SPACE, strategy, rounds=rounds, steps=1)
 
     return run
 
 
-def told_of(loss, capacity=None):
-    """The state after evaluations with these losses at random points."""
-    loss = jnp.asarray(loss, float)
-    count, capacity = len(loss), capacity or len(loss) + 16
-    unit = jax.random.uniform(jax.random.key(5), (count, SIZE))
-    return TPEState(
-        jnp.zeros((capacity, SIZE)).at[:count].set(unit),
-        jnp.full(capacity, jnp.inf).at[:count].set(loss),
-        jnp.arange(capacity) < count,
-        jnp.int32(count),
-        jnp.zeros((1, SIZE)),
-        None,
-    )
-
-
-def asked(state, keys, population=1, **options):
-    """The points ``[K, P, D]`` that are asked for next under every key."""
-    strategy = tpe(SPACE, population, capacity=len(state.loss), **options)
-    return jax.jit(jax.vmap(lambda key: strategy.ask(key, state)[0].unit))(keys)
-
-
+CAPACITY = 46
 KEYS = jax.random.split(jax.random.key(2), 10)
 
 
+def told_of(loss):
+    """The state after evaluations with these losses at random points."""
+    count = len(loss)
+    unit, losses = np.zeros((CAPACITY, SIZE), "f4"), np.full(CAPACITY, np.inf, "f4")
+    unit[:count] = jax.random.uniform(jax.random.key(5), (30, SIZE))[:count]
+    losses[:count] = loss
+    told = np.arange(CAPACITY) < count
+    return TPEState(unit, losses, told, np.int32(count), np.zeros((1, SIZE), "f4"), None)
+
+
+@functools.cache
+def program(population):
+    strategy = tpe(SPACE, population, capacity=CAPACITY, startup=1)
+    return jax.jit(jax.vmap(lambda key, state: strategy.ask(key, state)[0].unit, (0, None)))
+
+
+def asked(state, keys, population=1):
+    """The points ``[K, P, D]`` that are asked for next under every key."""
+    return np.asarray(program(population)(keys, state))
+
+
+SIXTY = functools.partial(tpe, capacity=60)
+
+
+@functools.cache
+def forty_searches(make):
+    return jax.jit(jax.vmap(searched(make=make)))(jax.random.split(jax.random.key(0), 40))
+
+
 def test_the_same_search_in_every_capacity():
-    runs = [
-        jax.jit(searched(capacity=capacity))(jax.random.key(0)).history.unit
-        for capacity in (60, 61, 200)
-    ]
-    for other in runs[1:]:
-        np.testing.assert_allclose(other, runs[0], atol=1e-5)
+    keys = jax.random.split(jax.random.key(0), 40)[:4]
+    for capacity in (61, 200):
+        found = jax.jit(jax.vmap(searched(capacity=capacity)))(keys).history.unit
+        np.testing.assert_allclose(found, forty_searches(SIXTY).history.unit[:4], atol=1e-5)
 
 
 def test_it_proposes_the_candidate_of_the_highest_ratio_of_the_two_densities():
@@ -78,19 +85,21 @@ def test_it_proposes_the_candidate_of_the_highest_ratio_of_the_two_densities():
     assert third in best and 29 not in best
     rest = np.setdiff1d(np.arange(30), best)
     dims = list(mh.space.dimensions(SPACE).values())
-    high = parzen.fitted(dims, state.unit[rest], jnp.ones(27, bool))
     # Empty slots change what is drawn, though not from what.
-    padded = jnp.zeros((25, SIZE)).at[:3].set(state.unit[best])
-    low = parzen.fitted(dims, padded, jnp.arange(25) < 3)
+    padded = np.zeros((25, SIZE), "f4")
+    padded[:3] = state.unit[best]
 
-    @jax.vmap
-    def highest(key):
+    @functools.partial(jax.vmap, in_axes=(0, None, None))
+    def highest(key, good, others):
+        low = parzen.fitted(dims, good, jnp.arange(25) < 3)
+        high = parzen.fitted(dims, others, jnp.ones(27, bool))
         (key,) = jax.random.split(jax.random.split(key)[1], 1)
         points = parzen.drawn(key, dims, low, 24)
         score = parzen.log_density(dims, low, points) - parzen.log_density(dims, high, points)
         return points[jnp.argmax(score)]
 
-    np.testing.assert_allclose(unit[:, 0], highest(KEYS), atol=1e-6)
+    expected = jax.jit(highest)(KEYS, padded, state.unit[rest])
+    np.testing.assert_allclose(unit[:, 0], expected, atol=1e-6)
 
 
 def test_the_number_of_good_ones_is_optunas():
@@ -106,45 +115,51 @@ def test_what_is_asked_and_not_told_is_kept_away_from():
     """Members of one round differ more than points that do not know of one another."""
     state = told_of(np.linspace(0, 1, 20))
     together = asked(state, KEYS, 16)
-    alone = asked(state, jax.random.split(jax.random.key(3), 160)).reshape(10, 16, SIZE)
+    keys = jax.random.split(jax.random.key(3), 160).reshape(16, 10)
+    alone = np.concatenate([asked(state, some) for some in keys]).reshape(10, 16, SIZE)
 
     def apart(unit):
         return np.abs(unit[:, :, None, 1] - unit[:, None, :, 1]).mean()
 
-    assert apart(np.asarray(together)) > 1.1 * apart(np.asarray(alone))
+    assert apart(together) > 1.1 * apart(alone)
+
+
+@functools.cache
+def small(first):
+    """``ask`` and ``tell`` of a strategy that is out of slots before it fits a density."""
+    strategy = tpe(SPACE, 4, capacity=18, startup=18, first=first)
+    return strategy._replace(ask=jax.jit(strategy.ask), tell=jax.jit(strategy.tell))
+
+
+def evaluated(losses, steps=(1, 1, 1, 1)):
+    return mh.Evaluation(np.array(losses, "f4"), None, np.array(steps))
 
 
 def test_tells_may_come_late_and_in_part():
-    strategy = tpe(SPACE, 4, capacity=20)
-    ask, state = jax.jit(strategy.ask), strategy.init(jax.random.key(0))
-    first, state = ask(jax.random.key(1), state)
-    second, state = ask(jax.random.key(2), state)
-    evaluation = mh.Evaluation(
-        jnp.array([1.0, jnp.inf, 3.0, jnp.inf]), None, jnp.array([1, 0, 1, 0])
-    )
+    strategy = small("random")
+    state = strategy.init(jax.random.key(0))
+    first, state = strategy.ask(jax.random.key(1), state)
+    second, state = strategy.ask(jax.random.key(2), state)
+    evaluation = evaluated([1, np.inf, 3, np.inf], [1, 0, 1, 0])
     state = strategy.tell(jax.random.key(3), state, second, evaluation)
     np.testing.assert_array_equal(np.flatnonzero(state.told), [4, 6])
-    late = mh.Evaluation(jnp.arange(4.0), None, jnp.ones(4, int))
-    state = strategy.tell(jax.random.key(3), state, first, late)
+    state = strategy.tell(jax.random.key(3), state, first, evaluated(range(4)))
     np.testing.assert_array_equal(np.flatnonzero(state.told), [0, 1, 2, 3, 4, 6])
     np.testing.assert_array_equal(state.loss[:8], [0, 1, 2, 3, 1, np.inf, 3, np.inf])
 
 
 def test_slots_beyond_the_capacity_are_idle_and_it_says_so():
-    strategy = tpe(SPACE, 4, capacity=6)
-    ask, state, budgets = jax.jit(strategy.ask), strategy.init(jax.random.key(0)), []
-    for _ in range(3):
-        proposal, state = ask(jax.random.key(1), state)
-        budgets.append((proposal.budget > 0).tolist())
-        evaluation = mh.Evaluation(jnp.arange(4.0), None, jnp.ones(4, int))
-        state = strategy.tell(jax.random.key(2), state, proposal, evaluation)
-    assert budgets == [[True] * 4, [True, True, False, False], [False] * 4]
-    np.testing.assert_array_equal(state.loss, [0, 1, 2, 3, 0, 1])
+    strategy, budgets = small("random"), []
+    state = strategy.init(jax.random.key(0))
+    for _ in range(6):
+        proposal, state = strategy.ask(jax.random.key(1), state)
+        budgets.append((np.asarray(proposal.budget) > 0).tolist())
+        state = strategy.tell(jax.random.key(2), state, proposal, evaluated(range(4)))
+    assert budgets == [[True] * 4] * 4 + [[True, True, False, False], [False] * 4]
+    np.testing.assert_array_equal(state.loss, [0, 1, 2, 3] * 4 + [0, 1])
     assert state.told.all() and strategy.stop(state) == mh.base.StopReason.BUDGET
-    result = jax.jit(searched(population=4, rounds=2, capacity=6))(jax.random.key(0))
-    assert int((result.history.budget > 0).sum()) == 6
     with pytest.raises(ValueError, match="room for 2 rounds, the run makes 3"):
-        searched(population=4, rounds=3, capacity=6)(jax.random.key(0))
+        jax.eval_shape(searched(population=4, rounds=3, capacity=6), jax.random.key(0))
 
 
 AWKWARD = {
@@ -155,51 +170,56 @@ AWKWARD = {
 }
 
 
-@pytest.mark.parametrize("fn", AWKWARD.values(), ids=AWKWARD)
+@functools.cache
+def awkward_program():
+    """Of all awkward losses, in a run with fewer slots than members."""
+
+    def run(which):
+        def fn(h):
+            return jax.lax.switch(which, list(AWKWARD.values()), h)
+
+        return searched(fn, population=4, rounds=15, capacity=58)(jax.random.key(0))
+
+    return jax.jit(run)
+
+
+@pytest.mark.parametrize("which", range(len(AWKWARD)), ids=AWKWARD)
 @pytest.mark.filterwarnings("ignore")
-def test_awkward_losses_do_no_harm(fn):
-    result = jax.jit(searched(fn, population=4, rounds=15, capacity=60))(jax.random.key(0))
+def test_awkward_losses_do_no_harm(which):
+    result = awkward_program()(which)
     unit = np.asarray(result.history.unit)
     assert np.isfinite(unit).all() and (unit >= 0).all() and (unit <= 1).all()
     assert len(np.unique(unit.reshape(-1, SIZE), axis=0)) > 20
+    assert int((result.history.budget > 0).sum()) == 58
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
 def test_duplicates_and_corners_do_no_harm(place):
     state = told_of(np.zeros(30))
-    state = state._replace(unit=jnp.full_like(state.unit, place))
-    unit = np.asarray(asked(state, KEYS, 3))
+    state = state._replace(unit=np.full_like(state.unit, place))
+    unit = asked(state, KEYS, 16)
     assert np.isfinite(unit).all() and (unit >= 0).all() and (unit <= 1).all()
 
 
 def test_one_evaluation_is_enough_to_go_on_from():
-    assert np.isfinite(asked(told_of([1.0]), KEYS, 2, startup=1)).all()
+    assert np.isfinite(asked(told_of([1.0]), KEYS, 16)).all()
 
 
 @pytest.mark.parametrize("first", ["random", "sobol"])
 def test_the_first_points_are_even_or_random(first):
-    space = {"x": mh.Float(0.0, 1.0)}
-    strategy = tpe(space, 4, capacity=16, startup=16, first=first)
-    ask, state, points = jax.jit(strategy.ask), strategy.init(jax.random.key(0)), []
+    strategy, points = small(first), []
+    state = strategy.init(jax.random.key(0))
     for key in jax.random.split(jax.random.key(1), 4):
-        proposal, state = ask(key, state)
+        proposal, state = strategy.ask(key, state)
         points.append(proposal.unit)
-        state = strategy.tell(key, state, proposal, mh.Evaluation(jnp.zeros(4), None))
-    cells = np.unique((16 * np.concatenate(points)).astype(int))
+        state = strategy.tell(key, state, proposal, evaluated([0.0] * 4))
+    rate = np.concatenate(points)[:, list(mh.space.dimensions(SPACE)).index("rate")]
+    cells = np.unique((16 * rate).astype(int))
     assert (len(cells) == 16) == (first == "sobol")
 
 
 def test_it_finds_more_than_random_search_from_sixty_evaluations():
-    keys = jax.random.split(jax.random.key(0), 40)
-
-    def best(make):
-        def run(key):
-            strategy, problem = make(SPACE, 1), mh.problems.function(loss_of)
-            return mh.search(key, problem, SPACE, strategy, rounds=60, steps=1).best_loss
-
-        return np.asarray(jax.jit(jax.vmap(run))(keys))
-
-    ours, random = best(functools.partial(tpe, capacity=60)), best(mh.strategies.random)
+    ours, random = (forty_searches(make).best_loss for make in (SIXTY, mh.strategies.random))
     assert (ours < random).mean() > 0.75
 
 
