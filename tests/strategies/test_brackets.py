@@ -51,8 +51,17 @@ BOTH = pytest.mark.parametrize("name", ["halving", "band"])
 
 
 @functools.cache
+def twelve(name):
+    """``(key) -> SearchResult``, compiled once."""
+    strategy = {"halving": HALVING, "band": BAND}[name]
+    return jax.jit(
+        lambda key: mh.search(key, PROBLEM, SPACE, strategy, rounds=12, steps=strategy.needs.steps)
+    )
+
+
+@functools.cache
 def twelve_rounds(name):
-    return searched({"halving": HALVING, "band": BAND}[name], 12)
+    return jax.tree.map(np.asarray, twelve(name)(KEY))
 
 
 def test_hyperband_has_the_brackets_of_the_published_formula():
@@ -128,13 +137,14 @@ def test_promoted_members_have_the_state_of_an_uninterrupted_training():
 def told(strategy, losses):
     """Who trains in each round if member ``i`` has the loss ``losses[i]`` all along."""
     state, found = strategy.init(KEY), []
+    ask, tell = (jax.jit(fn) for fn in strategy[1:3])
     for _ in range(len(losses)):
-        proposal, state = strategy.ask(KEY, state)
+        proposal, state = ask(KEY, state)
         active = np.asarray(proposal.budget) > 0
         found.append(np.flatnonzero(active).tolist())
-        loss = jnp.where(active, jnp.asarray(losses, jnp.float32), jnp.inf)
-        evaluation = Evaluation(loss, None, jnp.asarray(proposal.budget))
-        state = strategy.tell(KEY, state, proposal, evaluation)
+        loss = np.where(active, np.asarray(losses, np.float32), np.inf)
+        evaluation = Evaluation(loss, None, proposal.budget)
+        state = tell(KEY, state, proposal, evaluation)
     return found
 
 
@@ -163,12 +173,9 @@ def test_a_bracket_in_which_all_fail_is_survived_in_search():
 
 def test_many_seeds_in_one_program_are_the_runs_alone():
     keys = jax.random.split(KEY, 3)
-    run = lambda key: mh.search(  # noqa: E731
-        key, PROBLEM, SPACE, BAND, rounds=7, steps=BAND.needs.steps
-    )
-    lanes, one = jax.jit(jax.vmap(run))(keys), jax.jit(run)
+    lanes = jax.jit(jax.vmap(twelve("band")))(keys)
     for i in range(3):
-        alone = one(keys[i])
+        alone = twelve("band")(keys[i])
         np.testing.assert_array_equal(lanes.history.budget[i], alone.history.budget)
         np.testing.assert_allclose(lanes.history.loss[i], alone.history.loss, rtol=1e-6)
 
