@@ -2,8 +2,8 @@
 
     python -m benchmarks._strategy_tables
 
-They come from ``experiments/results`` (``bbob``, ``schedule_evolution``, ``pbt_digits``) and from
-the rows of ``benchmarks.evolution``; a test compares the page with them.
+They come from ``experiments/results`` (``bbob``, ``schedule_evolution``, ``bayesian``) and from the
+rows of ``benchmarks.evolution``; a test compares the page with them.
 """
 
 import json
@@ -72,6 +72,20 @@ def schedules() -> str:
     return table(lines, tuple(lines[0]), style="markdown")
 
 
+def regrets() -> str:
+    """Regrets of Bayesian optimisation: the families at all budgets, their tables at the last."""
+    study = json.loads((RESULTS / "bayesian" / "results.json").read_text())
+    budgets = study["settings"]["budgets"]
+    lines: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in study["rows"]:
+        name, mean = row["table"], row["table"].endswith(", mean")
+        for budget in budgets if mean else budgets[-1:]:
+            line = lines.setdefault((name, budget), {"table": name, "trials": budget})
+            line[row["method"]] = within(row[f"regret @{budget}"])
+    found = sorted(lines.values(), key=lambda line: not line["table"].endswith(", mean"))
+    return table(found, tuple(found[0]), style="markdown")
+
+
 def speed() -> str:
     """Generations per second beside the peers."""
     lines: dict[str, dict[str, str]] = {}
@@ -114,6 +128,7 @@ def render(page: str) -> str:
         "solved": solved(),
         "running times": running_times(),
         "schedules": schedules(),
+        "regrets": regrets(),
         "speed": speed(),
     }
     return common.filled(page, made)
