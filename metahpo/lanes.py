@@ -65,9 +65,9 @@ def _(axis_size: int, in_batched: Sequence[Any], *args: Any) -> tuple[PyTree, Py
 
 
 def one_by_one(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    """``fn``, which lanes compute one after the other.
+    """``fn``, which lanes compute one after the other on CPUs, and at once elsewhere.
 
-    On CPUs a batch of factorisations is shared out among the threads of a pool whose members wait
+    On a CPU a batch of factorisations is shared out among the threads of a pool whose members wait
     for one another: in JAX before 0.11.2 several batches at once wait for ever.  What comes out
     cannot be differentiated: say how, with ``jax.custom_jvp``.
 
@@ -76,26 +76,38 @@ def one_by_one(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
         >>> jax.vmap(one_by_one(jnp.linalg.cholesky))(4 * jnp.ones((2, 1, 1))).ravel()
         Array([2., 2.], dtype=float32)
     """
+    return _one_by_one(fn, 0)
+
+
+def _one_by_one(fn: Callable[..., PyTree], axes: int) -> Callable[..., PyTree]:
+    """For arguments that all have so many axes of lanes, which are gone through as one."""
 
     @custom_vmap
-    def single(*args: PyTree) -> PyTree:
-        return fn(*args)
+    def lanes(*args: PyTree) -> PyTree:
+        if not axes:
+            return fn(*args)
+        shape = jax.tree.leaves(args)[0].shape[:axes]
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[axes:]), args)
+        result = jax.lax.platform_dependent(
+            *flat,
+            cpu=lambda *flat: jax.lax.map(lambda own: fn(*own), flat),
+            default=jax.vmap(fn),
+        )
+        return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), result)
 
-    @single.def_vmap
+    @lanes.def_vmap
     def _(size: int, batched: Sequence[Any], *args: PyTree) -> tuple[PyTree, Any]:
-        leaves, structure = jax.tree.flatten(args)
-        varies = jax.tree.leaves(batched)
-        moving = [leaf for leaf, yes in zip(leaves, varies, strict=True) if yes]
-
-        def lane(own: list[chex.Array]) -> PyTree:
-            rest = iter(own)
-            mine = [next(rest) if yes else leaf for leaf, yes in zip(leaves, varies, strict=True)]
-            return single(*jax.tree.unflatten(structure, mine))
-
-        result = jax.lax.map(lane, moving)
+        args = jax.tree.map(
+            lambda leaf, is_batched: (
+                leaf if is_batched else jnp.broadcast_to(leaf, (size, *leaf.shape))
+            ),
+            args,
+            tuple(batched),
+        )
+        result = _one_by_one(fn, axes + 1)(*args)
         return result, jax.tree.map(lambda _: True, result)
 
-    return single
+    return lanes
 
 
 def when(pred: chex.Array, fn: Callable[..., PyTree], x: PyTree, *args: PyTree) -> PyTree:
