@@ -14,7 +14,7 @@ import metahpo as mh
 from benchmarks import surrogate
 
 ROOT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("METAHPO_DATA", "/work/shared/data"))
+DATA = Path(os.environ.get("METAHPO_DATA", Path(mh.__file__).parents[2] / "shared" / "data"))
 
 
 def run(folder, *options):

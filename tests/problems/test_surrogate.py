@@ -23,7 +23,9 @@ reference = pytest.importorskip("onnx.reference")
 helper = onnx.helper
 FLOAT, INT32, INT64, DOUBLE = 1, 6, 7, 11
 
-DATA = Path(os.environ.get("METAHPO_DATA", "/work/shared/data")) / "yahpo"
+DATA = (
+    Path(os.environ.get("METAHPO_DATA", Path(mh.__file__).parents[2] / "shared" / "data")) / "yahpo"
+)
 
 
 def saved(path, nodes, constants, outputs=("out",), opset=15, sizes=(1, 8)):
