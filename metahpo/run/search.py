@@ -6,6 +6,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from metahpo import checks, hypergrad, inner
@@ -194,7 +195,8 @@ def search_loop(
     checks.record("problem", problem, Problem, "mh.problems.training or mh.problems.function")
     checks.record("strategy", strategy, Strategy, "a function of mh.strategies")
     check_same_space(strategy, space)
-    check_room(strategy, rounds)
+    before = 0 if state is None or not checks.known(state.round) else np.asarray(state.round).max()
+    check_room(strategy, rounds + int(before))
     for name, value, kind, made_by in (
         ("estimator", estimator, Estimator, "a function of mh.hypergrad"),
         ("stop", stop, Stopping, "mh.stopping.when"),

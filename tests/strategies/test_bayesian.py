@@ -220,12 +220,21 @@ def test_a_run_of_more_evaluations_than_the_capacity_is_refused():
         mh.minimize(branin, SQUARE, strategy, rounds=9)
 
 
+def test_rounds_of_an_earlier_run_count():
+    strategy, problem = mh.strategies.tpe(SQUARE, 4, capacity=8), mh.problems.function(branin)
+    begun = mh.search(jax.random.key(0), problem, SQUARE, strategy, rounds=1, steps=1)
+    with pytest.raises(ValueError, match="room for 2 rounds, the run makes 3"):
+        mh.search(
+            jax.random.key(0), problem, SQUARE, strategy, rounds=2, steps=1, state=begun.state
+        )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"acquisition": "eg"}, "acquisition must be one of"),
         ({"capacity": 4}, "capacity .* at least 5, got 4"),
-        ({"first": 0}, "first .* at least 1, got 0"),
+        ({"startup": 0}, "startup .* at least 1, got 0"),
         ({"length": 0.0}, "length must be positive, got 0.0"),
         ({"noise": -1.0}, "noise must be positive, got -1.0"),
     ],

@@ -21,7 +21,7 @@ from metahpo.surrogates.prior import Prior, of_space
 from metahpo.surrogates.warping import compressed
 
 SMALLEST = 64  # slots of the smallest process
-FIT_STEPS, FIT_RATE = 16, 0.8
+FIT_STEPS = 16
 CENTRES = 3  # of the best so far
 LEAST_STD = 1e-6
 SAME = 1 - 1e-4  # correlation of points that are as good as one
@@ -31,7 +31,7 @@ class GaussianProcessState(NamedTuple):
     """What was evaluated, what waits for it, and the numbers of the process.
 
     Attributes:
-        unit: ``f[N, D]``, points in the order of asking.
+        unit: ``f[N, D]``, points in the order of asking, as long as none is forgotten.
         loss: ``f[N]``.
         told: ``bool[N]``, whose losses are known.
         asked: ``i32[]``, points that were asked for, told or pending.
@@ -56,7 +56,7 @@ def gaussian_process(
     *,
     acquisition: str | Acquisition = "log_ei",
     capacity: int = 256,
-    first: int | None = None,
+    startup: int | None = None,
     length: chex.Numeric = 1.0,
     noise: chex.Numeric = 1.0,
 ) -> Strategy:
@@ -67,8 +67,8 @@ def gaussian_process(
     losses by ``surrogates.warping.compressed``.  The numbers are fitted anew in every round by a
     fixed number of gradient steps.  The points of a round are chosen one after the other, each as
     if what is predicted at those before, and at pending ones, had been observed (Desautels, Krause
-    & Burdick 2014).  What was evaluated, or is as good as
-    that, is not proposed again, as long as there is something else.
+    & Burdick 2014).  What was evaluated, or is as good as that, is not
+    proposed again, as long as there is something else.
 
     Args:
         space: the search space.
@@ -80,7 +80,7 @@ def gaussian_process(
         capacity: evaluations that are remembered; a run of known length may not make more, and one
             that goes on nevertheless forgets the worst.  A suggestion costs what a process of the
             next power of two costs, from 64 on.
-        first: points of a scrambled Sobol sequence before the first of the process, by default
+        startup: points of a scrambled Sobol sequence before the first of the process, by default
             ``D + 1``, at least 4 and at most 16; those of ``initial`` count.
         length: the prior's median length scale, in units of that which is recommended; may be
             traced.
@@ -107,8 +107,8 @@ def gaussian_process(
     population = parts.check_population("gaussian_process", population)
     dims = list(spaces.dimensions(space).values())
     size = len(dims)
-    first = min(max(4, size + 1), 16) if first is None else checks.whole("first", first)
-    capacity = checks.whole("capacity", capacity, at_least=first + population)
+    startup = min(max(4, size + 1), 16) if startup is None else checks.whole("startup", startup)
+    capacity = checks.whole("capacity", capacity, at_least=startup + population)
     initial = parts.check_initial(space, capacity, initial, "capacity")
     checks.positive(length=length, noise=noise)
     if isinstance(acquisition, str):
@@ -143,13 +143,13 @@ def gaussian_process(
         asked = lanes.highest(state.asked)
         which = (asked > jnp.array(sizes[:-1], jnp.int32)).sum()
         unit, free = jax.lax.switch(
-            jnp.where(asked < first, 0, 1 + which),
+            jnp.where(asked < startup, 0, 1 + which),
             [lambda key, state: (early, state.free), *suggestions],
             key,
             state,
         )
         # Less than two losses say nothing.
-        unit = jnp.where(state.told.sum() < min(first, 2), early, unit)
+        unit = jnp.where(state.told.sum() < min(startup, 2), early, unit)
         unit = jnp.where((number < len(state.given))[:, None], early, unit)
         state = state._replace(
             unit=state.unit.at[places].set(unit),
@@ -264,9 +264,7 @@ def _suggestions(
         y = compressed(loss, told)
         data = Observations(prior.seen(unit), y, told)
         starts = jnp.stack([state.free, prior.mode.astype(unit.dtype)])
-        free = fit.mode(
-            prior.kernel, prior.numbers, prior.log_density, starts, data, FIT_STEPS, FIT_RATE
-        )
+        free = fit.mode(prior.kernel, prior.numbers, prior.log_density, starts, data, FIT_STEPS)
         numbers = prior.numbers(free)
         process = gp.posterior(prior.kernel, numbers, data)
         # Pending points, too, are as if what is predicted there had been observed.

@@ -55,8 +55,9 @@ def tpe(
         population: points a round, ``P``; with 1 every point learns from all before.
         initial: first points: hyperparameters, a list of them, or points of the unit cube
             ``f[K, D]``, ``K <= P``.  May be traced.
-        capacity: the evaluations that a run will make, at least ``P``: each is remembered.  Once
-            they are spent all slots are idle.  A point costs as much time as there is capacity.
+        capacity: the evaluations that a run will make, at least ``P``: each is remembered, and a
+            run of known length that makes more is refused.  Once they are spent all slots are
+            idle.  A point costs as much time as there is capacity.
         startup: evaluations that must be told before the first density is fitted, at least 1.
         first: where points come from until then: ``"random"`` or ``"sobol"``.
         candidates: points drawn from ``l`` for each that is proposed.
