@@ -2,6 +2,7 @@
 
 import os
 from collections import defaultdict
+from pathlib import Path
 
 import jax
 import pytest
@@ -18,6 +19,8 @@ CPU = "cpu seconds"
 # Of the whole suite, the largest share of a file that is none too long where all of it is slow: the
 # same test takes up to twice as many seconds of a processor that others use as well.
 SHARE = 20
+# A compiled program holds some mappings of memory, and Linux lets a process have 65,530.
+MAPPINGS = 30_000
 # Folders whose tests try out whole programs.
 PROGRAMS = ("benchmarks", "experiments")
 
@@ -58,6 +61,20 @@ def pytest_runtest_makereport(item, call):
     report.user_properties = [(CPU, now - item.stash.get(_START, now))]
     item.stash[_START] = now
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Let go of the compiled programs before a process has too many, which would end it."""
+    if nextitem is not None and nextitem.path != item.path and _mappings() > MAPPINGS:
+        jax.clear_caches()
+
+
+def _mappings() -> int:
+    try:
+        return Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:  # not on Linux
+        return 0
 
 
 _START = pytest.StashKey[float]()

@@ -33,10 +33,7 @@ def skeleton():
     return module.hill_climbing
 
 
-def forgetful_gaussian_process(space, population, **options):
-    """With fewer places than evaluations, so that it is as quick as the others here."""
-    strategy = strategies.gaussian_process(space, population, capacity=64, **options)
-    return strategy._replace(needs=strategy.needs._replace(rounds=None))
+POPULATION, ROUNDS, LANES = 16, 30, 20
 
 
 class Row(NamedTuple):
@@ -44,7 +41,8 @@ class Row(NamedTuple):
     smallest: int = 1  # population
     warm: bool = False  # takes ``initial``
     not_better_than_random: str = ""  # the reason
-    duels: int = 200  # with random search; fewer where a round is costly
+    rounds: int = ROUNDS  # fewer where a round is costly
+    duels: int = 200  # with random search of as many rounds; fewer where a round is costly
     costly: bool = False  # runs for seconds, so compile it well
 
 
@@ -60,7 +58,13 @@ TABLE = {
         not_better_than_random="it learns nothing; that its points are more even is tested in "
         "tests/quasirandom/test_sobol.py",
     ),
-    "gaussian_process": Row(forgetful_gaussian_process, warm=True, duels=20, costly=True),
+    "gaussian_process": Row(
+        functools.partial(strategies.gaussian_process, capacity=128),
+        warm=True,
+        rounds=8,
+        duels=20,
+        costly=True,
+    ),
     "differential_evolution": Row(strategies.differential_evolution, smallest=4, warm=True),
     "jade": Row(strategies.jade, smallest=4, warm=True),
     "shade": Row(strategies.shade, smallest=4, warm=True),
@@ -110,7 +114,6 @@ TABLE = {
 NAMES = list(TABLE)
 WARM = [name for name, row in TABLE.items() if row.warm]
 
-POPULATION, ROUNDS, LANES = 16, 30, 20
 FLOATS = {f"x{i}": mh.Float(-2.0, 2.0) for i in range(6)}
 SPACE = {
     "lr": mh.Float(1e-3, 1.0, log=True),
@@ -148,14 +151,16 @@ def floats(h, valley):
     return jnp.where(valley, rosenbrock(h), sphere(h))
 
 
-def searched(name, space, fn, population=POPULATION, rounds=ROUNDS, **options):
+def searched(name, space, fn, population=POPULATION, rounds=None, **options):
     """``(key, *numbers) -> SearchResult`` of ``fn(hparams, *numbers)``."""
 
     def run(key, *numbers):
         problem = mh.problems.function(lambda hparams: fn(hparams, *numbers))
         strategy = TABLE[name].make(space, population, **options)
         steps = strategy.needs.steps
-        return mh.search(key, problem, space, strategy, rounds=rounds, steps=steps)
+        return mh.search(
+            key, problem, space, strategy, rounds=rounds or TABLE[name].rounds, steps=steps
+        )
 
     return run
 
@@ -195,21 +200,22 @@ def check_history(history, shape, dtype):
 
 
 @functools.cache
-def best_losses(name, function):
-    """Of many seeds."""
+def best_losses(name, function, rounds):
+    """Of many seeds, after some rounds."""
     fn, *numbers = {
         "sphere": (floats, False),
         "rosenbrock": (floats, True),
         "mixed": (mixed, 0.325, False),
     }[function]
     batches = range(1, 1 + TABLE[name].duels // program(name, fn).lanes)
-    return np.concatenate([program(name, fn)(seed, *numbers).best_loss for seed in batches])
+    losses = [program(name, fn)(seed, *numbers).history.loss for seed in batches]
+    return np.concatenate([loss[:, :rounds].min(axis=(1, 2)) for loss in losses])
 
 
 def check_beats_random_search(name, function):
-    duels = TABLE[name].duels
-    losses = best_losses(name, function)
-    wins = int((losses < best_losses("random", function)[:duels]).sum())
+    rounds, duels = TABLE[name].rounds, TABLE[name].duels
+    losses = best_losses(name, function, rounds)
+    wins = int((losses < best_losses("random", function, rounds)[:duels]).sum())
     # One-sided sign test: the chance of so many wins if each were the toss of a coin.
     p = sum(math.comb(duels, k) for k in range(wins, duels + 1)) / 2**duels
     assert p < 1e-4, f"{wins} wins of {duels}"
