@@ -83,7 +83,12 @@ TABLE = {
         functools.partial(strategies.pbt, selection="tournament"), smallest=2, warm=True
     ),
     "pb2": Row(
-        functools.partial(strategies.pb2, window=32), smallest=2, warm=True, duels=40, costly=True
+        functools.partial(strategies.pb2, window=32),
+        smallest=2,
+        warm=True,
+        rounds=20,
+        duels=20,
+        costly=True,
     ),
     # The fewest rungs: what these save is training, and here there is none.
     "successive_halving": Row(
@@ -101,7 +106,13 @@ TABLE = {
         smallest=2,
         not_better_than_random=PROMOTED,
     ),
-    "tpe": Row(functools.partial(strategies.tpe, capacity=480), warm=True, duels=40, costly=True),
+    "tpe": Row(
+        functools.partial(strategies.tpe, capacity=160),
+        warm=True,
+        rounds=10,
+        duels=20,
+        costly=True,
+    ),
     "hypergradient": Row(strategies.hypergradient, warm=True),
     "open_es": Row(strategies.open_es, smallest=2, warm=True),
     "snes": Row(strategies.snes, smallest=2, warm=True),
@@ -221,12 +232,9 @@ def check_beats_random_search(name, function):
     assert p < 1e-4, f"{wins} wins of {duels}"
 
 
-DUELISTS = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if TABLE[name].costly else ())
-        for name in NAMES
-        if not TABLE[name].not_better_than_random
-    ],
-    scope="module",
-)
+def duelists(costly):
+    return pytest.mark.parametrize(
+        "name",
+        [n for n, row in TABLE.items() if row.costly == costly and not row.not_better_than_random],
+        scope="module",
+    )

@@ -1,12 +1,12 @@
 """Every strategy that learns beats random search on smooth functions."""
 
 import pytest
-from strategy_table import DUELISTS, check_beats_random_search
+from strategy_table import check_beats_random_search, duelists
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("function", ["sphere", "rosenbrock"])
-@DUELISTS
+@duelists(costly=False)
 def test_beats_random_search_with_p_below_one_in_ten_thousand(name, function):
     check_beats_random_search(name, function)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from strategy_table import (
-    DUELISTS,
     NAMES,
     POPULATION,
     SIZE,
@@ -16,6 +15,7 @@ from strategy_table import (
     WARM,
     check_beats_random_search,
     check_history,
+    duelists,
     mixed,
     program,
     rough_run,
@@ -107,6 +107,6 @@ def test_warm_start_is_evaluated_first(name):
     assert len(np.unique(inside)) == inside.size > 0.6 * drawn.size
 
 
-@DUELISTS
+@duelists(costly=False)
 def test_beats_random_search_on_mixed_spaces_with_p_below_one_in_ten_thousand(name):
     check_beats_random_search(name, "mixed")
