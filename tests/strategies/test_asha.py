@@ -1,8 +1,10 @@
 """ASHA promotes as algorithm 2 of Li et al. (2020) does, event by event."""
 
+import functools
 import random
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_brackets import PROBLEM, SPACE
@@ -128,8 +130,8 @@ def test_whoever_never_tells_keeps_nobody_waiting():
     assert tuner.ready and tuner.ask().parent == lost.number
 
 
-def search_rounds(workers, rounds, **options):
-    strategy = asha(SPACE, 18, 9, workers=workers)
+def search_rounds(workers, rounds, sampler=None, **options):
+    strategy = asha(SPACE, 18, 9, workers=workers, sampler=sampler)
     run = lambda key: mh.search(  # noqa: E731
         key, PROBLEM, SPACE, strategy, rounds=rounds, steps=strategy.needs.steps, **options
     )
@@ -174,6 +176,93 @@ def test_an_interrupted_run_resumes_to_the_same_history(tmp_path):
     mh.run.drive(loop, KEY, directory=tmp_path, on_chunk=lambda *_: True, **options)
     again = mh.run.drive(loop, KEY, directory=tmp_path, resume=True, **options)
     np.testing.assert_array_equal(again.history.loss, whole.history.loss)
+
+
+def listening(workers, heard):
+    """Proposes its number of points so far, and writes down what it is told."""
+    inner = mh.strategies.random(SPACE, workers)
+
+    def ask(key, asked):
+        proposal, _ = inner.ask(key, inner.init(key))
+        number = asked * workers + jnp.arange(workers)
+        unit = proposal.unit.at[:, 0].set(number / 64)
+        return proposal._replace(unit=unit, note=number), asked + 1
+
+    def tell(key, asked, proposal, evaluation):
+        jax.debug.callback(lambda *x: heard.append(x), proposal, evaluation, ordered=True)
+        return asked
+
+    return inner._replace(init=lambda key: jnp.zeros((), int), ask=ask, tell=tell)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_sampler_is_told_each_loss_of_the_bottom_rung_once(workers):
+    heard = []
+    run = search_rounds(workers, 30, sampler=listening(workers, heard))
+    h = jax.tree.map(np.asarray, jax.jit(run)(KEY).history)
+    jax.effects_barrier()
+    began = {c: h.loss[t, c] for t, c in zip(*np.nonzero(h.budget == 1), strict=True)}
+    told = {}
+    for proposal, evaluation in heard:
+        assert evaluation.steps.any()  # nobody is bothered for nothing
+        for i in np.flatnonzero(evaluation.steps):
+            number = int(proposal.note[i])
+            assert number not in told and evaluation.steps[i] == 1
+            assert proposal.unit[i, 0] == number / 64 == h.unit[-1, number, 0]
+            told[number] = evaluation.loss[i]
+    assert told == began and len(told) > 2 * workers
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        mh.strategies.sobol,
+        mh.strategies.shade,
+        functools.partial(mh.strategies.tpe, capacity=18),
+        functools.partial(mh.strategies.gaussian_process, capacity=20),
+    ],
+)
+def test_samplers_of_all_kinds_run(make):
+    result = jax.jit(search_rounds(4, 12, sampler=make(SPACE, 4)))(KEY)
+    h = jax.tree.map(np.asarray, result.history)
+    assert np.isfinite(result.best_loss)
+    assert len(np.unique(h.unit[-1][(h.budget == 1).any(0)], axis=0)) == (h.budget == 1).sum() > 8
+
+
+def test_a_model_is_asked_and_told_one_by_one():
+    sampler = mh.strategies.tpe(SPACE, 1, capacity=30, startup=6)
+    tuner = AskTell(SPACE, asha(SPACE, 30, 9, sampler=sampler), trainings=True, seed=2)
+    points = []
+    with pytest.raises(RuntimeError, match="the run is over"):
+        while True:
+            candidate = tuner.ask()
+            if candidate.parent is None:
+                points.append(candidate.hparams["x"])
+            tuner.tell(candidate.number, abs(candidate.hparams["x"] - 0.1))
+    assert len(set(points)) == 30
+    distance = np.abs(np.array(points) - 0.1)
+    assert np.median(distance[-10:]) < 0.5 * np.median(distance[:6])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "error"),
+    [
+        (mh.strategies.random(SPACE, 2), "sampler must have the population 1, got 2"),
+        (mh.strategies.pbt(SPACE, 2), "needs trainings"),
+        (mh.strategies.cma_es(SPACE, 2), "sampler must have the population 1"),
+        (mh.strategies.hypergradient(SPACE, 1), "needs gradients"),
+        (mh.strategies.tpe(SPACE, 1, capacity=8), "room for 9 rounds.* room for 8; raise its capa"),
+        (mh.strategies.random, "sampler must be a Strategy"),
+    ],
+)
+def test_a_sampler_that_does_not_fit_is_refused(sampler, error):
+    with pytest.raises(ValueError, match=error):
+        asha(SPACE, 9, 9, sampler=sampler)
+
+
+def test_a_sampler_that_keeps_an_order_is_refused():
+    with pytest.raises(ValueError, match="any order .needs.order=False"):
+        asha(SPACE, 9, 9, workers=4, sampler=mh.strategies.cma_es(SPACE, 4))
 
 
 @pytest.mark.parametrize(

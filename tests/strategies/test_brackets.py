@@ -247,6 +247,19 @@ def test_a_sampler_proposes_each_bracket_and_is_told_the_last_losses():
             assert (evaluation.steps[i], evaluation.loss[i]) == expected
 
 
+def test_a_sampler_that_shrinks_or_is_spent_leaves_slots_idle():
+    sampler = mh.strategies.tpe(SPACE, 9, capacity=24)
+    strategy = hyperband(SPACE, 9, 9, sampler=sampler)
+    assert strategy.needs.rounds == 6  # three brackets
+    result = searched(strategy, 6, stop=mh.stopping.any_of())
+    assert (result.history.budget > 0).sum(1).tolist() == [9, 3, 1, 5, 1, 3]
+    assert result.stop_reason == mh.StopReason.BUDGET
+    few = hyperband(SPACE, 9, 9, sampler=mh.strategies.tpe(SPACE, 9, capacity=13))
+    assert (searched(few, 5).history.budget > 0).sum(1).tolist() == [9, 3, 1, 4, 1]
+    with pytest.raises(ValueError, match="6 rounds"):
+        searched(strategy, 7)
+
+
 @pytest.mark.parametrize("make", [mh.strategies.sobol, mh.strategies.shade, mh.strategies.cma_es])
 def test_samplers_of_all_kinds_run(make):
     strategy = hyperband(SPACE, 9, 9, sampler=make(SPACE, 9))
@@ -284,7 +297,6 @@ def test_a_range_that_makes_no_bracket_is_refused(make, options, error):
         (mh.strategies.random({"z": mh.Float(0.0, 1.0)}, 9), r"same space.*\['z'\]"),
         (mh.strategies.pbt(SPACE, 9), "needs trainings"),
         (mh.strategies.hypergradient(SPACE, 9), "needs gradients"),
-        (mh.strategies.l_shade(SPACE, 9, evaluations=99), "needs budgets"),
         (mh.strategies.random, "sampler must be a Strategy"),
     ],
 )

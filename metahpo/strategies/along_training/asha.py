@@ -9,16 +9,36 @@ import numpy as np
 
 from metahpo import checks
 from metahpo import space as spaces
-from metahpo.base import Evaluation, Key, Needs, Proposal, RoundSize, StopReason, Strategy
+from metahpo.base import (
+    Evaluation,
+    Key,
+    Needs,
+    Proposal,
+    PyTree,
+    RoundSize,
+    StopReason,
+    Strategy,
+)
+from metahpo.lanes import when
 from metahpo.space import Space
 from metahpo.strategies import parts
 from metahpo.strategies.along_training import rungs
+from metahpo.strategies.along_training.brackets import check_sampler
+from metahpo.strategies.random import random
+
+
+class Batches(NamedTuple):
+    """Configurations as a sampler proposed them: that of slot ``i`` is ``i % W`` of ``i // W``."""
+
+    proposal: Proposal  # [B, W]
+    count: chex.Array  # i32[]: how many there are yet
+    sampler: PyTree
 
 
 class ASHAState(NamedTuple):
     """Where every configuration stands."""
 
-    unit: chex.Array  # f[P, D]
+    batches: Batches
     rung: chex.Array  # i32[P]: the highest that it began; -1 before
     told: chex.Array  # bool[R, P]: whether its loss in a rung is known
     loss: chex.Array  # f[R, P]: and what it is
@@ -32,6 +52,7 @@ def asha(
     min_steps: int = 1,
     eta: int = 3,
     workers: int = 1,
+    sampler: Strategy | None = None,
 ) -> Strategy:
     """Successive halving that waits for nobody (Li et al. 2020, algorithm 2).
 
@@ -59,13 +80,18 @@ def asha(
         min_steps: updates in the bottom rung, at least 1.
         eta: one of so many is promoted, at least 2.
         workers: configurations that train in a round, at most ``P``.
+        sampler: a strategy with a population of ``workers`` whose losses may be told in any order
+            (``needs.order=False``).  It proposes who begins, and is told the loss of each in the
+            bottom rung, where all can be compared; uniform without one.
 
     Returns:
         A Strategy.
 
     Raises:
         ValueError: if ``max_steps`` is not ``min_steps`` times a power of ``eta``, ``eta < 2``, the
-            population is too small for the top rung, or there are more workers than members.
+            population is too small for the top rung, there are more workers than members, or the
+            sampler is of another population, of another space, trains on, keeps an order or has
+            not room for all configurations.
 
     Example:
         >>> import metahpo as mh
@@ -84,22 +110,26 @@ def asha(
     workers = checks.whole("workers", workers)
     if workers > population:
         raise ValueError(f"workers must be at most the population {population}, got {workers}")
-    spaces.size(space)  # refuses what is not a space
+    sampler = random(space, workers) if sampler is None else sampler
+    check_sampler(space, workers, sampler)
+    most = -(-population // workers)
+    _check_any_order(sampler, most)
+    size = spaces.size(space)
     granted = np.diff([0, *steps]).astype(np.int32)
     levels, slots = np.arange(len(steps)), np.arange(population)
 
     def init(key: Key) -> ASHAState:
-        unit = parts.uniform(key, space, population)
-        nothing = (len(steps), population)
+        own = sampler.init(key)
+        batch, _ = jax.eval_shape(sampler.ask, key, own)
+        proposal = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), batch)
         return ASHAState(
-            unit=unit,
+            batches=Batches(proposal, jnp.zeros((), jnp.int32), own),
             rung=jnp.full(population, -1, jnp.int32),
-            told=jnp.zeros(nothing, bool),
-            loss=jnp.full(nothing, jnp.inf, unit.dtype),
+            told=jnp.zeros((len(steps), population), bool),
+            loss=jnp.full((len(steps), population), jnp.inf, batch.unit.dtype),
         )
 
     def ask(key: Key, state: ASHAState) -> tuple[Proposal, ASHAState]:
-        del key
         promotable, begun = _promotable(state, eta), state.rung >= 0
         # The highest rung first, in it the lowest loss; new ones come last, in their order.
         loss = state.loss[jnp.maximum(state.rung, 0), slots]
@@ -110,14 +140,41 @@ def asha(
         rung = jnp.where(chosen, state.rung + 1, state.rung)
         parent = jnp.where(promotable & chosen, slots, -1).astype(jnp.int32)
         budget = jnp.where(chosen, jnp.asarray(granted)[rung], 0)
-        return Proposal(state.unit, parent, budget), state._replace(rung=rung)
+        missing = (rung >= 0).sum() > state.batches.count * workers
+        batches = when(missing, drawn, state.batches, key)
+        unit = batches.proposal.unit.reshape(-1, size)[:population]
+        return Proposal(unit, parent, budget), state._replace(batches=batches, rung=rung)
+
+    def drawn(batches: Batches, key: Key) -> Batches:
+        batch, own = sampler.ask(key, batches.sampler)
+        proposal = jax.tree.map(
+            lambda all_, new: all_.at[batches.count].set(new), batches.proposal, batch
+        )
+        return Batches(proposal, batches.count + 1, own)
 
     def tell(key: Key, state: ASHAState, proposal: Proposal, evaluation: Evaluation) -> ASHAState:
-        del key
         # Who is pending began no other rung since.
         there = parts.told(proposal, evaluation) & (levels[:, None] == state.rung)
-        loss = parts.finite_loss(evaluation, state.unit)
-        return state._replace(told=state.told | there, loss=jnp.where(there, loss, state.loss))
+        loss = parts.finite_loss(evaluation, state.loss)
+        # Those that began together are of one batch, or of one and the next.
+        batch = jnp.argmax(there[0]) // workers
+        batches = state.batches
+        for number in (batch, batch + 1):
+            mine = there[0] & (slots // workers == number)
+            batches = when(mine.any(), sampler_told, batches, key, number, mine, loss)
+        return state._replace(
+            batches=batches, told=state.told | there, loss=jnp.where(there, loss, state.loss)
+        )
+
+    def sampler_told(
+        batches: Batches, key: Key, number: chex.Array, mine: chex.Array, loss: chex.Array
+    ) -> Batches:
+        batch = jax.tree.map(lambda leaf: leaf[number], batches.proposal)
+        at = number * workers + jnp.arange(workers)
+        mine = mine.at[at].get(mode="fill", fill_value=False)
+        loss = loss.at[at].get(mode="fill", fill_value=jnp.inf)
+        known = Evaluation(loss, None, jnp.where(mine, steps[0], 0).astype(jnp.int32))
+        return batches._replace(sampler=sampler.tell(key, batches.sampler, batch, known))
 
     def stop(state: ASHAState) -> chex.Array:
         pending = ~state.told[state.rung, slots]
@@ -136,3 +193,16 @@ def _promotable(state: ASHAState, eta: int) -> chex.Array:
     top = np.arange(len(count)) == len(count) - 1
     here = np.arange(len(count))[:, None] == state.rung
     return (winners & here & ~top[:, None]).any(axis=0)
+
+
+def _check_any_order(sampler: Strategy, rounds: int) -> None:
+    if sampler.needs.order:
+        raise ValueError(
+            "sampler must take losses in any order (needs.order=False), as gaussian_process, tpe, "
+            "differential_evolution and sobol do; this one must be told a round as a whole"
+        )
+    if sampler.needs.rounds is not None and sampler.needs.rounds < rounds:
+        raise ValueError(
+            f"sampler must have room for {rounds} rounds, in which all configurations begin, got "
+            f"one with room for {sampler.needs.rounds}; raise its capacity"
+        )

@@ -1,5 +1,6 @@
 """Brackets one after another: what successive halving and Hyperband share."""
 
+import itertools
 from typing import NamedTuple
 
 import chex
@@ -9,7 +10,7 @@ import numpy as np
 
 from metahpo import checks
 from metahpo import space as spaces
-from metahpo.base import Evaluation, Key, Needs, Proposal, PyTree, Strategy
+from metahpo.base import Evaluation, Key, Needs, Proposal, PyTree, StopReason, Strategy
 from metahpo.lanes import when
 from metahpo.space import Space
 from metahpo.strategies import parts
@@ -51,6 +52,7 @@ def in_turn(
     opens = np.array([rung is bracket[0] for bracket in brackets for rung in bracket])
     first = np.array([bracket[0].members for bracket in brackets for _ in bracket], np.int32)
     slots = np.arange(population, dtype=np.int32)
+    forever = itertools.cycle(brackets)
 
     def place(state: BracketState) -> chex.Array:
         return state.round % len(rounds)
@@ -63,7 +65,7 @@ def in_turn(
             round=jnp.zeros((), jnp.int32),
             drawn=drawn,
             sampler=own,
-            active=jnp.asarray(slots < members[0]),
+            active=jnp.asarray(slots < members[0]) & (drawn.budget > 0),
             loss=jnp.full(population, jnp.inf, drawn.unit.dtype),
             steps=jnp.zeros(population, jnp.int32),
         )
@@ -102,28 +104,40 @@ def in_turn(
         return state._replace(
             drawn=jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), drawn, state.drawn),
             sampler=own,
-            active=slots < next_count,
+            active=(slots < next_count) & (drawn.budget > 0),
             loss=jnp.full_like(state.loss, jnp.inf),
             steps=jnp.zeros_like(state.steps),
         )
 
-    needs = Needs(sizes=rungs.round_sizes(brackets))
-    return Strategy(init, ask, tell, needs, space=space)
+    room = sampler.needs.rounds
+    needs = Needs(
+        sizes=rungs.round_sizes(brackets),
+        rounds=None if room is None else sum(map(len, itertools.islice(forever, room))),
+    )
+    if (stop := sampler.stop) is None:
+        return Strategy(init, ask, tell, needs, space=space)
+
+    def spent(state: BracketState) -> chex.Array:
+        """What the sampler says, once it proposes nobody for a bracket."""
+        nobody = jnp.asarray(opens)[place(state)] & ~state.active.any()
+        return jnp.where(nobody, stop(state.sampler), StopReason.RUNNING).astype(jnp.int32)
+
+    return Strategy(init, ask, tell, needs, spent, space)
 
 
 def check_sampler(space: Space, population: int, sampler: Strategy) -> None:
-    """Raises ``ValueError`` unless the members of a bracket can come from a strategy.
+    """Raises ``ValueError`` unless members can come from a strategy.
 
-    It must propose as many members as there are slots, all to be trained from scratch, in the same
-    space and without gradients.
+    It must propose as many members as asked for, all to be trained from scratch, in the same space
+    and without gradients.  Those that it leaves idle are nobody.
     """
     checks.record("sampler", sampler, Strategy, "a function of mh.strategies")
     needs = sampler.needs
-    for needed in ("gradients", "trainings", "budgets"):
+    for needed in ("gradients", "trainings"):
         if getattr(needs, needed):
             raise ValueError(
-                "sampler must be a strategy whose members train from scratch, for as long as the "
-                f"run says, and needs no gradients; this one needs {needed}"
+                "sampler must be a strategy whose members train from scratch, and needs no "
+                f"gradients; this one needs {needed}"
             )
     if sampler.space is not None and spaces.dimensions(sampler.space) != spaces.dimensions(space):
         raise ValueError(

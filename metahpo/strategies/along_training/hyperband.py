@@ -42,7 +42,7 @@ def hyperband(
         sampler: a strategy of the same population that proposes the members of a bracket and is
             told the last loss of each when it is over; uniform without one.  Those that a smaller
             bracket has no room for are idle slots to it.  BOHB (Falkner et al. 2018) is Hyperband
-            with a sampler that learns.
+            with ``tpe``.
 
     Returns:
         A Strategy.

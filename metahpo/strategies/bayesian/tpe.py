@@ -31,10 +31,10 @@ class TPEState(NamedTuple):
 
 def tpe(
     space: Space,
-    population: int,
+    population: int = 1,
     initial: parts.Initial | None = None,
     *,
-    capacity: int,
+    capacity: int = 256,
     startup: int = 10,
     first: Literal["random", "sobol"] = "random",
     candidates: int = 24,
