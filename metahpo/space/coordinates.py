@@ -1,6 +1,5 @@
 """The coordinates of the unit cube: what they are called, and what strategies see of them."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,8 +8,9 @@ import numpy as np
 
 from metahpo.space.cells import MOST_CELLS
 from metahpo.space.choice import Choice
+from metahpo.space.constant import Constant
 from metahpo.space.numbers import Float, Int, steps
-from metahpo.space.tree import Dimension, Space, flatten
+from metahpo.space.tree import Dimension, Leaf, Space, flatten, width
 
 
 def dimensions(space: Space) -> dict[str, Dimension]:
@@ -18,10 +18,13 @@ def dimensions(space: Space) -> dict[str, Dimension]:
 
     Nested names are joined by dots; the coordinates of ``{"x": Float(0, 1, shape=(2,))}`` are
     called ``x[0]`` and ``x[1]``.  A dimension with a step is here the number of its step, an
-    ``Int`` from 0.
+    ``Int`` from 0, and an ordered choice its index.  A ``OneOf`` is the ``Choice`` among the names
+    of its branches, and is followed by the coordinates of all of them.  Constants have none.
     """
     found: dict[str, Dimension] = {}
     for name, dim in zip(*flatten(space)[:2], strict=True):
+        if isinstance(dim, Constant):
+            continue
         scalar = _as_searched(replace(dim, shape=()) if dim.shape else dim)
         for index in np.ndindex(dim.shape):
             found[name + "".join(f"[{i}]" for i in index)] = scalar
@@ -30,24 +33,26 @@ def dimensions(space: Space) -> dict[str, Dimension]:
 
 def _as_searched(dim: Dimension) -> Dimension:
     """What strategies see of a dimension: the number of a step instead of its value."""
-    if isinstance(dim, Choice) or dim.step is None or (isinstance(dim, Int) and dim.step == 1):
+    if isinstance(dim, Choice):
+        return Int(0, len(dim.values) - 1) if dim.ordered else dim
+    if dim.step is None or (isinstance(dim, Int) and dim.step == 1):
         return dim
     return Int(0, steps(dim) - 1)
 
 
-def continuous(dim: Dimension) -> bool:
+def continuous(dim: Leaf) -> bool:
     """Whether it has a gradient."""
     return isinstance(dim, Float) and dim.step is None
 
 
 def size(space: Space) -> int:
     """The number ``D`` of coordinates of the unit cube."""
-    return sum(math.prod(dim.shape) for dim in flatten(space)[1])
+    return sum(width(leaf) for leaf in flatten(space)[1])
 
 
 def is_continuous(space: Space) -> np.ndarray:
     """``bool[D]``: which coordinates are floats, that is, have a gradient."""
-    return np.concatenate([np.full(math.prod(d.shape), continuous(d)) for d in flatten(space)[1]])
+    return np.concatenate([np.full(width(leaf), continuous(leaf)) for leaf in flatten(space)[1]])
 
 
 def thresholds(space: Space) -> list[np.ndarray]:
@@ -77,10 +82,11 @@ def _thresholds(dim: Dimension) -> np.ndarray:
     return ((np.log(between) if dim.log else between) - low) / (high - low)
 
 
-def split(dims: Sequence[Dimension], unit: chex.Array) -> list[chex.Array]:
-    """The coordinates of every dimension, in its shape."""
-    ends = np.cumsum([math.prod(dim.shape) for dim in dims])
+def split(leaves: Sequence[Leaf], unit: chex.Array) -> list[chex.Array]:
+    """The coordinates of every dimension, in its shape; of a constant, none."""
+    ends = np.cumsum([width(leaf) for leaf in leaves]).tolist()
+    parts = [unit[end - width(leaf) : end] for leaf, end in zip(leaves, ends, strict=True)]
     return [
-        unit[end - math.prod(dim.shape) : end].reshape(dim.shape)
-        for dim, end in zip(dims, ends.tolist(), strict=True)
+        part if isinstance(leaf, Constant) else part.reshape(leaf.shape)
+        for leaf, part in zip(leaves, parts, strict=True)
     ]

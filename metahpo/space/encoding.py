@@ -10,35 +10,60 @@ import numpy as np
 
 from metahpo.base import HParams
 from metahpo.space.choice import Choice
+from metahpo.space.conditions import MIDDLE, canonical
+from metahpo.space.constant import Constant
 from metahpo.space.numbers import Float, Int
-from metahpo.space.tree import Space, flatten, match
+from metahpo.space.tree import Missing, Space, flatten, match, width
 
 
 def encode(space: Space, hparams: HParams) -> chex.Array:
     """Turns hyperparameters into a point of the unit cube, ``f[D]``: the inverse of ``decode``.
 
     Choices are indices, in arrays, as ``decode`` gives them, or Python values, as in ``readable``.
+    For a ``OneOf`` there may be what ``decode`` gives, or the chosen branch with its own values:
+    a ``Branch``, a pair ``(name, values)``, or ``{name: values}``.  Coordinates of other branches
+    are in the middle.
 
     Integers and choices map into their cells, so ``decode(encode(h)) == h`` as long as the float
     type resolves the cells: in float32 for at least a million values, 50,000 on a logarithmic
     scale.  Floats come back up to rounding.
+
+    Raises:
+        ValueError: if ``hparams`` have another structure or shape, a branch or a choice is
+            unknown, or there are values for a branch that is not the chosen one.
+
+    Example:
+        >>> import metahpo as mh
+        >>> space = {"model": mh.OneOf(svm={"C": mh.Float(0.0, 4.0)}, naive={})}
+        >>> encode(space, {"model": ("svm", {"C": 1.0})}).tolist()
+        [0.25, 0.25]
     """
-    names, dims, treedef = flatten(space)
+    names, leaves, treedef = flatten(space)
     columns = []
-    for name, dim, value in zip(names, dims, match(space, treedef, hparams), strict=True):
+    for name, dim, value in zip(names, leaves, match(space, treedef, hparams), strict=True):
+        if isinstance(dim, Constant):
+            continue
+        if isinstance(value, Missing):
+            columns.append(jnp.full(width(dim), MIDDLE))
+            continue
         column = dim.encode(index_of(name, dim, value) if isinstance(dim, Choice) else value)
         if column.shape != dim.shape:
             raise ValueError(
                 f"hyperparameter {name} must have shape {dim.shape}, got {column.shape}"
             )
         columns.append(column.reshape(-1))
-    return jnp.concatenate(columns)
+    return canonical(space, jnp.concatenate(columns))
 
 
 def check(space: Space, hparams: HParams) -> None:
     """Raises ``ValueError`` unless ``hparams`` are concrete values inside ``space``."""
-    names, dims, treedef = flatten(space)
-    for name, dim, value in zip(names, dims, match(space, treedef, hparams), strict=True):
+    names, leaves, treedef = flatten(space)
+    for name, dim, value in zip(names, leaves, match(space, treedef, hparams), strict=True):
+        if isinstance(value, Missing):
+            continue
+        if isinstance(dim, Constant):
+            _check_constant(name, dim, value)
+            continue
         number = np.asarray(index_of(name, dim, value) if isinstance(dim, Choice) else value)
         if number.shape != dim.shape:
             wanted = f"have shape {dim.shape}" if dim.shape else "be a scalar"
@@ -65,6 +90,14 @@ def check(space: Space, hparams: HParams) -> None:
                 raise ValueError(
                     f"hyperparameter {name} must be {low} and steps of {dim.step}, got {value!r}"
                 )
+
+
+def _check_constant(name: str, constant: Constant, value: Any) -> None:
+    number = 0 if isinstance(constant.value, str) else constant.value
+    if np.shape(value) or (value != constant.value and np.asarray(value) != np.float32(number)):
+        raise ValueError(
+            f"hyperparameter {name} is constant, it must be {constant.value!r}, got {value!r}"
+        )
 
 
 def index_of(name: str, dim: Choice, value: Any) -> Any:

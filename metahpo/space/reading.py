@@ -9,10 +9,13 @@ import numpy as np
 from metahpo import checks
 from metahpo.base import HParams, PyTree
 from metahpo.space.choice import Choice
+from metahpo.space.constant import Constant
 from metahpo.space.coordinates import split
 from metahpo.space.decoding import decode
+from metahpo.space.encoding import index_of
 from metahpo.space.numbers import Float, Int
-from metahpo.space.tree import Dimension, Space, flatten, match
+from metahpo.space.one_of import chosen
+from metahpo.space.tree import Dimension, Leaf, Missing, Space, flatten, match
 
 
 def decoder(space: Space) -> Callable[[Any], list[HParams]]:
@@ -25,17 +28,17 @@ def decoder(space: Space) -> Callable[[Any], list[HParams]]:
         >>> decoder({"rate": Float(0.0, 0.3)})(np.ones((1, 1), np.float32))
         [{'rate': 0.3}]
     """
-    _, dims, treedef = flatten(space)
+    _, leaves, treedef = flatten(space)
     decode_all = jax.jit(jax.vmap(lambda unit: decode(space, unit)))
 
     def decoded(unit: Any) -> list[HParams]:
         unit = np.asarray(unit)
-        leaves = treedef.flatten_up_to(jax.device_get(decode_all(unit)))
+        found = treedef.flatten_up_to(jax.device_get(decode_all(unit)))
         members = []
         for i, row in enumerate(unit):
             values = [
                 dim.number(part) if isinstance(dim, Float) and dim.step is None else leaf[i]
-                for dim, part, leaf in zip(dims, split(dims, row), leaves, strict=True)
+                for dim, part, leaf in zip(leaves, split(leaves, row), found, strict=True)
             ]
             members.append(readable(space, treedef.unflatten(values)))
         return members
@@ -47,7 +50,7 @@ def readable(space: Space, hparams: HParams, digits: int | None = None) -> PyTre
     """Concrete hyperparameters as Python values: floats, ints, and the values of choices.
 
     A dimension with a shape gives a NumPy array of numbers (floats of double precision), a choice
-    with one nested lists.
+    with one nested lists, a ``OneOf`` the ``Branch`` that was chosen.
 
     Args:
         space: of the hyperparameters.
@@ -59,15 +62,23 @@ def readable(space: Space, hparams: HParams, digits: int | None = None) -> PyTre
         >>> readable(space, {"rate": 0.0123456, "kind": np.int32(1)}, digits=3)
         {'kind': 'adam', 'rate': 0.0123}
     """
-    _, dims, treedef = flatten(space)
-    values = [np.asarray(value) for value in match(space, treedef, hparams)]
-    if digits is not None:
-        digits = checks.whole("digits", digits)
-        pairs = zip(dims, values, strict=True)
-        values = [_rounded(v, d, digits) if isinstance(d, Float) else v for d, v in pairs]
-    return treedef.unflatten(
-        [_readable(dim, value) for dim, value in zip(dims, values, strict=True)]
-    )
+    names, leaves, treedef = flatten(space)
+    digits = None if digits is None else checks.whole("digits", digits)
+    values = zip(names, leaves, match(space, treedef, hparams), strict=True)
+    return chosen(treedef.unflatten([_of_leaf(*each, digits) for each in values]))
+
+
+def _of_leaf(name: str, leaf: Leaf, value: Any, digits: int | None) -> Any:
+    if isinstance(leaf, Constant):
+        return leaf.value
+    if isinstance(value, Missing):
+        return value
+    if isinstance(leaf, Choice) and isinstance(value, str):
+        value = index_of(name, leaf, value)
+    value = np.asarray(value)
+    if digits is not None and isinstance(leaf, Float):
+        value = _rounded(value, leaf, digits)
+    return _readable(leaf, value)
 
 
 def _rounded(value: np.ndarray, dim: Float, digits: int) -> np.ndarray:
