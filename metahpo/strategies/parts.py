@@ -77,7 +77,7 @@ def check_initial(
 def _points(space: Space, initial: Initial) -> chex.Array:
     """``f[K, D]``: hyperparameters encoded; what is none of this space as it is."""
     several = initial if isinstance(initial, list) else [initial]
-    if not all(spaces.fits(space, hparams) for hparams in several):
+    if not any(spaces.fits(space, hparams) for hparams in several):
         numbers = all(isinstance(leaf, float | int) for leaf in jax.tree.leaves(initial))
         if isinstance(initial, list) and numbers and not spaces.fits(space, initial):
             return np.asarray(initial)  # points, written as lists
