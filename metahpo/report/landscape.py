@@ -1,9 +1,11 @@
 """Pictures of a run's candidates: by coordinate, all coordinates at once, and their importance."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from metahpo import space as spaces
@@ -51,7 +53,7 @@ def draw_slices(space: spaces.Space, result: Any, path: PathLike, *, log_y: bool
         'slices.png'
     """
     unit, loss, rounds = _candidates(space, result)
-    dims = spaces.dimensions(space)
+    dims = _dimensions(space)
     columns = min(_COLUMNS, len(dims))
     rows = -(-len(dims) // columns)
     figure = new_figure(0.6 + 2.6 * columns, 0.5 + 2.3 * rows)
@@ -109,7 +111,7 @@ def draw_parallel(space: spaces.Space, result: Any, path: PathLike, *, best: int
         ImportError: if matplotlib is not installed.
     """
     unit, loss, _ = _candidates(space, result)
-    dims = spaces.dimensions(space)
+    dims = _dimensions(space)
     order = np.argsort(np.where(np.isfinite(loss), loss, np.inf), kind="stable")[::-1]
     unit = np.column_stack(
         [_snapped(dim, at) for dim, at in zip(dims.values(), unit.T, strict=True)]
@@ -189,6 +191,17 @@ def _candidates(space: spaces.Space, result: Any) -> tuple[np.ndarray, np.ndarra
     unit = unit[rounds, members]
     active = np.asarray(spaces.active(space, unit))
     return np.where(active, unit, np.nan), loss[rounds, members], rounds
+
+
+def _dimensions(space: spaces.Space) -> dict[str, spaces.Dimension]:
+    """The coordinates, an ordered choice by its values and not by their numbers."""
+    dims = spaces.dimensions(space)
+    for name, leaf in zip(spaces.names(space), jax.tree.leaves(space), strict=True):
+        if isinstance(leaf, spaces.Choice):
+            alone = dataclasses.replace(leaf, shape=())
+            entries = ("".join(f"[{i}]" for i in index) for index in np.ndindex(leaf.shape))
+            dims |= {name + entry: alone for entry in entries}
+    return dims
 
 
 def _snapped(dim: spaces.Dimension, at: np.ndarray) -> np.ndarray:
