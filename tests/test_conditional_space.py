@@ -175,6 +175,7 @@ def test_an_ordered_choice_is_its_index_to_programs_and_a_number_to_strategies()
     ("make", "rule"),
     [
         (lambda: mh.OneOf(), "at least one branch, got none"),
+        (lambda: mh.OneOf([{}, {}]), r"must have names, got \[{}, {}\]"),
         (lambda: mh.OneOf({"": {}}), "a text, not empty, got ''"),
         (lambda: mh.OneOf({3: {}}), "a text, not empty, got 3"),
         (lambda: mh.OneOf({"a": {}}, a={}), r"given once, got \['a'\] twice"),

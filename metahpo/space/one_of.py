@@ -55,7 +55,8 @@ class OneOf:
         names: of the branches, in the order in which they were given.
 
     Raises:
-        ValueError: if there is no branch, or a name is empty or no text.
+        ValueError: if there is no branch, one is given twice, or a name is missing, empty or no
+            text.
 
     Example:
         >>> import jax.numpy as jnp, metahpo as mh
@@ -81,10 +82,12 @@ class OneOf:
     _branches: dict[str, PyTree]
 
     def __init__(self, branches: Mapping[str, PyTree] | None = None, /, **more: PyTree) -> None:
-        clash = (branches or {}).keys() & more.keys()
-        if clash:
+        given = {} if branches is None else branches
+        if not isinstance(given, Mapping):
+            raise ValueError(f"the branches of a OneOf must have names, got {branches!r}")
+        if clash := given.keys() & more.keys():
             raise ValueError(f"a branch of a OneOf must be given once, got {sorted(clash)} twice")
-        self._branches = {**(branches or {}), **more}
+        self._branches = {**given, **more}
         if not self._branches:
             raise ValueError("a OneOf needs at least one branch, got none")
         for name in self._branches:
