@@ -40,7 +40,7 @@ from metahpo.choose import choose
 from metahpo.mixed_mode import mixed_gradient
 from metahpo.reparametrised import reparametrised
 from metahpo.run import meta_train, minimize, search
-from metahpo.space import Choice, Float, Int
+from metahpo.space import Choice, Constant, Float, Int, OneOf
 from metahpo.study.compare import compare
 
 __version__ = "0.1.0"
@@ -49,6 +49,7 @@ __getattr__ = renamed(__name__, {"checkpointing": "recomputation"})
 
 __all__ = [
     "Choice",
+    "Constant",
     "Estimate",
     "Estimator",
     "Evaluation",
@@ -56,6 +57,7 @@ __all__ = [
     "Int",
     "Needs",
     "Network",
+    "OneOf",
     "Problem",
     "Proposal",
     "RoundSize",

@@ -33,7 +33,7 @@ ARROWS = {
     "quasirandom": set(),
     "report": {"space"},
     "updates": {"safe_sqrt"},
-    "choose": {"updates"},
+    "choose": {"space", "updates"},
     "cube": {"space"},
     "diagnostics": {"floats"},
     "inner": {"floats", "recomputation"},

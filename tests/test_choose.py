@@ -90,6 +90,40 @@ def test_the_kind_is_tuned_inside_one_program():
     assert run(KEY).best_loss < 0.1
 
 
+def test_a_branch_of_a_space_is_chosen_with_its_own_values():
+    space = {"kind": mh.OneOf(sgd={"lr": mh.Float(0.0, 1.0)}, adam=mh.Float(0.0, 0.9), none={})}
+    make = {
+        "adam": lambda b1: optax.adam(0.1, b1=b1),
+        "none": lambda h: optax.set_to_zero(),
+        "sgd": lambda h: optax.sgd(h["lr"]),
+    }
+    problem = mh.problems.training(FAMILY, lambda h: mh.choose(h["kind"], make))
+    train = mh.inner.outer_loss(problem, 10)
+    task = FAMILY.sample(KEY)
+    alone = [optax.sgd(0.2), optax.adam(0.1, b1=0.36), optax.set_to_zero()]
+    points = jnp.array([[0.1, 0.2, 0.9], [0.5, 0.9, 0.4], [0.9, 0.9, 0.9]])
+    losses = jax.vmap(lambda u: train(KEY, mh.space.decode(space, u), task)[0])(points)
+    for loss, point, one in zip(losses, points, alone, strict=True):
+        by_itself = mh.problems.training(FAMILY, lambda h, one=one: one)
+        expected = mh.inner.outer_loss(by_itself, 10)(KEY, {}, task)[0]
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+        read = mh.space.readable(space, mh.space.decode(space, point))
+        on_the_host = mh.problems.training(
+            FAMILY, lambda h, read=read: mh.choose(read["kind"], make)
+        )
+        np.testing.assert_allclose(
+            mh.inner.outer_loss(on_the_host, 10)(KEY, {}, task)[0], expected, rtol=1e-5
+        )
+
+
+def test_transformations_by_name_are_one_for_each_branch():
+    values = mh.space.decode(mh.OneOf(sgd={"lr": mh.Float(0.0, 1.0)}, none={}), jnp.zeros(2))
+    with pytest.raises(ValueError, match=r"each of the branches \('sgd', 'none'\), got \('sgd',\)"):
+        mh.choose(values, {"sgd": lambda h: optax.sgd(h["lr"])})
+    with pytest.raises(ValueError, match="branches of a OneOf, got int: for an index give a list"):
+        mh.choose(0, {"sgd": lambda h: optax.sgd(0.1)})
+
+
 def test_nothing_to_choose_from_is_refused():
     with pytest.raises(ValueError, match="at least one transformation"):
         mh.choose(0, [])

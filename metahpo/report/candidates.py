@@ -5,7 +5,6 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from metahpo import space as spaces
@@ -25,7 +24,8 @@ def candidates(space: spaces.Space, result: Any) -> list[Row]:
     Returns:
         One dictionary a candidate: ``round``, ``member``, ``parent`` (-1 from scratch), ``steps``,
         ``loss`` (infinite where it was not finite), then its hyperparameters by their names,
-        choices as their values and floats in double precision.  ``pandas.DataFrame(rows)`` is a
+        choices as their values and floats in double precision; of a ``OneOf`` the branch's name,
+        and ``None`` for what belongs to other branches.  ``pandas.DataFrame(rows)`` is a
         data frame of them.
 
     Raises:
@@ -58,10 +58,9 @@ def candidates(space: spaces.Space, result: Any) -> list[Row]:
         return []
     hparams = spaces.decoder(space)(unit[rounds, members])
     names = spaces.names(space)
-    treedef: Any = jax.tree.structure(space)
     rows = []
     for i, (t, m) in enumerate(zip(rounds.tolist(), members.tolist(), strict=True)):
-        values = treedef.flatten_up_to(hparams[i])
+        own = dict.fromkeys(names) | spaces.by_name(space, hparams[i])
         known = {
             "round": t,
             "member": m,
@@ -69,9 +68,9 @@ def candidates(space: spaces.Space, result: Any) -> list[Row]:
             "steps": int(budget[t, m]),
             "loss": float(loss[t, m]),
         }
-        clash = known.keys() & set(names)
-        taken = [f"{name} (hyperparameter)" if name in clash else name for name in names]
-        rows.append(known | dict(zip(taken, values, strict=True)))
+        clash = known.keys() & own.keys()
+        taken = [f"{name} (hyperparameter)" if name in clash else name for name in own]
+        rows.append(known | dict(zip(taken, own.values(), strict=True)))
     return rows
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metahpo import space as spaces
 from metahpo._files import atomic_write
 from metahpo.base import PyTree
 
@@ -187,7 +188,11 @@ def _array(name: str, leaf: Any) -> np.ndarray:
 
 
 def _plain(obj: Any, where: str) -> Any:
-    """Python values only, floats that are not finite as strings."""
+    """Python values only, floats that are not finite as strings, a branch as ``{name: values}``."""
+    if isinstance(obj, spaces.OneOf):
+        obj = spaces.chosen(obj)
+    if isinstance(obj, spaces.Branch):
+        obj = {obj.name: obj.values}
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
         obj = {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
     elif hasattr(obj, "_asdict"):

@@ -67,7 +67,7 @@ def importance(
             f"the run searched {unit.shape[-1]} coordinates, but the space has {len(names)}"
         )
     evaluated = np.asarray(history.budget).reshape(-1) > 0
-    points = unit.reshape(-1, len(names))[evaluated]
+    points = np.asarray(spaces.canonical(space, unit.reshape(-1, len(names))[evaluated]))
     losses = np.asarray(history.loss, dtype=float).reshape(-1)[evaluated]
     if len(losses) < _FEWEST:
         raise ValueError(f"importance needs at least {_FEWEST} candidates, got {len(losses)}")

@@ -1,9 +1,11 @@
 """Pictures of a run's candidates: by coordinate, all coordinates at once, and their importance."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from metahpo import space as spaces
@@ -51,7 +53,7 @@ def draw_slices(space: spaces.Space, result: Any, path: PathLike, *, log_y: bool
         'slices.png'
     """
     unit, loss, rounds = _candidates(space, result)
-    dims = spaces.dimensions(space)
+    dims = _dimensions(space)
     columns = min(_COLUMNS, len(dims))
     rows = -(-len(dims) // columns)
     figure = new_figure(0.6 + 2.6 * columns, 0.5 + 2.3 * rows)
@@ -93,6 +95,8 @@ def draw_slices(space: spaces.Space, result: Any, path: PathLike, *, log_y: bool
 def draw_parallel(space: spaces.Space, result: Any, path: PathLike, *, best: int = 10) -> Path:
     """Draws each candidate as a line through its values, the best ones in colour.
 
+    A line has gaps where a candidate has no values: in branches that it did not choose.
+
     Args:
         space: that was searched.
         result: a ``SearchResult`` or ``MinimizeResult`` of one run, or its ``history``.
@@ -107,7 +111,7 @@ def draw_parallel(space: spaces.Space, result: Any, path: PathLike, *, best: int
         ImportError: if matplotlib is not installed.
     """
     unit, loss, _ = _candidates(space, result)
-    dims = spaces.dimensions(space)
+    dims = _dimensions(space)
     order = np.argsort(np.where(np.isfinite(loss), loss, np.inf), kind="stable")[::-1]
     unit = np.column_stack(
         [_snapped(dim, at) for dim, at in zip(dims.values(), unit.T, strict=True)]
@@ -116,13 +120,14 @@ def draw_parallel(space: spaces.Space, result: Any, path: PathLike, *, best: int
     figure = new_figure(max(5.0, 1.2 + 1.5 * len(dims)), 4.0)
     axes = figure.add_subplot()
     columns = np.arange(len(dims))
+    marker = "o" if np.isnan(unit).any() else None  # a line alone does not show a single value
     for place, i in enumerate(order):
         from_best = len(order) - 1 - place
         if from_best < best and np.isfinite(loss[i]):
             style = {"color": colors(0.85 * from_best / best), "linewidth": 1.6, "zorder": 3}
         else:
             style = {"color": "#BBBBBB", "linewidth": 0.6, "alpha": 0.6, "zorder": 1}
-        axes.plot(columns, unit[i], **style)
+        axes.plot(columns, unit[i], marker=marker, markersize=4, **style)
     for column, dim in zip(columns, dims.values(), strict=True):
         axes.axvline(column, color=GREY, linewidth=0.8, zorder=2)
         for at, label in zip(*_ticks(dim), strict=True):
@@ -165,7 +170,10 @@ def draw_importance(space: spaces.Space, result: Any, path: PathLike, **options:
 
 
 def _candidates(space: spaces.Space, result: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points ``[n, D]``, losses ``[n]`` and rounds ``[n]`` of what was evaluated."""
+    """Points ``[n, D]``, losses ``[n]`` and rounds ``[n]`` of what was evaluated.
+
+    Coordinates that are not active are NaN, so that nothing is drawn there.
+    """
     history = getattr(result, "history", result)
     unit, loss = np.asarray(history.unit, dtype=float), np.asarray(history.loss, dtype=float)
     if loss.ndim != 2:
@@ -180,12 +188,28 @@ def _candidates(space: spaces.Space, result: Any) -> tuple[np.ndarray, np.ndarra
     rounds, members = np.nonzero(np.asarray(history.budget) > 0)
     if not len(rounds):
         raise ValueError("a picture needs candidates, nothing was evaluated")
-    return unit[rounds, members], loss[rounds, members], rounds
+    unit = unit[rounds, members]
+    active = np.asarray(spaces.active(space, unit))
+    return np.where(active, unit, np.nan), loss[rounds, members], rounds
+
+
+def _dimensions(space: spaces.Space) -> dict[str, spaces.Dimension]:
+    """The coordinates, an ordered choice by its values and not by their numbers."""
+    dims = spaces.dimensions(space)
+    for name, leaf in zip(spaces.names(space), jax.tree.leaves(space), strict=True):
+        if isinstance(leaf, spaces.Choice):
+            alone = dataclasses.replace(leaf, shape=())
+            entries = ("".join(f"[{i}]" for i in index) for index in np.ndindex(leaf.shape))
+            dims |= {name + entry: alone for entry in entries}
+    return dims
 
 
 def _snapped(dim: spaces.Dimension, at: np.ndarray) -> np.ndarray:
     """Coordinates of integers and choices in the middle of their cells."""
-    return at if isinstance(dim, spaces.Float) else np.asarray(dim.encode(dim.decode(at)))
+    if isinstance(dim, spaces.Float):
+        return at
+    known = ~np.isnan(at)
+    return np.where(known, np.asarray(dim.encode(dim.decode(np.where(known, at, 0.0)))), np.nan)
 
 
 def _keep_within(labels: Sequence[Any], ticks: Sequence[float]) -> None:

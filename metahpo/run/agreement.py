@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax
+
 from metahpo import space as spaces
 from metahpo.base import Estimator, Problem, Strategy
 
@@ -10,7 +12,7 @@ def check_same_space(strategy: Strategy, space: spaces.Space) -> None:
     """Raises ``ValueError`` if a strategy was made for another space, where it says for which."""
     if strategy.space is None:
         return
-    wanted, given = spaces.dimensions(space), spaces.dimensions(strategy.space)
+    wanted, given = described(space), described(strategy.space)
     if wanted == given:
         return
     if list(wanted) != list(given):
@@ -19,6 +21,13 @@ def check_same_space(strategy: Strategy, space: spaces.Space) -> None:
         name = next(name for name in wanted if wanted[name] != given[name])
         difference = f"its {name} is {given[name]}, that of the run {wanted[name]}"
     raise ValueError(f"the strategy was made for another space: {difference}")
+
+
+def described(space: spaces.Space) -> dict[str, Any]:
+    """What a strategy sees of a space, and its constants."""
+    leaves = zip(spaces.names(space), jax.tree.leaves(space), strict=True)
+    constants = {name: leaf for name, leaf in leaves if isinstance(leaf, spaces.Constant)}
+    return spaces.dimensions(space) | constants
 
 
 def check_room(strategy: Strategy, rounds: int | None) -> None:

@@ -29,7 +29,7 @@ from metahpo.base import (
 )
 from metahpo.floats import double_precision
 from metahpo.run import checkpoint
-from metahpo.run.agreement import check_room, check_same_space
+from metahpo.run.agreement import check_room, check_same_space, described
 from metahpo.run.candidates import message, scalar
 from metahpo.run.loop import loop_keys, strongly_typed
 from metahpo.run.records import Failure, MinimizeResult, MinimizeState
@@ -416,7 +416,7 @@ class AskTell:
         )
 
     def _mark(self, about: str) -> checkpoint.Fingerprint:
-        dims = "; ".join(f"{name}: {dim}" for name, dim in spaces.dimensions(self.space).items())
+        dims = "; ".join(f"{name}: {dim}" for name, dim in described(self.space).items())
         return checkpoint.fingerprint(self.key, None, self._start, f"{dims} {about}".strip())
 
 

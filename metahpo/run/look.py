@@ -43,7 +43,12 @@ def look(problem: Problem, space: spaces.Space, task: Task) -> None:
             f"{compared[0]!r} is false whatever the choice: compare it with the index, or use "
             "jax.lax.switch or mh.choose"
         )
-    unread = [name for i, name in enumerate(spaces.names(space)) if i not in read]
+    leaves = zip(spaces.names(space), jax.tree.leaves(space), strict=True)
+    unread = [
+        name
+        for i, (name, leaf) in enumerate(leaves)
+        if i not in read and not isinstance(leaf, spaces.Constant)
+    ]
     if unread:
         warnings.warn(
             f"nothing in the problem reads {', '.join(unread)}: whatever the search finds for it "

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from metahpo import space as spaces
 from metahpo.base import StopReason
 
 _ENDED = {
@@ -96,7 +97,8 @@ def _reasons(reasons: Any) -> str:
 
 
 def _values(hparams: Any) -> str:
-    """Few numbers as they are, more by their shapes."""
+    """Few numbers as they are, more by their shapes; of conditional ones those that are chosen."""
+    hparams = spaces.chosen(hparams)
     sizes = [np.size(leaf) for leaf in _arrays(hparams)]
     return _text(hparams, _value) if sum(sizes) <= 16 else _shapes(hparams)
 
@@ -122,7 +124,7 @@ def _is_key(leaf: Any) -> bool:
 
 def _text(hparams: Any, say: Any) -> str:
     named: Mapping[str, Any] = {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        spaces.path_name(path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(hparams)
         if not _is_key(leaf)
     }

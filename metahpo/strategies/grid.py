@@ -37,6 +37,7 @@ def grid(
     A budget rarely covers a whole grid, so its points come in a random order: then whatever part
     was visited is a fair sample of the grid.  The order is a permutation that is computed point by
     point, so a grid of billions of points costs no memory.  After the last point it starts again.
+    What belongs to a branch of a ``OneOf`` is combined with that branch alone.
 
     Args:
         space: the search space.
@@ -64,8 +65,8 @@ def grid(
         [[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]]
     """
     population = parts.check_population("grid", population)
-    levels = _levels(space, points)
-    total = _total(levels)
+    factors = _factors(space, points)
+    total = _total(factors)
 
     def init(key: Key) -> GridState:
         return GridState(key if shuffle else None, jnp.zeros((), jnp.uint32))
@@ -77,7 +78,7 @@ def grid(
         if state.key is not None:
             indices = permute(state.key, positions, total)
         following = _advance(state.position, np.asarray(population % total), total)
-        return parts.proposal(_points(levels, indices)), state._replace(position=following)
+        return parts.proposal(_points(space, factors, indices)), state._replace(position=following)
 
     def tell(key: Key, state: GridState, proposal: Proposal, evaluation: Evaluation) -> GridState:
         del key, proposal, evaluation
@@ -94,7 +95,7 @@ def grid_size(space: Space, points: int | Mapping[str, int] = DEFAULT_POINTS) ->
         >>> grid_size({"x": mh.Float(0.0, 1.0), "n": mh.Int(1, 2)}, points=5)
         10
     """
-    return _total(_levels(space, points))
+    return _total(_factors(space, points))
 
 
 def permute(key: Key, index: chex.Array, total: int) -> chex.Array:
@@ -162,8 +163,50 @@ def _dimension_levels(dim: Dimension, count: int) -> np.ndarray:
         return centres[distinct]
 
 
-def _total(levels: list[np.ndarray]) -> int:
-    total = math.prod(len(values) for values in levels)
+class _Factor(NamedTuple):
+    """A dimension of the grid.
+
+    Attributes:
+        column: of the unit cube.
+        levels: ``f64[n]``.
+        below: for each level the dimensions that exist only there.
+    """
+
+    column: int
+    levels: np.ndarray
+    below: list[list["_Factor"]]
+
+    def sizes(self) -> list[int]:
+        """How many points there are for each level."""
+        return [_product(factors) for factors in self.below]
+
+
+def _product(factors: list[_Factor]) -> int:
+    return math.prod(sum(factor.sizes()) for factor in factors)
+
+
+def _factors(space: Space, points: int | Mapping[str, int]) -> list[_Factor]:
+    levels, needed = _levels(space, points), spaces.conditions(space)
+
+    def under(chain: tuple[spaces.Condition, ...]) -> list[_Factor]:
+        return [made(column, chain) for column, own in enumerate(needed) if own == chain]
+
+    def made(column: int, chain: tuple[spaces.Condition, ...]) -> _Factor:
+        ahead = [own[len(chain)] for own in needed if own[: len(chain)] == chain and own != chain]
+        branches = {each.branch: each for each in ahead if each.column == column}
+        if not branches:
+            return _Factor(column, levels[column], [[] for _ in levels[column]])
+        with jax.ensure_compile_time_eval():
+            choice = next(iter(branches.values())).choice
+            indices = np.asarray(choice.decode(levels[column])).tolist()
+        below = [under((*chain, branches[i])) if i in branches else [] for i in indices]
+        return _Factor(column, levels[column], below)
+
+    return under(())
+
+
+def _total(factors: list[_Factor]) -> int:
+    total = _product(factors)
     if total > LARGEST_GRID:
         raise ValueError(
             f"a grid may have at most {LARGEST_GRID} points, this one has {total}; "
@@ -178,11 +221,25 @@ def _advance(position: chex.Array, steps: np.ndarray, total: int) -> chex.Array:
     return jnp.where(step < left, position + step, step - left)
 
 
-def _points(levels: list[np.ndarray], indices: chex.Array) -> chex.Array:
+def _points(space: Space, factors: list[_Factor], indices: chex.Array) -> chex.Array:
     """``f[P, D]``: the digits of ``u32[P]`` in the mixed base of the numbers of levels."""
-    columns = []
-    for values in reversed(levels):
-        digit = indices % jnp.uint32(len(values))
-        indices = indices // jnp.uint32(len(values))
-        columns.append(jnp.asarray(values, jnp.result_type(float))[digit])
-    return jnp.stack(columns[::-1], axis=1)
+    columns: dict[int, chex.Array] = {}
+    _fill(columns, factors, indices)
+    unit = jnp.stack([columns[i] for i in range(spaces.size(space))], axis=1)
+    return spaces.canonical(space, unit)
+
+
+def _fill(columns: dict[int, chex.Array], factors: list[_Factor], indices: chex.Array) -> None:
+    """Adds the columns of some dimensions, where those of all levels exist."""
+    for factor in reversed(factors):
+        sizes = factor.sizes()
+        digit = indices % jnp.uint32(sum(sizes))
+        indices = indices // jnp.uint32(sum(sizes))
+        starts = np.cumsum([0, *sizes[:-1]])
+        level = digit
+        if any(factor.below):
+            level = jnp.searchsorted(jnp.asarray(starts, jnp.uint32), digit, side="right") - 1
+        for i, (start, below) in enumerate(zip(starts.tolist(), factor.below, strict=True)):
+            if below:
+                _fill(columns, below, jnp.where(level == i, digit - jnp.uint32(start), 0))
+        columns[factor.column] = jnp.asarray(factor.levels, jnp.result_type(float))[level]

@@ -77,9 +77,9 @@ def check_initial(
 def _points(space: Space, initial: Initial) -> chex.Array:
     """``f[K, D]``: hyperparameters encoded; what is none of this space as it is."""
     several = initial if isinstance(initial, list) else [initial]
-    if not all(_fits(space, hparams) for hparams in several):
+    if not any(spaces.fits(space, hparams) for hparams in several):
         numbers = all(isinstance(leaf, float | int) for leaf in jax.tree.leaves(initial))
-        if isinstance(initial, list) and numbers and not _fits(space, initial):
+        if isinstance(initial, list) and numbers and not spaces.fits(space, initial):
             return np.asarray(initial)  # points, written as lists
         several = [initial]
     for hparams in several:
@@ -87,14 +87,6 @@ def _points(space: Space, initial: Initial) -> chex.Array:
             spaces.check(space, hparams)
     # A bound may be encoded to an ulp beyond it.
     return jnp.clip(jnp.stack([spaces.encode(space, hparams) for hparams in several]), 0.0, 1.0)
-
-
-def _fits(space: Space, hparams: HParams) -> bool:
-    try:
-        jax.tree.map(lambda dim, value: None, space, hparams)
-    except (ValueError, TypeError):
-        return False
-    return True
 
 
 def named(space: Space, names: Collection[str]) -> np.ndarray:
@@ -133,6 +125,23 @@ def starting_points(
     known = given.shape[0]
     given = jnp.where(jnp.isfinite(given), jnp.clip(given, 0.0, 1.0), unit[:known])
     return unit.at[:known].set(given)
+
+
+def inherited(space: Space, child: chex.Array, parent: chex.Array) -> chex.Array:
+    """``f[P, D]``: children whose coordinates are their parents' where they are not active.
+
+    Nothing selects these, so they would only drift.  Without a ``OneOf`` it is ``child`` itself.
+
+    Example:
+        >>> import metahpo as mh
+        >>> one = mh.OneOf(svm={"C": mh.Float(0.0, 1.0)}, naive={})
+        >>> child, parent = jnp.array([[0.25, 0.75], [0.75, 0.75]]), jnp.full((2, 2), 0.5)
+        >>> inherited(one, child, parent).tolist()
+        [[0.25, 0.75], [0.75, 0.5]]
+    """
+    if not spaces.is_conditional(space):
+        return child
+    return jnp.where(spaces.active(space, child), child, parent)
 
 
 SCRATCH = Needs(trainings=False, budgets=False)

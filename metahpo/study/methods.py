@@ -218,9 +218,10 @@ def _as_decoded(space: spaces.Space, hparams: HParams, decoded: HParams) -> HPar
     """Floats as they were given, choices as indices."""
     treedef: Any
     dims, treedef = jax.tree.flatten(space)
-    given = treedef.flatten_up_to(hparams)
+    given = spaces.by_name(space, hparams)
+    number = spaces.Float | spaces.Int
     leaves = [
-        jnp.asarray(value, leaf.dtype) if isinstance(dim, spaces.Float | spaces.Int) else leaf
-        for dim, value, leaf in zip(dims, given, jax.tree.leaves(decoded), strict=True)
+        jnp.asarray(given[name], leaf.dtype) if isinstance(dim, number) and name in given else leaf
+        for dim, name, leaf in zip(dims, spaces.names(space), jax.tree.leaves(decoded), strict=True)
     ]
     return treedef.unflatten(leaves)

@@ -3,7 +3,9 @@
 A kernel is a product over the dimensions: a Gaussian that is truncated to [0, 1] for a float, its
 mass in every cell for an integer, and probabilities for a choice.  One more kernel, the prior, is
 about as wide as the cube.  A slot that holds no observation is masked: its kernel has no weight, so
-shapes never change.  All numbers are those of Optuna 5 (``_ParzenEstimator``; Watanabe 2023,
+shapes never change.  In coordinates that an observation does not have, those of a branch that it
+did not choose, its kernel is the prior's; and what a point does not have plays no part in its
+density.  All numbers are those of Optuna 5 (``_ParzenEstimator``; Watanabe 2023,
 section 3.3), but for floats the density is per unit of the cube and not of the value.
 """
 
@@ -35,29 +37,42 @@ class Kernels(NamedTuple):
         log_weight: ``f[N + 1]``, of a mixture; ``-inf`` for an empty slot.
         mean: ``f[N + 1, D]``, points of the cube, within a cell its middle.
         std: ``f[N + 1, D]``, of the Gaussians; unused for choices.
-        count: ``f[]``, kernels in use.
+        own: ``bool[N + 1, D]``, which coordinates were observed.
+        count: ``f[D]``, kernels in use in a coordinate, with the prior.
     """
 
     log_weight: chex.Array
     mean: chex.Array
     std: chex.Array
+    own: chex.Array
     count: chex.Array
 
 
-def fitted(dims: Sequence[Dimension], unit: chex.Array, mask: chex.Array) -> Kernels:
+def fitted(
+    dims: Sequence[Dimension],
+    unit: chex.Array,
+    mask: chex.Array,
+    active: chex.Array | None = None,
+) -> Kernels:
     """The estimator of some observations.
 
     Args:
         dims: the ``D`` dimensions of the cube, as ``space.dimensions`` has them.
         unit: ``f[N, D]``, the oldest first.
         mask: ``bool[N]``, which slots hold an observation.
+        active: ``bool[N, D]``, which coordinates each has; all without it.
     """
-    unit = centred(dims, jnp.where(mask[:, None], unit, 0.5))
+    known = jnp.broadcast_to(mask[:, None], unit.shape)
+    known = known if active is None else known & active
+    unit = jnp.where(known, centred(dims, jnp.where(known, unit, 0.5)), 0.5)
     number = mask.sum(dtype=unit.dtype)
     weight = jnp.append(jnp.where(mask, _weights(mask, number), 0.0), PRIOR)
-    mean = jnp.concatenate([unit, jnp.full((1, len(dims)), 0.5, unit.dtype)])
-    std = jnp.concatenate([_widths(unit, mask), jnp.ones((1, len(dims)), unit.dtype)])
-    return Kernels(jnp.log(weight / weight.sum()), mean, std, number + 1)
+    prior = jnp.ones((1, len(dims)), unit.dtype)
+    mean = jnp.concatenate([unit, 0.5 * prior])
+    std = jnp.concatenate([jnp.where(known, _widths(unit, known), 1.0), prior])
+    own = jnp.concatenate([known, prior == 0])
+    count = known.sum(axis=0, dtype=unit.dtype) + 1
+    return Kernels(jnp.log(weight / weight.sum()), mean, std, own, count)
 
 
 def centred(dims: Sequence[Dimension], unit: chex.Array) -> chex.Array:
@@ -82,10 +97,10 @@ def _weights(mask: chex.Array, number: chex.Array) -> chex.Array:
     return jnp.where(rank < old, ramp, 1.0)
 
 
-def _widths(unit: chex.Array, mask: chex.Array) -> chex.Array:
+def _widths(unit: chex.Array, known: chex.Array) -> chex.Array:
     """``f[N, D]``: how far the farther neighbour in each dimension is; of one alone, the bound."""
-    slots, number = len(unit), mask.sum()
-    order = jnp.argsort(jnp.where(mask[:, None], unit, jnp.inf), axis=0)
+    slots, number = len(unit), known.sum(axis=0)
+    order = jnp.argsort(jnp.where(known, unit, jnp.inf), axis=0)
     at = jnp.take_along_axis(unit, order, axis=0)
     gap = at[1:] - at[:-1]
     place = jnp.arange(slots)[:, None]
@@ -100,26 +115,44 @@ def _widths(unit: chex.Array, mask: chex.Array) -> chex.Array:
     return jnp.clip(widths, 1 / jnp.minimum(NARROWEST, number + 2.0), 1.0)
 
 
-def log_density(dims: Sequence[Dimension], kernels: Kernels, unit: chex.Array) -> chex.Array:
+def log_density(
+    dims: Sequence[Dimension],
+    kernels: Kernels,
+    unit: chex.Array,
+    active: chex.Array | None = None,
+) -> chex.Array:
     """``f[M]``: the logarithm of the density at points ``f[M, D]``.
 
     For integers and choices it is the probability of the value.
+
+    Args:
+        dims: the ``D`` dimensions.
+        kernels: from ``fitted``.
+        unit: the points.
+        active: ``bool[M, D]``, which coordinates each has; all without it.
     """
+
+    def over(terms: chex.Array, columns: Sequence[int] | np.ndarray) -> chex.Array:
+        """Sums ``f[c, M, N + 1]`` over the coordinates that a point has."""
+        if active is not None:
+            terms = jnp.where(active[:, np.asarray(columns, int)].T[:, :, None], terms, 0.0)
+        return jnp.sum(terms, axis=0)
+
     total = jnp.broadcast_to(kernels.log_weight, (len(unit), len(kernels.log_weight)))
     floats = [i for i, d in enumerate(dims) if not isinstance(d, Choice) and not _has_cells(d)]
     x, mean, std = _along(unit, kernels, floats)
-    total -= jnp.sum(jnp.square((x - mean) / std) / 2, axis=0)
-    total -= jnp.sum(jnp.log(std) + LOG_ROOT + _log_within(mean, std), axis=0)
+    total -= over(jnp.square((x - mean) / std) / 2, floats)
+    total -= over(jnp.log(std) + LOG_ROOT + _log_within(mean, std), floats)
     for dim, columns in cube.grouped(dims).items():
         x, mean, std = _along(unit, kernels, columns)
         if isinstance(dim, Choice):
             same = dim.decode(x) == dim.decode(mean)
-            total += jnp.sum(jnp.log(_probability(kernels, len(dim.values), same)), axis=0)
+            total += over(jnp.log(_probability(kernels, columns, len(dim.values), same)), columns)
         elif _has_cells(dim):
             number = dim.decode(x).astype(unit.dtype)
             ends = [dim.encode(number + half).astype(unit.dtype) for half in (-0.5, 0.5)]
             mass = _log_mass(*[(end - mean) / std for end in ends])
-            total += jnp.sum(mass - _log_within(mean, std), axis=0)
+            total += over(mass - _log_within(mean, std), columns)
     return jax.nn.logsumexp(total, axis=1)
 
 
@@ -138,10 +171,12 @@ def _log_within(mean: chex.Array, std: chex.Array) -> chex.Array:
     return jnp.log((erf((1 - mean) / root) + erf(mean / root)) / 2)
 
 
-def _probability(kernels: Kernels, choices: int, same: chex.Array) -> chex.Array:
-    """``f[..., N + 1]``: of a value, given whether it is the kernel's own."""
-    prior = PRIOR / kernels.count
-    own = jnp.append(jnp.ones(len(kernels.mean) - 1), 0.0)
+def _probability(
+    kernels: Kernels, columns: np.ndarray, choices: int, same: chex.Array
+) -> chex.Array:
+    """``f[c, M, N + 1]``: of a value, given whether it is the kernel's own."""
+    prior = PRIOR / kernels.count[columns, None, None]
+    own = kernels.own[:, columns].T[:, None, :].astype(prior.dtype)
     return (prior + own * same) / (choices * prior + own)
 
 
@@ -174,6 +209,6 @@ def drawn(key: Key, dims: Sequence[Dimension], kernels: Kernels, count: int) -> 
     others = jax.random.uniform(other_key, mean.shape, dtype)
     sizes = np.array([len(dim.values) if isinstance(dim, Choice) else 1 for dim in dims])
     own = jax.random.uniform(own_key, mean.shape, dtype) * (1 + sizes * prior) < 1
-    chosen = jnp.where(own & (kernel < len(kernels.mean) - 1)[:, None], mean, others)
+    chosen = jnp.where(own & kernels.own[kernel], mean, others)
     is_choice = np.array([isinstance(dim, Choice) for dim in dims])
     return centred(dims, jnp.where(is_choice, chosen, unit))

@@ -23,7 +23,8 @@ class Prior(NamedTuple):
 
     Attributes:
         kernel: of the columns that ``seen`` gives.
-        seen: ``f[M, d] -> f[M, d]``: integers at one point of their cells, choices as numbers.
+        seen: ``f[M, d] -> f[M, d]``: integers at one point of their cells, choices as numbers, and
+            what is not active in the middle.
         numbers: ``(free f[d + 1]) -> Numbers``, from unconstrained ones.
         log_density: ``(free f[d + 1]) -> f[]``, up to a constant.
         mode: ``f[d + 1]``, where that is highest.
@@ -37,7 +38,10 @@ class Prior(NamedTuple):
 
 
 def of_space(
-    dims: Sequence[Dimension], length: chex.Numeric = 1.0, noise: chex.Numeric = 1.0
+    dims: Sequence[Dimension],
+    length: chex.Numeric = 1.0,
+    noise: chex.Numeric = 1.0,
+    canonical: Callable[[chex.Array], chex.Array] = lambda points: points,
 ) -> Prior:
     """The prior of Hvarfner, Hellsten & Nardi (2024, sections 4 and 5.1), which needs no tuning.
 
@@ -47,11 +51,17 @@ def of_space(
     Matern's kernel of order 5/2 over floats and integers, times ``exp`` of a Hamming distance of
     choices; a length for each, log-normal with a median that grows with the root of the dimension.
 
+    Coordinates of branches that are not chosen are seen in the middle of their range (Lévesque,
+    Durand, Gagné & Sabourin 2017).  So points that differ in nothing else are one, and points of
+    one branch differ only in what it has.  (To leave such coordinates out of the distance instead
+    gives matrices that are not positive definite.)
+
     Args:
         dims: of the ``d`` coordinates.
         length: the median length, in units of ``exp(sqrt(2)) sqrt(d)``; may be traced.
         noise: the median variance of an observation's error, in units of ``exp(-7)``, where the
             observations have variance 1; may be traced.
+        canonical: ``f[M, d] -> f[M, d]``, as ``space.canonical``.
     """
     size = len(dims)
     choice = np.array([isinstance(dim, Choice) for dim in dims])
@@ -66,7 +76,7 @@ def of_space(
     scale = np.append(np.full(size, math.sqrt(3)), 1.0)
 
     def seen(points: chex.Array) -> chex.Array:
-        points = cube.snapped(dims, points)
+        points = cube.snapped(dims, canonical(points))
         for dim, columns in cube.grouped(dims).items():
             if isinstance(dim, Choice):
                 index = dim.decode(points[..., columns]).astype(points.dtype)

@@ -82,6 +82,30 @@ def test_a_compiled_search_with_nested_names_and_shapes():
     assert isinstance(study.best_params["kind[0]"], str)
 
 
+def test_a_trial_has_the_parameters_of_the_branches_that_it_chose():
+    model = mh.OneOf(svm={"C": mh.Float(0.0, 1.0)}, forest={"depth": mh.Int(1, 9, shape=(2,))})
+    space = {
+        "model": model,
+        "n": mh.Choice((16, 32), ordered=True),
+        "seed": mh.Constant(7),
+        "kind": mh.Constant("adam"),
+    }
+
+    def fn(h):
+        own = {"svm": lambda h: h["C"], "forest": lambda h: 0.1 * h["depth"].sum()}
+        return h["model"].switch(own) + h["n"]
+
+    result = searched(space, fn, mh.strategies.random(space, 8), rounds=2)
+    study = to_study(result, space)
+    rest = {"n", "seed", "kind", "model"}
+    own = {"svm": {"model.svm.C"}, "forest": {"model.forest.depth[0]", "model.forest.depth[1]"}}
+    assert {t.params["model"] for t in study.trials} == set(own)
+    for trial in study.trials:
+        assert set(trial.params) == set(trial.distributions) == rest | own[trial.params["model"]]
+        assert (trial.params["seed"], trial.params["kind"]) == (7, "adam")
+    assert study.trials[0].distributions["n"].choices == (16, 32)
+
+
 def test_members_that_go_on_name_the_one_that_they_go_on_from():
     space = {"x": mh.Float(0.0, 1.0)}
     result = searched(space, lambda h: h["x"] ** 2, mh.strategies.pbt(space, 6), steps=4)

@@ -70,3 +70,20 @@ def test_ticks_of_neighbouring_panels_stay_apart(tmp_path, monkeypatch):
     assert len(found) == 12
     space = 0.5 * 8 * figure.dpi / 72  # half a letter
     assert all(b.x0 - a.x1 > space for a, b in zip(found, found[1:], strict=False))
+
+
+def test_an_ordered_choice_is_shown_by_its_values():
+    space = {"n": mh.Choice((16, 32, 64), shape=(2,), ordered=True), "x": mh.Float(0.0, 1.0)}
+    dims = landscape._dimensions(space)
+    assert list(dims) == ["n[0]", "n[1]", "x"]
+    assert _ticks(dims["n[1]"])[1] == ["16", "32", "64"]
+    np.testing.assert_allclose(_ticks(dims["n[1]"])[0], [1 / 6, 1 / 2, 5 / 6], rtol=1e-6)
+
+
+def test_nothing_is_drawn_where_a_coordinate_is_not_active():
+    space = {"m": mh.OneOf(a=mh.Float(0.0, 1.0), b=mh.Int(1, 3))}
+    unit, _, _ = _candidates(space, history())
+    chose_a = unit[:, 0] < 0.5
+    np.testing.assert_array_equal(np.isnan(unit[:, 1]), ~chose_a)
+    np.testing.assert_array_equal(np.isnan(unit[:, 2]), chose_a)
+    np.testing.assert_array_equal(np.isnan(_snapped(mh.Int(1, 3), unit[:, 2])), chose_a)

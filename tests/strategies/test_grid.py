@@ -129,3 +129,20 @@ def test_impossible_points_are_refused(points, message):
 def test_grid_of_more_points_than_can_be_counted_is_refused():
     with pytest.raises(ValueError, match="at most 4294967295 points, this one has 10000000000"):
         grid([mh.Float(0.0, 1.0)] * 10, population=4, points=10)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_what_belongs_to_a_branch_is_combined_with_that_branch_alone(shuffle):
+    kernel = mh.OneOf(rbf={"gamma": mh.Float(0.0, 1.0)}, linear={})
+    model = mh.OneOf(svm={"C": mh.Float(0.0, 1.0), "kernel": kernel}, forest=mh.Int(1, 3), naive={})
+    space = {"model": model, "seed": mh.Constant(1), "x": mh.Choice((1, 2))}
+    svm = [(c, g) for c in (0.25, 0.75) for g in (0.25, 0.75, None)]
+    assert grid_size(space, points=2) == (len(svm) + 2 + 1) * 2
+    assert grid_size(space, points={"model": 1, "model.forest": 3}) == 3 * 2
+    units = visited(grid(space, population=6, points=2, shuffle=shuffle), rounds=3)
+    read = [str(h) for h in mh.space.decoder(space)(units)]
+    assert len(set(read)) == 18
+    if not shuffle:
+        rows = [tuple(mh.space.by_name(space, h).values()) for h in mh.space.decoder(space)(units)]
+        assert rows[0] == ("svm", 0.25, "rbf", 0.25, 1, 1)
+        assert rows[-3:] == [("forest", 3, 1, 2), ("naive", 1, 1), ("naive", 1, 2)]

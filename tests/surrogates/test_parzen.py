@@ -96,6 +96,34 @@ def test_probabilities_of_all_values_sum_to_one():
         assert float(total(np.random.default_rng(0).random((7, 3)))) == pytest.approx(1)
 
 
+def test_the_density_of_branches_integrates_to_one_over_what_each_has():
+    space = mh.OneOf(a={"n": mh.Int(0, 3), "c": mh.Choice((0, 1, 2))}, b=mh.Float(0.0, 1.0), no={})
+    dims = list(mh.space.dimensions(space).values())
+    pairs = [[0.1, c, n, 0.5] for c in (0.1, 0.5, 1) for n in np.arange(1, 8, 2) / 8]
+    line = np.linspace(0, 1, 20_001)
+    points = np.array([*pairs, *[[0.5, 0.3, 0.7, x] for x in line], [0.9, 0.1, 0.2, 0.3]])
+
+    @jax.jit
+    def densities(unit, points):
+        active = lambda unit: mh.space.active(space, unit)  # noqa: E731
+        kernels = parzen.fitted(dims, unit, jnp.arange(len(unit)) < 20, active(unit))
+        return jnp.exp(parzen.log_density(dims, kernels, points, active(points))), kernels
+
+    with jax.enable_x64(True):
+        unit = np.random.default_rng(0).random((24, 4))
+        found, kernels = densities(unit, points)
+        a, b, no = np.split(found, [len(pairs), len(points) - 1])
+        assert a.sum() + integrate.simpson(b, x=line) + no[0] == pytest.approx(1, abs=1e-6)
+        # What an observation or a point does not have plays no part.
+        active = np.asarray(mh.space.active(space, unit))
+        other = densities(np.where(active, unit, 0.99), mh.space.canonical(space, points))
+        jax.tree.map(np.testing.assert_array_equal, other, (found, kernels))
+        in_b = active[:20, 3]
+        assert kernels.count.tolist() == [21, *2 * [active[:20, 1].sum() + 1], in_b.sum() + 1]
+        alone = parzen.fitted(dims[3:], unit[:20][in_b][:, 3:], np.ones(in_b.sum(), bool))
+        np.testing.assert_allclose(kernels.std[:20, 3][in_b], alone.std[:-1, 0])
+
+
 AT = np.linspace(0, 1, 20_001)
 
 

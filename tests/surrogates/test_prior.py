@@ -36,6 +36,19 @@ def test_integers_are_seen_at_their_cell_and_choices_by_their_index():
     assert seen[0, 2] == 2
 
 
+def test_points_of_several_branches_have_a_covariance_that_is_positive_definite():
+    space = {"x": mh.Float(0.0, 1.0), "m": mh.OneOf(a=mh.Float(0.0, 1.0), b=mh.Int(1, 9), c={})}
+    dims = list(mh.space.dimensions(space).values())
+    made = prior.of_space(dims, canonical=lambda points: mh.space.canonical(space, points))
+    unit = jax.random.uniform(jax.random.key(0), (40, 4))
+    other = jnp.where(mh.space.active(space, unit), unit, 0.9)
+    np.testing.assert_array_equal(made.seen(unit), made.seen(other))
+    numbers = made.numbers(jnp.log(jnp.array([0.1, 0.1, 3.0, 0.1, 1e-3])))
+    seen = made.seen(unit)
+    found = np.asarray(made.kernel.covariance(numbers.kernel, seen, seen))
+    assert np.linalg.eigvalsh(found).min() > -1e-10
+
+
 def test_covariance_is_the_product_of_matern_and_hamming():
     made = prior.of_space(DIMS)
     rows = jnp.array([[0.2, 0.1, 0.0], [0.7, 0.5, 0.0], [0.2, 0.1, 2.0]])

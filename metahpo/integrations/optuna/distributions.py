@@ -10,7 +10,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from metahpo.space import MOST_CELLS, Choice, Dimension, Float, Int
+from metahpo.space import MOST_CELLS, Choice, Constant, Dimension, Float, Int
 
 WHOLE = 2**31
 """Whole numbers from here on are no ``Int``."""
@@ -55,13 +55,15 @@ def fitted(distribution: BaseDistribution, value: Any) -> Any:
     return int(value) if isinstance(distribution, IntDistribution) else float(value)
 
 
-def distribution_of(dim: Dimension) -> BaseDistribution:
-    """The distribution of one coordinate of a dimension.
+def distribution_of(dim: Dimension | Constant) -> BaseDistribution:
+    """The distribution of one coordinate of a dimension, or of a constant.
 
     Choices of other types than ``None``, ``bool``, ``int``, ``float`` and ``str`` become text.
     """
     if isinstance(dim, Choice):
         return CategoricalDistribution([shown(value) for value in dim.values])
+    if isinstance(dim, Constant):
+        return CategoricalDistribution([dim.value])
     if isinstance(dim, Int):
         return IntDistribution(dim.low, dim.high, dim.log, dim.step)
     return FloatDistribution(dim.low, dim.high, dim.log, dim.step)

@@ -25,8 +25,10 @@ def to_study(
     """Puts a history into a new study of Optuna, one trial an evaluation.
 
     Parameters are called as in ``mh.space.dimensions``: nested names with dots, entries of a shape
-    as ``x[0]``.  Evaluations whose loss was not finite are failed trials.  A trial's user
-    attributes are its ``round``, ``member``, ``steps`` and, where it went on from a training,
+    as ``x[0]``.  A trial has those of the branches that it chose, and no others; a constant is
+    categorical, with one value, and so is an ordered choice, as Optuna has no other distribution
+    for it.  Evaluations whose loss was not finite are failed trials.  A trial's user attributes are
+    its ``round``, ``member``, ``steps`` and, where it went on from a training,
     ``parent``.
 
     Args:
@@ -82,12 +84,13 @@ def _trials(history: SearchHistory, space: spaces.Space) -> list[FrozenTrial]:
         attributes = {"round": t, "member": slot, "steps": steps}
         if (parent := int(history.parent[t, slot])) >= 0:
             attributes["parent"] = parent
+        params = _named(space, distributions, hparams)
         trials.append(
             create_trial(
                 state=TrialState.FAIL if broken else TrialState.COMPLETE,
                 value=None if broken else loss,
-                params=_named(space, distributions, hparams),
-                distributions=distributions,
+                params=params,
+                distributions={name: distributions[name] for name in params},
                 user_attrs=attributes,
             )
         )
@@ -98,7 +101,7 @@ def _distributions(space: spaces.Space) -> dict[str, BaseDistribution]:
     return {
         name + place: dist.distribution_of(dim)
         for name, dim in zip(spaces.names(space), jax.tree.leaves(space), strict=True)
-        for place, _ in _entries(dim.shape)
+        for place, _ in _entries(dim)
     }
 
 
@@ -107,10 +110,10 @@ def _named(
 ) -> dict[str, Any]:
     """Hyperparameters as ``readable`` gives them, by the names of their coordinates."""
     params = {}
-    treedef: Any = jax.tree.structure(space)
-    dims, leaves = treedef.flatten_up_to(space), treedef.flatten_up_to(hparams)
-    for name, dim, leaf in zip(spaces.names(space), dims, leaves, strict=True):
-        for place, index in _entries(dim.shape):
+    dims = dict(zip(spaces.names(space), jax.tree.leaves(space), strict=True))
+    for name, leaf in spaces.by_name(space, hparams).items():
+        dim = dims[name]
+        for place, index in _entries(dim):
             value = leaf
             for i in index:
                 value = value[i]
@@ -120,6 +123,7 @@ def _named(
     return params
 
 
-def _entries(shape: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
+def _entries(leaf: Any) -> list[tuple[str, tuple[int, ...]]]:
     """The names of the entries of an array, and where they are."""
+    shape = () if isinstance(leaf, spaces.Constant) else leaf.shape
     return [("".join(f"[{i}]" for i in index), index) for index in np.ndindex(shape)]

@@ -150,7 +150,8 @@ def pb2(
         keys = jax.random.split(key, 5)
         loss = parts.finite_loss(evaluation, proposal.unit)
         before = jnp.where(proposal.parent < 0, 0.0, state.loss[proposal.parent])
-        data = remember(state.data, state.round, proposal.unit[:, columns], before, loss)
+        shown = spaces.canonical(space, proposal.unit)[:, columns]
+        data = remember(state.data, state.round, shown, before, loss)
         source = exploit(keys[1], loss)
         copied = source != jnp.arange(population)
         unit = mutated = proposal.unit[source]
@@ -173,7 +174,8 @@ def pb2(
         points = suggestions(keys[3], kernel, process, window, copied, exploration, search)
         if region is not None:
             points = jnp.where(region.restarted, anywhere[:, columns], points)
-        unit = jnp.where(copied[:, None], mutated.at[:, columns].set(points), unit)
+        mutated = parts.inherited(space, mutated.at[:, columns].set(points), unit)
+        unit = jnp.where(copied[:, None], mutated, unit)
         # Nobody is worth copying when every loss is infinite: all start again.
         lost = jnp.isinf(loss).all()
         unit = jnp.where(lost, anywhere, unit)

@@ -1,5 +1,6 @@
 """Bayesian optimisation with a Gaussian process."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -63,7 +64,8 @@ def gaussian_process(
     """Bayesian optimisation: a Gaussian process says where the next point promises most.
 
     Matern's kernel of order 5/2 with a length scale for every float and integer, and for every
-    choice a penalty for being another, under priors that need no tuning (``surrogates.prior``);
+    choice a penalty for being another (branches of a ``OneOf`` that are not chosen are seen in the
+    middle of their range), under priors that need no tuning (``surrogates.prior``);
     losses by ``surrogates.warping.compressed``.  The numbers are fitted anew in every round by a
     fixed number of gradient steps.  The points of a round are chosen one after the other, each as
     if what is predicted at those before, and at pending ones, had been observed (Desautels, Krause
@@ -115,7 +117,7 @@ def gaussian_process(
         checks.one_of("acquisition", acquisition, [*acquisitions.BY_NAME, "thompson"])
     else:
         checks.function("acquisition", acquisition, "(mean, std, best) -> value", *range(3))
-    prior = of_space(dims, length, noise)
+    prior = of_space(dims, length, noise, functools.partial(spaces.canonical, space))
     published = quasirandom.directions(size)
     choose = _chooser(acquisition)
     sizes = _sizes(capacity)

@@ -47,6 +47,9 @@ def tpe(
     round, and where tells come late, what is asked and not yet told counts among the rest, so that
     no two members try the same (the constant liar).
 
+    Both are over the dimensions that a point has: those of a branch of a ``OneOf`` are fitted to
+    the evaluations in which it was chosen.
+
     A failed evaluation counts among the rest.  Points stay in the cube because kernels are
     truncated there.
 
@@ -94,6 +97,10 @@ def tpe(
     published = quasirandom.directions(size) if first == "sobol" else None
     counts = [good_count(n) for n in range(capacity + 1)]
     room = min(MOST_GOOD, capacity)
+    conditional = spaces.is_conditional(space)
+
+    def has(unit: chex.Array) -> chex.Array | None:
+        return spaces.active(space, unit) if conditional else None
 
     def init(key: Key) -> TPEState:
         first_key, sequence_key = jax.random.split(key)
@@ -125,15 +132,16 @@ def tpe(
         rank = jnp.argsort(jnp.argsort(state.loss))
         good = (rank < jnp.array(counts)[told]) & jnp.isfinite(state.loss)
         best = jnp.argsort(~good)[:room]
-        low = parzen.fitted(dims, state.unit[best], good[best])
+        low = parzen.fitted(dims, state.unit[best], good[best], has(state.unit[best]))
         slots = state.asked + jnp.arange(population, dtype=jnp.int32)
 
         def propose(unit: chex.Array, each: tuple) -> tuple[chex.Array, chex.Array]:
             key, slot, start = each
             rest = (jnp.arange(capacity) < slot) & ~good
-            high = parzen.fitted(dims, unit, rest)
+            high = parzen.fitted(dims, unit, rest, has(unit))
             points = parzen.drawn(key, dims, low, candidates)
-            score = parzen.log_density(dims, low, points) - parzen.log_density(dims, high, points)
+            score, other = (parzen.log_density(dims, k, points, has(points)) for k in (low, high))
+            score -= other
             point = jnp.where(told < startup, start, points[jnp.argmax(score)])
             return unit.at[slot].set(point, mode="drop"), point
 

@@ -127,7 +127,7 @@ def differential_evolution(
         mutant = trials.bounce_back(share, base, base + f * (x[r1] - x[r2]))
         sure = trials.index(draw[5], size)
         trial = jnp.where(trials.crossover(coarse, sure, crossover_rate), mutant, x)
-        return redraw.mutated(redraw_key, trial, columns)
+        return parts.inherited(space, redraw.mutated(redraw_key, trial, columns), x)
 
     def ask(key: Key, state: DEState) -> tuple[Proposal, DEState]:
         unit = jnp.where(state.started, tried(key, state), state.unit)
@@ -142,6 +142,6 @@ def differential_evolution(
         return state._replace(unit=unit, loss=jnp.where(accept, loss, state.loss))
 
     def stop(state: DEState) -> chex.Array:
-        return trials.collapsed(state.unit)
+        return trials.collapsed(state.unit, space=space)
 
     return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False), stop, space=space)

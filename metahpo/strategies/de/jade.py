@@ -107,6 +107,7 @@ def jade(
             fine[3:], coarse, state.unit, state.archive, best_one, weight, rate
         )
         trial = redraw.mutated(redraw_key, trial, columns)
+        trial = parts.inherited(space, trial, state.unit)
         unit = jnp.where(state.round == 0, state.unit, trial)
         note = trials.Parameters(weight, rate, state.round == 0)
         return parts.proposal(unit, note=note), state._replace(round=state.round + 1)
@@ -128,6 +129,6 @@ def jade(
         )
 
     def stop(state: JADEState) -> chex.Array:
-        return trials.collapsed(state.unit, state.archive)
+        return trials.collapsed(state.unit, state.archive, space)
 
     return Strategy(init, ask, tell, parts.SCRATCH._replace(order=False), stop, space=space)

@@ -117,6 +117,7 @@ def l_shade(
         awake = live(state.spent)
         move = awake & (state.spent > 0)
         trial = redraw.mutated(redraw_key, trial, columns)
+        trial = parts.inherited(space, trial, state.unit)
         unit = jnp.where(move[:, None], trial, state.unit)
         budget = jnp.where(awake, FULL_BUDGET, 0).astype(jnp.int32)
         note = trials.Parameters(weight, rate, state.spent == 0)
@@ -149,7 +150,7 @@ def l_shade(
     def stop(state: LSHADEState) -> chex.Array:
         dead = (jnp.arange(population) >= members(state.spent))[:, None]
         unit = jnp.where(dead, state.unit[0], state.unit)
-        reason = trials.collapsed(unit, state.archive)
+        reason = trials.collapsed(unit, state.archive, space)
         return jnp.where(state.spent >= evaluations, StopReason.BUDGET, reason).astype(jnp.int32)
 
     return Strategy(init, ask, tell, parts.SCRATCH._replace(budgets=True), stop, space=space)

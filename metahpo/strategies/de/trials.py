@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from metahpo import draws
+from metahpo import space as spaces
 from metahpo.base import Key, StopReason
+from metahpo.space import Space
 
 SMALLEST_POPULATION = 4  # a target and three others
 
@@ -236,11 +238,17 @@ def archived(
     return Archive(unit, jnp.minimum(size, capacity))
 
 
-def collapsed(unit: chex.Array, archive: Archive | None = None) -> chex.Array:
+def collapsed(
+    unit: chex.Array, archive: Archive | None = None, space: Space | None = None
+) -> chex.Array:
     """``i32[]``, a ``StopReason``: whether all points are equal up to the float type's rounding.
 
-    Differences then move nobody any more.
+    Differences then move nobody any more.  Of points in a ``space`` only what is active counts.
     """
+    if space is not None:
+        unit = spaces.canonical(space, unit)
+        if archive is not None:
+            archive = archive._replace(unit=spaces.canonical(space, archive.unit))
     low, high = unit.min(axis=0), unit.max(axis=0)
     if archive is not None and archive.unit.shape[0]:
         known = (jnp.arange(archive.unit.shape[0]) < archive.size)[:, None]

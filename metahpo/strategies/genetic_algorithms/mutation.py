@@ -5,14 +5,15 @@ A ``Mutation`` is ``(key, unit f[N, D]) -> f[N, D]`` on the unit cube.
 Integers and choices: a move that is shorter than a cell would change nothing, so a coordinate that
 is hit always leaves its cell.  An integer whose move is too short steps to the next one in the
 move's direction (inwards at a bound), a choice becomes any other choice with equal probability.
+
+Only coordinates that are active move, and by default one of them in the mean.
 """
 
-import math
 from collections.abc import Callable
+from itertools import groupby
 from typing import TypeAlias
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -141,14 +142,22 @@ def _independent(
     moved: Callable[[chex.Array, chex.Array], chex.Array],
 ) -> Mutation:
     """Applies ``moved(u, unit)``, ``u`` uniform, both flat ``f[N D]``, to some coordinates."""
-    probability = 1.0 / spaces.size(space) if rate is None else rate
-    checks.probability("rate", probability)
+    if rate is not None:
+        checks.probability("rate", rate)
+    size, conditional = spaces.size(space), spaces.is_conditional(space)
+
+    def hits(unit: chex.Array, decide: chex.Array) -> chex.Array:
+        if not conditional:
+            return decide < (1.0 / size if rate is None else rate)
+        active = spaces.active(space, unit)
+        probability = 1.0 / active.sum(axis=1, keepdims=True) if rate is None else rate
+        return (active & (decide.reshape(unit.shape) < probability)).ravel()
 
     def mutate(key: Key, unit: chex.Array) -> chex.Array:
         flat = unit.ravel()  # a short last axis fills no vector register
         u, decide = draws.uniforms(key, flat.shape)
         new = leave_cells(space, u, flat, moved(u, flat))
-        return jnp.where(decide < probability, new, flat).reshape(unit.shape)
+        return jnp.where(hits(unit, decide), new, flat).reshape(unit.shape)
 
     return mutate
 
@@ -176,11 +185,11 @@ def leave_cells(space: Space, u: chex.Array, unit: chex.Array, moved: chex.Array
     """
     if spaces.is_continuous(space).all():
         return moved
-    dims, size = jax.tree.leaves(space), spaces.size(space)
-    ends = np.cumsum([math.prod(dim.shape) for dim in dims])[:-1]
-    columns = [jnp.split(x.reshape(-1, size), ends, axis=1) for x in (u, unit, moved)]
+    alike = [(dim, len(list(run))) for dim, run in groupby(spaces.dimensions(space).values())]
+    ends = np.cumsum([count for _, count in alike])
+    columns = [jnp.split(x.reshape(-1, ends[-1]), ends[:-1], axis=1) for x in (u, unit, moved)]
     done = []
-    for dim, chance, old, new in zip(dims, *columns, strict=True):
+    for (dim, _), chance, old, new in zip(alike, *columns, strict=True):
         if isinstance(dim, Choice):
             new = dim.encode(cube.another_choice(dim, dim.decode(old), chance))
         elif isinstance(dim, Int):
