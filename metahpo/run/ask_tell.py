@@ -5,37 +5,25 @@ was told alone, so a tuner is saved as the log of what was asked and told, and r
 through it again.
 """
 
-import functools
 import os
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from metahpo import checks
 from metahpo import space as spaces
-from metahpo.base import (
-    FULL_BUDGET,
-    Evaluation,
-    HParams,
-    Key,
-    Proposal,
-    PyTree,
-    StopReason,
-    Strategy,
-)
+from metahpo.base import FULL_BUDGET, HParams, Key, StopReason, Strategy
 from metahpo.floats import double_precision
 from metahpo.run import checkpoint
 from metahpo.run.agreement import check_room, check_same_space
 from metahpo.run.candidates import message, scalar
-from metahpo.run.loop import loop_keys, strongly_typed
+from metahpo.run.loop import strongly_typed
 from metahpo.run.records import Failure, MinimizeResult, MinimizeState
 from metahpo.run.rounds import Round, history
 from metahpo.run.single_precision import SinglePrecision
-from metahpo.stopping import Stopping, first
+from metahpo.run.strategy_programs import strategy_programs
+from metahpo.stopping import Stopping
 
 
 class Candidate(NamedTuple):
@@ -130,12 +118,7 @@ class AskTell:
         seed = 0 if seed is None else checks.whole("seed", seed, at_least=0)
         self.key = jax.random.key(seed) if key is None else key
         self._trainings, self._decode = trainings, spaces.decoder(space)
-        made_of = (*strategy[:3], strategy.stop, stop)
-        try:
-            programs = _compiled(*made_of)
-        except TypeError:  # a callable of one's own without a hash
-            programs = _compiled.__wrapped__(*made_of)
-        init, self._ask, self._tell_all, self._judge = programs
+        init, self._ask, self._tell_all, self._judge = strategy_programs(strategy, stop)
         self._round_key, self._state = init(self.key)
         with double_precision():
             self._rule = None if stop is None else jax.tree.map(strongly_typed, stop.init())
@@ -418,48 +401,3 @@ class AskTell:
     def _mark(self, about: str) -> checkpoint.Fingerprint:
         dims = "; ".join(f"{name}: {dim}" for name, dim in spaces.dimensions(self.space).items())
         return checkpoint.fingerprint(self.key, None, self._start, f"{dims} {about}".strip())
-
-
-@functools.lru_cache(maxsize=16)  # another run with the same strategy compiles nothing
-def _compiled(
-    strategy_init: Callable,
-    strategy_ask: Callable,
-    strategy_tell: Callable,
-    strategy_stop: Callable | None,
-    stop: Stopping | None,
-) -> tuple[Callable, Callable, Callable, Callable]:
-    """A strategy's functions, ``ask`` with the keys of ``search``, and the rule."""
-
-    @jax.jit
-    def init(key: Key) -> tuple[Key, PyTree]:
-        init_key, round_key = loop_keys(key)
-        _, strategy_key, _ = jax.random.split(init_key, 3)  # the keys of ``search``
-        return round_key, jax.tree.map(strongly_typed, strategy_init(strategy_key))
-
-    @jax.jit
-    def ask(key: Key, t: jax.Array, state: PyTree) -> tuple[Proposal, PyTree, Key]:
-        ask_key, _, tell_key = jax.random.split(jax.random.fold_in(key, t), 3)
-        proposal, state = strategy_ask(ask_key, state)
-        return proposal, state, tell_key
-
-    @jax.jit
-    def tell(
-        key: Key, state: PyTree, proposal: Proposal, evaluation: Evaluation
-    ) -> tuple[PyTree, chex.Array]:
-        state = strategy_tell(key, state, proposal, evaluation)
-        own = () if stop is None or strategy_stop is None else (strategy_stop(state),)
-        return state, first(*own)
-
-    @jax.jit
-    def judge(
-        rule: PyTree, proposal: Proposal, evaluation: Evaluation
-    ) -> tuple[PyTree, chex.Array]:
-        assert stop is not None
-        # To the rule, who is not told now is idle: it counts every evaluation once.
-        there = jnp.asarray(evaluation.steps) > 0
-        rule = stop.update(
-            rule, proposal._replace(budget=jnp.where(there, proposal.budget, 0)), evaluation
-        )
-        return rule, stop.reason(rule)
-
-    return init, ask, tell, judge
