@@ -56,7 +56,7 @@ def check_any_order(strategy: Strategy) -> None:
         )
 
 
-def check_takes_trainings(fn: Callable[..., Any], strategy: Strategy) -> bool:
+def takes_trainings(fn: Callable[..., Any], strategy: Strategy) -> bool:
     """Whether a function is called ``(hparams, steps, state)`` rather than ``(hparams)``.
 
     Raises:

@@ -14,7 +14,7 @@ from metahpo import space as spaces
 from metahpo._files import claimed
 from metahpo.base import Key, Strategy
 from metahpo.run import checkpoint, executors, log
-from metahpo.run.agreement import check_any_order, check_takes_trainings
+from metahpo.run.agreement import check_any_order, takes_trainings
 from metahpo.run.ask_tell import AskTell, Candidate
 from metahpo.run.candidates import called, trained
 from metahpo.run.health import warn_of_nothing
@@ -146,7 +146,7 @@ def minimize(
         >>> int(result.history.budget.max()), result.stop_reason.name
         (9, 'BUDGET')
     """
-    trainings = check_takes_trainings(fn, strategy)
+    trainings = takes_trainings(fn, strategy)
     if asynchronous:
         check_any_order(strategy)
     retries = checks.whole("retries", retries, at_least=0)
