@@ -23,7 +23,7 @@ def main(rounds=20, directory="results/own_loop"):
     space = {"rate": mh.Float(1e-4, 1.0, log=True), "momentum": mh.Float(0.0, 0.99)}
     strategy = mh.strategies.cma_es(space, population=8)
     tuner = mh.run.AskTell(space, strategy, seed=0, rounds=rounds)
-    tuner.restore(directory)  # goes on where an interrupted run was
+    tuner.keep_log(directory)  # goes on where an interrupted run was
     while not tuner.over:
         candidate = tuner.ask()
         try:
@@ -31,8 +31,6 @@ def main(rounds=20, directory="results/own_loop"):
         except FloatingPointError as error:  # what failed is told, too
             loss = error
         tuner.tell(candidate.number, loss)
-        if candidate.number % 8 == 7:
-            tuner.save(directory)
     result = tuner.result()
     print("best:", result.best_hparams, "validation loss", round(result.best_loss, 3))
     return result

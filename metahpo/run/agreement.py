@@ -1,9 +1,11 @@
 """What is given twice must agree: spaces with strategies, problems with estimators."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
+from metahpo import checks
 from metahpo import space as spaces
 from metahpo.base import Estimator, Problem, Strategy
 
@@ -38,6 +40,64 @@ def check_room(strategy: Strategy, rounds: int | None) -> None:
             f"the strategy has room for {most} rounds, the run makes {rounds}: give the strategy a "
             "larger capacity"
         )
+
+
+ANY_ORDER = (
+    "asha",
+    "differential_evolution",
+    "gaussian_process",
+    "grid",
+    "jade",
+    "random",
+    "shade",
+    "sobol",
+    "tpe",
+)
+"""The strategies of this library that take losses in any order."""
+
+
+def check_any_order(strategy: Strategy) -> None:
+    """Raises ``ValueError`` if a strategy waits for whole rounds."""
+    if strategy.needs.order:
+        raise ValueError(
+            "asynchronous=True needs a strategy that takes losses in any order, and "
+            f"{name_of(strategy)} waits for whole rounds; these do not: {', '.join(ANY_ORDER)}"
+        )
+
+
+def takes_trainings(fn: Callable[..., Any], strategy: Strategy) -> bool:
+    """Whether a function is called ``(hparams, steps, state)`` rather than ``(hparams)``.
+
+    Raises:
+        ValueError: if it can be called in no way that the strategy needs.
+    """
+    plain = _takes(fn, 1)
+    if not strategy.needs.trainings or (plain and strategy.needs.steps == 1):
+        checks.function("fn", fn, "(hparams) -> loss", None)
+        return False
+    form = "(hparams, steps, state) -> (loss, state)"
+    if strategy.needs.steps > 1:
+        form += f", as {name_of(strategy)} grants budgets"
+    elif not _takes(fn, 3):
+        form = f"(hparams) -> loss or {form}"
+    checks.function("fn", fn, form, None, None, None)
+    return True
+
+
+def _takes(fn: Callable[..., Any], count: int) -> bool:
+    try:
+        checks.function("fn", fn, "", *[None] * count)
+    except ValueError:
+        return False
+    return True
+
+
+def name_of(strategy: Strategy) -> str:
+    """The function that made a strategy, where that can be seen."""
+    made_by = getattr(strategy.init, "__qualname__", "").partition(".")[0]
+    module = getattr(strategy.init, "__module__", "") or ""
+    known = module.startswith("metahpo.strategies.") and module.endswith(f".{made_by}")
+    return made_by if known else "this strategy"
 
 
 def check_same_problem(problem: Problem, estimator: Estimator, steps: int | None = None) -> None:

@@ -5,37 +5,26 @@ was told alone, so a tuner is saved as the log of what was asked and told, and r
 through it again.
 """
 
-import functools
 import os
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from metahpo import checks
 from metahpo import space as spaces
-from metahpo.base import (
-    FULL_BUDGET,
-    Evaluation,
-    HParams,
-    Key,
-    Proposal,
-    PyTree,
-    StopReason,
-    Strategy,
-)
+from metahpo.base import FULL_BUDGET, HParams, Key, StopReason, Strategy
 from metahpo.floats import double_precision
-from metahpo.run import checkpoint
+from metahpo.run import checkpoint, log
 from metahpo.run.agreement import check_room, check_same_space, described
 from metahpo.run.candidates import message, scalar
-from metahpo.run.loop import loop_keys, strongly_typed
+from metahpo.run.log import Log
+from metahpo.run.loop import strongly_typed
 from metahpo.run.records import Failure, MinimizeResult, MinimizeState
 from metahpo.run.rounds import Round, history
 from metahpo.run.single_precision import SinglePrecision
-from metahpo.stopping import Stopping, first
+from metahpo.run.strategy_programs import strategy_programs
+from metahpo.stopping import Stopping
 
 
 class Candidate(NamedTuple):
@@ -130,12 +119,7 @@ class AskTell:
         seed = 0 if seed is None else checks.whole("seed", seed, at_least=0)
         self.key = jax.random.key(seed) if key is None else key
         self._trainings, self._decode = trainings, spaces.decoder(space)
-        made_of = (*strategy[:3], strategy.stop, stop)
-        try:
-            programs = _compiled(*made_of)
-        except TypeError:  # a callable of one's own without a hash
-            programs = _compiled.__wrapped__(*made_of)
-        init, self._ask, self._tell_all, self._judge = programs
+        init, self._ask, self._tell_all, self._judge = strategy_programs(strategy, stop)
         self._round_key, self._state = init(self.key)
         with double_precision():
             self._rule = None if stop is None else jax.tree.map(strongly_typed, stop.init())
@@ -150,6 +134,7 @@ class AskTell:
         self._asked: set[int] = set()
         self._waits = False  # the strategy had nothing to propose for want of pending losses
         self._single = SinglePrecision()
+        self._file: Log | None = None
         self.lowest = float("inf")
         if state is not None:
             checks.record("state", state, MinimizeState, "an earlier result's state")
@@ -172,6 +157,13 @@ class AskTell:
         """The numbers of candidates that were asked for and not told, in order."""
         found = [n for r in self._open for n in r.numbers[r.pending].tolist()]
         return sorted(n for n in found if n in self._asked)
+
+    @property
+    def parents(self) -> set[int]:
+        """The candidates whose trainings may still be gone on from, whether by now or later."""
+        holders = self._rounds[-1].holders.tolist() if self._rounds else []
+        sources = [n for r in self._open for n in r.sources[r.pending].tolist()]
+        return {number for number in (*holders, *sources) if number >= 0}
 
     @property
     def queued(self) -> int:
@@ -209,24 +201,29 @@ class AskTell:
             self._propose()
         candidate = self._queue.pop(0)
         if candidate.number not in self._asked:
+            if self._file is not None:
+                t, slot = self._places[candidate.number]
+                self._file.asked(*candidate[:2], self._rounds[t].units[slot])
             self._asked.add(candidate.number)
             self._log.append((~candidate.number, 0.0, 0))
         return candidate
 
-    def tell(self, number: int, loss: Any, *, steps: int = 1) -> None:
+    def tell(self, number: int, loss: Any, *, steps: int | None = None) -> None:
         """Tells the loss of a candidate.
 
         Args:
             number: the candidate's.
             loss: a real scalar, or the exception because of which there is none; an exception, and
                 what is not finite, is the worst loss.
-            steps: the updates behind it, at least 1.
+            steps: the updates behind it, at least 1; by default what was granted, or 1, on top of
+                those of the training that it went on from.
 
         Raises:
             ValueError: for a candidate that was not asked for or has been told, a loss that is
                 not a real scalar, or no steps.
         """
-        number, steps = checks.whole("number", number, at_least=0), checks.whole("steps", steps)
+        number = checks.whole("number", number, at_least=0)
+        steps = None if steps is None else checks.whole("steps", steps)
         if number not in self._asked:
             raise ValueError(f"candidate {number} was not asked for")
         t, slot = self._places[number]
@@ -235,7 +232,7 @@ class AskTell:
         if isinstance(loss, BaseException):
             self._failures[number] = message(loss)
             loss = float("inf")
-        self._tell(number, scalar(loss), steps)
+        self._tell(number, scalar(loss), self._steps(t, slot) if steps is None else steps)
 
     def result(self) -> MinimizeResult:
         """What is known so far; pending candidates have an infinite loss and the budget 0.
@@ -320,8 +317,29 @@ class AskTell:
         if found is None:
             return
         notes = checkpoint.restore_notes(folder)
-        limit, what = self.limit, f"the checkpoint in {str(folder)!r}"
-        self._replay(found[1]._replace(failures=notes), what)
+        self._go_on(found[1]._replace(failures=notes), f"the checkpoint in {str(folder)!r}")
+
+    def keep_log(self, directory: str | os.PathLike[str], about: str = "") -> None:
+        """Goes on from the log in a folder, and from now on writes there what is asked and told.
+
+        A line is written before ``ask`` and ``tell`` return, so that a process that is killed has
+        lost nothing that it was told.  The file ``log.jsonl`` has a JSON object a line; otherwise
+        as ``restore``, without an extra.
+
+        Raises:
+            ValueError: if the folder is not writable or holds something else, and as ``restore``.
+        """
+        if self._log:
+            raise ValueError("a tuner that was asked for candidates cannot be restored")
+        file = Log(log.prepare(directory, resume=True), self._mark(about))
+        if file.found is not None:
+            self._go_on(file.found, f"the log {str(file.path)!r}")
+        self._file = file
+
+    def _go_on(self, state: MinimizeState, what: str) -> None:
+        """Goes through a log again that has no more rounds than there may be."""
+        limit = self.limit
+        self._replay(state, what)
         if limit is not None and len(self._rounds) > limit:
             raise ValueError(f"{what} has {len(self._rounds)} rounds, more than the {limit} asked")
         self.limit = limit
@@ -381,7 +399,10 @@ class AskTell:
 
     def _tell(self, number: int, loss: float, steps: int) -> None:
         t, slot = self._places[number]
-        r, self._waits = self._rounds[t], False
+        r = self._rounds[t]
+        if self._file is not None:
+            self._file.told(number, loss, steps, self._failures.get(number))
+        self._waits = False
         r.learn(slot, loss, steps, number in self._failures)
         self._log.append((number, loss, steps))
         self.lowest = min(self.lowest, loss) if np.isfinite(loss) else self.lowest
@@ -404,6 +425,16 @@ class AskTell:
         if self.reason == StopReason.RUNNING:
             self.reason = StopReason(int(ruled) or int(own))
 
+    def _steps(self, t: int, slot: int) -> int:
+        """The updates behind a candidate once it had those that it was granted."""
+        r = self._rounds[t]
+        granted, source = int(r.budgets[slot]), int(r.sources[slot])
+        before = 0
+        if source >= 0:
+            t, slot = self._places[source]
+            before = int(self._rounds[t].steps[slot])
+        return before + (1 if granted == FULL_BUDGET else granted)
+
     def _candidate(self, t: int, slot: int, hparams: list[HParams] | None = None) -> Candidate:
         r = self._rounds[t]
         decoded = self._decode(r.units) if hparams is None else hparams
@@ -418,48 +449,3 @@ class AskTell:
     def _mark(self, about: str) -> checkpoint.Fingerprint:
         dims = "; ".join(f"{name}: {dim}" for name, dim in described(self.space).items())
         return checkpoint.fingerprint(self.key, None, self._start, f"{dims} {about}".strip())
-
-
-@functools.lru_cache(maxsize=16)  # another run with the same strategy compiles nothing
-def _compiled(
-    strategy_init: Callable,
-    strategy_ask: Callable,
-    strategy_tell: Callable,
-    strategy_stop: Callable | None,
-    stop: Stopping | None,
-) -> tuple[Callable, Callable, Callable, Callable]:
-    """A strategy's functions, ``ask`` with the keys of ``search``, and the rule."""
-
-    @jax.jit
-    def init(key: Key) -> tuple[Key, PyTree]:
-        init_key, round_key = loop_keys(key)
-        _, strategy_key, _ = jax.random.split(init_key, 3)  # the keys of ``search``
-        return round_key, jax.tree.map(strongly_typed, strategy_init(strategy_key))
-
-    @jax.jit
-    def ask(key: Key, t: jax.Array, state: PyTree) -> tuple[Proposal, PyTree, Key]:
-        ask_key, _, tell_key = jax.random.split(jax.random.fold_in(key, t), 3)
-        proposal, state = strategy_ask(ask_key, state)
-        return proposal, state, tell_key
-
-    @jax.jit
-    def tell(
-        key: Key, state: PyTree, proposal: Proposal, evaluation: Evaluation
-    ) -> tuple[PyTree, chex.Array]:
-        state = strategy_tell(key, state, proposal, evaluation)
-        own = () if stop is None or strategy_stop is None else (strategy_stop(state),)
-        return state, first(*own)
-
-    @jax.jit
-    def judge(
-        rule: PyTree, proposal: Proposal, evaluation: Evaluation
-    ) -> tuple[PyTree, chex.Array]:
-        assert stop is not None
-        # To the rule, who is not told now is idle: it counts every evaluation once.
-        there = jnp.asarray(evaluation.steps) > 0
-        rule = stop.update(
-            rule, proposal._replace(budget=jnp.where(there, proposal.budget, 0)), evaluation
-        )
-        return rule, stop.reason(rule)
-
-    return init, ask, tell, judge

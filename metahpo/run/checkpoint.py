@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metahpo._extras import require
-from metahpo._files import CLAIM, writable_folder
 from metahpo.base import Key, PyTree
+from metahpo.run import folders
 from metahpo.run.identity import array_bytes
 
 KEEP = 2
@@ -53,19 +53,13 @@ def prepare(directory: str | os.PathLike[str], resume: bool) -> Path:
         ImportError: if orbax is not installed.
     """
     require("orbax.checkpoint", "checkpoint")
-    folder = writable_folder(directory)
-    names = [path.name for path in folder.iterdir() if path.name != CLAIM]
-    found = [name for name in names if not name.startswith(_UNFINISHED)]
-    if found and not resume:
-        raise ValueError(
-            f"a new run needs an empty folder, but {str(folder)!r} holds {sorted(found)[0]!r}; "
-            "resume=True goes on with the run that is there"
-        )
-    if found and not any(_NAME.fullmatch(name) for name in found):
-        raise ValueError(
-            f"there is no checkpoint of a run in {str(folder)!r}, only {sorted(found)[:3]}"
-        )
-    return folder
+    return folders.prepared(
+        directory,
+        resume,
+        "checkpoint",
+        lambda name: _NAME.fullmatch(name) is not None,
+        lambda name: name.startswith(_UNFINISHED),
+    )
 
 
 def fingerprint(
@@ -163,7 +157,7 @@ def restore(folder: Path, template: PyTree, mark: Fingerprint) -> tuple[int, PyT
         return None
     path = _path(folder, done, part)
     manifest = _read_manifest(path)
-    _check_same_run(path, manifest["run"], mark)
+    check_same_run(f"the checkpoint {str(path)!r}", manifest["run"], mark)
     if (manifest["rounds_done"], manifest["part"]) != (done, part):
         raise _damaged(path, f"it was written as that of round {manifest['rounds_done']}")
     leaves, treedef = jax.tree.flatten(template)
@@ -247,11 +241,12 @@ def _damaged(path: Path, what: str) -> ValueError:
     )
 
 
-def _check_same_run(path: Path, found: Fingerprint, mark: Fingerprint) -> None:
+def check_same_run(what: str, found: Fingerprint, mark: Fingerprint) -> None:
+    """Raises ``ValueError`` if what was found is of another run."""
     for name, wanted in json.loads(json.dumps(mark)).items():
         if found.get(name) == wanted:
             continue
-        what = {
+        why = {
             "rounds": f"it has {found.get('rounds')} rounds, this run has {mark['rounds']}",
             "key": "its key is another",
             "start": "its initial state (task, hyperparameters, strategy) is another",
@@ -262,7 +257,7 @@ def _check_same_run(path: Path, found: Fingerprint, mark: Fingerprint) -> None:
                 "of the strategy, the estimator or the optimiser, or the version of JAX differs)"
             ),
         }
-        raise ValueError(f"the checkpoint {str(path)!r} is of another run: {what[name]}")
+        raise ValueError(f"{what} is of another run: {why[name]}")
 
 
 def _first_difference(found: list[str], wanted: list[str]) -> str:

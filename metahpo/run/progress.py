@@ -34,8 +34,10 @@ class Report:
 
 
 @contextmanager
-def reporter(enabled: bool, name: str, rounds: int, done: int = 0) -> Iterator[Report]:
+def reporter(enabled: bool, name: str, rounds: int | None, done: int = 0) -> Iterator[Report]:
     """Gives a ``Report``, a function that shows progress.
+
+    ``rounds`` is ``None`` where nobody knows how many there will be.
 
     The time that is shown counts from here, compilation included.
 
@@ -60,7 +62,7 @@ def _has_rich() -> bool:
 
 
 @contextmanager
-def _bar(name: str, rounds: int, done: int) -> Iterator[Report]:
+def _bar(name: str, rounds: int | None, done: int) -> Iterator[Report]:
     from rich import progress
     from rich.console import Console
     from rich.markup import escape
@@ -99,7 +101,7 @@ class _Bar(Report):
 
 
 class _Lines(Report):
-    def __init__(self, name: str, rounds: int) -> None:
+    def __init__(self, name: str, rounds: int | None) -> None:
         self.name, self.rounds = name, rounds
         self.start = self.last = time.monotonic()
         self.compiled = ""
@@ -113,12 +115,13 @@ class _Lines(Report):
         note: str = "",
     ) -> None:
         now = time.monotonic()
-        over = over or rounds_done >= self.rounds
+        over = over or rounds_done == self.rounds
         if not over and now - self.last < SECONDS_BETWEEN_LINES:
             return
         self.last = now
+        of_all = "" if self.rounds is None else f"/{self.rounds}"
         self._line(
-            f"{rounds_done}/{self.rounds} rounds, {kind} {number:.6g}, {note and f'{note}, '}"
+            f"{rounds_done}{of_all} rounds, {kind} {number:.6g}, {note and f'{note}, '}"
             f"{now - self.start:.1f} s{self.compiled}"
         )
 

@@ -10,6 +10,7 @@ from walking import SPACE, as_bytes, loss, run, walker
 
 import metahpo as mh
 from metahpo.run import InterruptedRun, checkpoint, host
+from metahpo.run.interrupts import told_of_termination
 
 pytest.importorskip("orbax.checkpoint")
 
@@ -129,3 +130,15 @@ def test_a_run_in_another_thread_leaves_signals_alone():
     thread.start()
     thread.join()
     assert found[0].evaluations == 4
+
+
+@pytest.mark.filterwarnings("ignore:os.fork")
+def test_a_process_that_was_forked_within_is_terminated_in_silence():
+    with told_of_termination():
+        child = os.fork()
+        if not child:
+            try:
+                terminate()
+            finally:
+                os._exit(3)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM

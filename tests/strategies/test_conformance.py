@@ -23,6 +23,7 @@ from strategy_table import (
 )
 
 import metahpo as mh
+from metahpo.run.agreement import ANY_ORDER
 from metahpo.testing.strategy import check_protocol
 
 
@@ -31,6 +32,11 @@ from metahpo.testing.strategy import check_protocol
 def test_proposals_keep_the_protocol_and_the_default_float_type(name, x64):
     with jax.enable_x64(x64):
         check_protocol(TABLE[name].make(SPACE, POPULATION), POPULATION, SIZE)
+
+
+def test_those_that_take_losses_in_any_order_are_named_where_others_are_refused():
+    patient = [n for n in NAMES if not TABLE[n].make(SPACE, POPULATION).needs.order]
+    assert sorted(patient) == sorted(ANY_ORDER)
 
 
 @pytest.mark.parametrize("name", NAMES, scope="module")

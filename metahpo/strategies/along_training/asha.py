@@ -62,11 +62,11 @@ def asha(
     configuration begins in the bottom rung.  Of several the one with the lowest loss is promoted,
     of equal ones the first.  One whose loss is not finite counts as known and is never promoted.
 
-    From outside, ``mh.run.AskTell(..., trainings=True)`` gives one candidate a worker and lets it
-    go on while others are pending; keep ``workers=1`` there, since a round is what is asked for at
-    once.  It raises ``mh.run.WaitingError`` when there is nothing to do before something pending is
-    told.  In ``search`` a round lasts as long as its longest member, so a rung of many updates
-    keeps everybody waiting: ``successive_halving`` wastes less.
+    ``mh.minimize(..., asynchronous=True)`` and ``mh.run.AskTell(..., trainings=True)`` give each
+    candidate to a worker while others are pending; keep ``workers=1`` there, since a round is what
+    is asked for at once.  ``AskTell`` raises ``mh.run.WaitingError`` when there is nothing to do
+    before something pending is told.  In ``search`` a round lasts as long as its longest member, so
+    a rung of many updates keeps everybody waiting: ``successive_halving`` wastes less.
 
     A configuration keeps its slot, and its training, so there are as many configurations as slots.
     When all have begun and nobody can be promoted any more, ``stop`` says ``BUDGET``; asked to go
