@@ -37,7 +37,10 @@ class Prior(NamedTuple):
 
 
 def of_space(
-    dims: Sequence[Dimension], length: chex.Numeric = 1.0, noise: chex.Numeric = 1.0
+    dims: Sequence[Dimension],
+    length: chex.Numeric = 1.0,
+    noise: chex.Numeric = 1.0,
+    matern52: Callable[[np.ndarray], Kernel] = kernels.matern52,
 ) -> Prior:
     """The prior of Hvarfner, Hellsten & Nardi (2024, sections 4 and 5.1), which needs no tuning.
 
@@ -52,13 +55,14 @@ def of_space(
         length: the median length, in units of ``exp(sqrt(2)) sqrt(d)``; may be traced.
         noise: the median variance of an observation's error, in units of ``exp(-7)``, where the
             observations have variance 1; may be traced.
+        matern52: ``(columns) -> Kernel`` over floats and integers.
     """
     size = len(dims)
     choice = np.array([isinstance(dim, Choice) for dim in dims])
     ordered, unordered = np.flatnonzero(~choice), np.flatnonzero(choice)
     made = []
     if len(ordered):
-        made.append(kernels.matern52(ordered))
+        made.append(matern52(ordered))
     if len(unordered):
         made.append(kernels.exponential(kernels.hamming(unordered)))
     median = jnp.log(length) + math.sqrt(2) + math.log(size) / 2
