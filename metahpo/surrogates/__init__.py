@@ -2,10 +2,12 @@
 
 from metahpo.surrogates import (
     acquisition,
+    derivatives,
     fit,
     gaussian_process,
     kernels,
     local_moves,
+    matern,
     maximise,
     parzen,
     prior,
@@ -15,10 +17,12 @@ from metahpo.surrogates import (
 
 __all__ = [
     "acquisition",
+    "derivatives",
     "fit",
     "gaussian_process",
     "kernels",
     "local_moves",
+    "matern",
     "maximise",
     "parzen",
     "prior",

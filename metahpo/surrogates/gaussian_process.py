@@ -21,7 +21,8 @@ class Numbers(NamedTuple):
 
     Attributes:
         kernel: the kernel's numbers, a pytree.
-        noise: ``f[]``, the variance of an observation's error, positive.
+        noise: ``f[]``, the variance of an observation's error, positive; or ``f[M]``, of those in
+            the first ``M`` slots, the last of which is that of all behind.
     """
 
     kernel: PyTree
@@ -77,7 +78,10 @@ def covariance(
     """``f[N, N]``, of the observations, noise included; ``apart`` is the kernel's, if known."""
     apart = kernel.apart(data.x, data.x) if apart is None else apart
     full = jnp.where(data.mask[:, None] & data.mask, kernel.of(numbers.kernel, apart), 0.0)
-    return full + jnp.diag(jnp.where(data.mask, numbers.noise, 1.0))
+    noise = jnp.asarray(numbers.noise)
+    if noise.ndim:
+        noise = jnp.pad(noise, (0, len(data.mask) - len(noise)), mode="edge")
+    return full + jnp.diag(jnp.where(data.mask, noise, 1.0))
 
 
 def log_evidence(
@@ -164,7 +168,7 @@ def sample(key: Key, kernel: Kernel, process: Posterior, x: chex.Array) -> chex.
     cross = process.root @ _cross(kernel, process, x)
     covariance = kernel.covariance(numbers, x, x) - cross.T @ cross
     # Points may be equal: what rounding takes away is given back.
-    root = _cholesky(covariance + process.numbers.noise * jnp.eye(len(x)))
+    root = _cholesky(covariance + _last(process.numbers.noise) * jnp.eye(len(x)))
     drawn = jax.random.normal(key, (len(x),), x.dtype)
     return process.weights @ _cross(kernel, process, x) + root @ drawn
 
@@ -183,12 +187,16 @@ def imagined(kernel: Kernel, process: Posterior, slot: chex.Numeric, x: chex.Arr
     # One more row of the Cholesky factor, (row, edge), is one more row of its inverse.
     row = process.root @ _cross(kernel, process, x[None])[:, 0]
     prior = kernel.variance(process.numbers.kernel, x[None])[0]
-    edge = jnp.sqrt(prior + process.numbers.noise - row @ row)
+    edge = jnp.sqrt(prior + _last(process.numbers.noise) - row @ row)
     root = process.root.at[slot].set((-row @ process.root / edge).at[slot].set(1 / edge))
     data = process.data._replace(
         x=process.data.x.at[slot].set(x), mask=process.data.mask.at[slot].set(True)
     )
     return process._replace(data=data, root=root)
+
+
+def _last(noise: chex.Array) -> chex.Array:
+    return jnp.ravel(noise)[-1]
 
 
 def _cross(kernel: Kernel, process: Posterior, x: chex.Array) -> chex.Array:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
 
 from metahpo.base import PyTree
+from metahpo.surrogates import matern
 
 
 class Kernel(NamedTuple):
@@ -83,34 +83,9 @@ def matern52(columns: Sequence[int] | np.ndarray) -> Kernel:
     def of(lengths: chex.Array, squares: chex.Array) -> chex.Array:
         weights = jnp.broadcast_to(5 / jnp.square(lengths), chosen.shape)
         # Of the sum itself, not of differences of sums, so that nothing is lost.
-        return _matern52(jnp.tensordot(weights, squares, 1, precision=Precision.HIGHEST))
+        return matern.value(jnp.tensordot(weights, squares, 1, precision=Precision.HIGHEST))
 
     return Kernel(apart, of, lambda lengths, x: jnp.ones(len(x), x.dtype))
-
-
-@jax.custom_jvp
-def _matern52(square: chex.Array) -> chex.Array:
-    t = jnp.sqrt(square)
-    return (1 + t + square / 3) * jnp.exp(-t)
-
-
-# By the square, whose root has no derivative at 0, where the kernel has one.
-@_matern52.defjvp
-def _matern52_jvp(primals: tuple, tangents: tuple) -> tuple[chex.Array, chex.Array]:
-    return _matern52(*primals), _slope(*primals) * tangents[0]
-
-
-@jax.custom_jvp
-def _slope(square: chex.Array) -> chex.Array:
-    t = jnp.sqrt(square)
-    return -(1 + t) * jnp.exp(-t) / 6
-
-
-@_slope.defjvp
-def _slope_jvp(primals: tuple, tangents: tuple) -> tuple[chex.Array, chex.Array]:
-    apart = primals[0] > 0
-    t = jnp.where(apart, jnp.sqrt(jnp.where(apart, primals[0], 1.0)), 0.0)
-    return _slope(*primals), jnp.exp(-t) / 12 * tangents[0]
 
 
 def hamming(columns: Sequence[int] | np.ndarray) -> Exponent:

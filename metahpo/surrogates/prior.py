@@ -37,11 +37,20 @@ class Prior(NamedTuple):
     mode: chex.Array
 
 
+Canonical = Callable[[chex.Array], chex.Array]
+
+
+def unchanged(points: chex.Array) -> chex.Array:
+    """The points, of a space in which all coordinates are always active."""
+    return points
+
+
 def of_space(
     dims: Sequence[Dimension],
     length: chex.Numeric = 1.0,
     noise: chex.Numeric = 1.0,
-    canonical: Callable[[chex.Array], chex.Array] = lambda points: points,
+    canonical: Canonical = unchanged,
+    matern52: Callable[[np.ndarray], Kernel] = kernels.matern52,
 ) -> Prior:
     """The prior of Hvarfner, Hellsten & Nardi (2024, sections 4 and 5.1), which needs no tuning.
 
@@ -62,13 +71,14 @@ def of_space(
         noise: the median variance of an observation's error, in units of ``exp(-7)``, where the
             observations have variance 1; may be traced.
         canonical: ``f[M, d] -> f[M, d]``, as ``space.canonical``.
+        matern52: ``(columns) -> Kernel`` over floats and integers.
     """
     size = len(dims)
     choice = np.array([isinstance(dim, Choice) for dim in dims])
     ordered, unordered = np.flatnonzero(~choice), np.flatnonzero(choice)
     made = []
     if len(ordered):
-        made.append(kernels.matern52(ordered))
+        made.append(matern52(ordered))
     if len(unordered):
         made.append(kernels.exponential(kernels.hamming(unordered)))
     median = jnp.log(length) + math.sqrt(2) + math.log(size) / 2

@@ -36,7 +36,13 @@ def candidates(key: Key, dims: Sequence[Dimension], centres: chex.Array) -> chex
     return _candidates(dims, centres, rows.astype(centres.dtype))
 
 
-def highest(key: Key, value: Value, dims: Sequence[Dimension], centres: chex.Array) -> chex.Array:
+def highest(
+    key: Key,
+    value: Value,
+    dims: Sequence[Dimension],
+    centres: chex.Array,
+    steps: int = STEPS,
+) -> chex.Array:
     """``f[d]``, a point of the cube at which ``value`` is as high as was found.
 
     Args:
@@ -44,15 +50,16 @@ def highest(key: Key, value: Value, dims: Sequence[Dimension], centres: chex.Arr
         value: ``(points f[M, d]) -> f[M]``.
         dims: of the ``d`` coordinates.
         centres: ``f[C, d]``, as of ``candidates``.
+        steps: from the best candidates.
     """
     size, first = len(dims), _rows(centres)
     floats = np.array([isinstance(dim, Float) for dim in dims])
-    later = 0 if floats.all() else 2 * STEPS * STARTS * NEIGHBOURS
+    later = 0 if floats.all() else 2 * steps * STARTS * NEIGHBOURS
     # All at once: the generator is a large part of the program.
     rows = draws.uniform(key, (first + later, size)).astype(centres.dtype)
     drawn = _candidates(dims, centres, rows[:first])
     values, order = jax.lax.top_k(value(drawn), STARTS)
-    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, STEPS))
+    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps))
 
     def step(carry: tuple, rows: chex.Array) -> tuple[tuple, None]:
         points, values, momenta = carry
@@ -68,7 +75,7 @@ def highest(key: Key, value: Value, dims: Sequence[Dimension], centres: chex.Arr
         return (*_better(value, points, values, jnp.concatenate(trials, 1)), momenta), None
 
     start = (drawn[order], values, optimizer.init(drawn[order]))
-    rows = rows[first:].reshape(STEPS, STARTS, -1, 2 * size)
+    rows = rows[first:].reshape(steps, STARTS, -1, 2 * size)
     (points, values, _), _ = jax.lax.scan(step, start, rows)
     return points[jnp.argmax(values)]
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metahpo.surrogates.warping import compressed
+from metahpo.surrogates.warping import WORST, compressed, warped
 
 ALL = jnp.ones(8, bool)
 
@@ -39,3 +39,21 @@ def test_what_is_masked_out_does_not_count():
     one, other = (compressed(jnp.arange(8.0).at[3].set(value), mask) for value in (jnp.nan, -1e30))
     np.testing.assert_array_equal(one, other)
     assert one[3] == 0
+
+
+def test_slopes_are_quotients_of_neighbours():
+    loss = jnp.array([1.0, 2.0, 4.0, 5.0, 5.01, 50.0, 50.1, 1e7])
+    y, slope = (np.asarray(x) for x in warped(loss, ALL))
+    within = (y[1] - y[0]) / (loss[1] - loss[0])
+    np.testing.assert_allclose(slope[:4], within, rtol=1e-5)
+    for i in (3, 5):
+        quotient = (y[i + 1] - y[i]) / (loss[i + 1] - loss[i])
+        np.testing.assert_allclose((slope[i] + slope[i + 1]) / 2, quotient, rtol=1e-2)
+    assert slope[7] == 0 and np.log1p(1e7) > WORST
+
+
+def test_there_is_no_slope_where_there_is_no_scale():
+    mask = jnp.arange(8) < 2
+    np.testing.assert_array_equal(warped(jnp.array([1.0, 3.0] + [0.0] * 6), mask)[1], 0)
+    slope = warped(jnp.array([1.0, 3.0, jnp.inf, jnp.nan, 2.0, 0.0, 0.0, 0.0]), ALL)[1]
+    assert (slope[2:4] == 0).all() and (slope[4:] < 0).all()

@@ -1,7 +1,6 @@
 """Bayesian optimisation with a Gaussian process."""
 
 import functools
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import chex
@@ -11,21 +10,23 @@ import jax.numpy as jnp
 from metahpo import checks, lanes, quasirandom
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
-from metahpo.space import Dimension, Space
+from metahpo.space import Space
 from metahpo.strategies import parts
+from metahpo.strategies.bayesian.suggestions import (
+    STEEP_STEPS,
+    STEPS,
+    Known,
+    Suggest,
+    chooser,
+    suggestions,
+)
 from metahpo.surrogates import acquisition as acquisitions
-from metahpo.surrogates import fit, promising
-from metahpo.surrogates import gaussian_process as gp
+from metahpo.surrogates import derivatives
 from metahpo.surrogates.acquisition import Acquisition
-from metahpo.surrogates.gaussian_process import Observations
 from metahpo.surrogates.prior import Prior, of_space
-from metahpo.surrogates.warping import compressed
 
 SMALLEST = 64  # slots of the smallest process
-FIT_STEPS = 16
-CENTRES = 3  # of the best so far
-LEAST_STD = 1e-6
-SAME = 1 - 1e-4  # correlation of points that are as good as one
+DERIVATIVES = 2  # rows of derivatives, in rows of losses
 
 
 class GaussianProcessState(NamedTuple):
@@ -36,7 +37,9 @@ class GaussianProcessState(NamedTuple):
         loss: ``f[N]``.
         told: ``bool[N]``, whose losses are known.
         asked: ``i32[]``, points that were asked for, told or pending.
-        free: ``f[D + 1]``, the process's numbers, unconstrained, as they were last.
+        grad: ``f[N, D]``, of the losses on the unit cube; ``()`` if they are not used.
+        free: ``f[D + 1]``, the process's numbers, unconstrained, as they were last; with gradients
+            ``f[D + 2]``.
         sequence: of the first points.
         given: ``f[K, D]``, points to evaluate before those.
     """
@@ -45,6 +48,7 @@ class GaussianProcessState(NamedTuple):
     loss: chex.Array
     told: chex.Array
     asked: chex.Array
+    grad: chex.Array | tuple
     free: chex.Array
     sequence: quasirandom.Sobol
     given: chex.Array
@@ -60,6 +64,7 @@ def gaussian_process(
     startup: int | None = None,
     length: chex.Numeric = 1.0,
     noise: chex.Numeric = 1.0,
+    gradients: bool = False,
 ) -> Strategy:
     """Bayesian optimisation: a Gaussian process says where the next point promises most.
 
@@ -83,17 +88,23 @@ def gaussian_process(
             that goes on nevertheless forgets the worst.  A suggestion costs what a process of the
             next power of two costs, from 64 on.
         startup: points of a scrambled Sobol sequence before the first of the process, by default
-            ``D + 1``, at least 4 and at most 16; those of ``initial`` count.
+            ``D + 1``, at least 4 and at most 16; with gradients a third of that, at least 3; those
+            of ``initial`` count.
         length: the prior's median length scale, in units of that which is recommended; may be
             traced.
         noise: the prior's median variance of the noise, in such units too; may be traced.
+        gradients: whether the process learns from hypergradients too, which the run must then have:
+            ``D + 1`` numbers an evaluation instead of one (Rasmussen & Williams 2006, section 9.4),
+            with an error of their own that is fitted.  Of the best points as many as fill twice the
+            rows of the losses.  Integers and choices have no gradients, and what is zero in all
+            coordinates counts as none.
 
     Returns:
         A Strategy, whose losses may be told in any order.
 
     Raises:
-        ValueError: if a number is below 1, ``acquisition`` unknown, or the capacity below the first
-            points and a round.
+        ValueError: if a number is below 1, ``acquisition`` unknown, the capacity below the first
+            points and a round, or gradients are to be used in a space without a ``Float``.
 
     Example:
         >>> import jax, metahpo as mh
@@ -109,7 +120,10 @@ def gaussian_process(
     population = parts.check_population("gaussian_process", population)
     dims = list(spaces.dimensions(space).values())
     size = len(dims)
-    startup = min(max(4, size + 1), 16) if startup is None else checks.whole("startup", startup)
+    if startup is None:
+        # A third where an evaluation is charged as three; of two losses no scale is known.
+        startup = min(max(3, (size + 1) // 3) if gradients else max(4, size + 1), 16)
+    startup = checks.whole("startup", startup)
     capacity = checks.whole("capacity", capacity, at_least=startup + population)
     initial = parts.check_initial(space, capacity, initial, "capacity")
     checks.positive(length=length, noise=noise)
@@ -117,11 +131,27 @@ def gaussian_process(
         checks.one_of("acquisition", acquisition, [*acquisitions.BY_NAME, "thompson"])
     else:
         checks.function("acquisition", acquisition, "(mean, std, best) -> value", *range(3))
-    prior = of_space(dims, length, noise, functools.partial(spaces.canonical, space))
+    floats = len(derivatives.floats(dims)) if gradients else 0
+    if gradients and not floats:
+        raise ValueError(f"gradients=True needs a Float, got {spaces.dimensions(space)}")
     published = quasirandom.directions(size)
-    choose = _chooser(acquisition)
+    choose = chooser(acquisition, STEEP_STEPS if gradients else STEPS)
     sizes = _sizes(capacity)
-    suggestions = [_suggestions(slots, dims, prior, choose, population) for slots in sizes]
+
+    canonical = functools.partial(spaces.canonical, space)
+
+    def prior(steep: int) -> Prior:
+        """Of a process that observes the gradients of so many points."""
+        if steep:
+            return derivatives.of_space(dims, steep, length, noise, canonical)
+        return of_space(dims, length, noise, canonical)
+
+    def suggesting(slots: int) -> Suggest:
+        steep = floats and max(1, min(slots, DERIVATIVES * slots // floats))
+        return suggestions(slots, dims, prior(steep), choose, population, steep)
+
+    suggest = [suggesting(slots) for slots in sizes]
+    mode = prior(floats).mode
 
     def init(key: Key) -> GaussianProcessState:
         dtype = jnp.result_type(float)
@@ -132,7 +162,8 @@ def gaussian_process(
             loss=jnp.full(capacity, jnp.inf, dtype),
             told=jnp.zeros(capacity, bool),
             asked=jnp.zeros((), jnp.int32),
-            free=prior.mode.astype(dtype),
+            grad=jnp.zeros((capacity, size), dtype) if gradients else (),
+            free=mode.astype(dtype),
             sequence=quasirandom.scrambled(sobol_key, published),
             given=parts.starting_points(given_key, space, count, initial).astype(dtype),
         )
@@ -144,11 +175,13 @@ def gaussian_process(
         # Nothing is fitted to the first points, and as few places as possible to all others.
         asked = lanes.highest(state.asked)
         which = (asked > jnp.array(sizes[:-1], jnp.int32)).sum()
+        known = Known(state.unit, state.loss, state.told, state.asked, state.grad)
         unit, free = jax.lax.switch(
             jnp.where(asked < startup, 0, 1 + which),
-            [lambda key, state: (early, state.free), *suggestions],
+            [lambda key, known, free: (early, free), *suggest],
             key,
-            state,
+            known,
+            state.free,
         )
         # Less than two losses say nothing.
         unit = jnp.where(state.told.sum() < min(startup, 2), early, unit)
@@ -167,13 +200,22 @@ def gaussian_process(
         del key
         places, new = proposal.note, parts.told(proposal, evaluation)
         loss = parts.finite_loss(evaluation, state.unit)
+        grad = state.grad
+        if gradients:
+            slopes = evaluation.grad.astype(loss.dtype)  # type: ignore[union-attr]
+            # Nothing is known of a branch that was not chosen.
+            slopes = jnp.where(spaces.active(space, proposal.unit), slopes, jnp.inf)
+            slopes = jnp.where(new[:, None], slopes, grad[places])  # type: ignore[call-overload]
+            grad = grad.at[places].set(slopes)  # type: ignore[union-attr]
         return state._replace(
             unit=state.unit.at[places].set(proposal.unit.astype(state.unit.dtype)),
             loss=state.loss.at[places].set(jnp.where(new, loss, state.loss[places])),
             told=state.told.at[places].set(state.told[places] | new),
+            grad=grad,
         )
 
-    needs = parts.SCRATCH._replace(order=False, rounds=capacity // population)
+    rounds = capacity // population
+    needs = parts.SCRATCH._replace(order=False, rounds=rounds, gradients=gradients)
     return Strategy(init, ask, tell, needs, space=space)
 
 
@@ -192,101 +234,6 @@ def _first_points(state: GaussianProcessState, number: chex.Array) -> chex.Array
         return unit
     given = state.given[jnp.minimum(number, count - 1)]
     return jnp.where((number < count)[:, None], given, unit)
-
-
-class _Model(NamedTuple):
-    """What is known when a point is chosen.
-
-    Attributes:
-        prior: of the process.
-        process: conditioned on losses, pending points and the points of this round so far.
-        best: ``f[]``, the highest that was observed.
-        dims: of the coordinates.
-        centres: ``f[C, D]``, the best points.
-    """
-
-    prior: Prior
-    process: gp.Posterior
-    best: chex.Array
-    dims: Sequence[Dimension]
-    centres: chex.Array
-
-    def unless_known(self, seen: chex.Array, value: chex.Array) -> chex.Array:
-        """``-inf`` for points of which nothing can be learned: as good as evaluated, or pending.
-
-        Noise makes a process expect something of the same point again and again.
-        """
-        kernel, data = self.prior.kernel, self.process.data
-        same = kernel.covariance(self.process.numbers.kernel, seen, data.x) > SAME
-        return jnp.where((same & data.mask).any(1), -jnp.inf, value)
-
-
-Choose = Callable[[Key, _Model], chex.Array]
-
-
-def _chooser(acquisition: str | Acquisition) -> Choose:
-    if not isinstance(acquisition, str):
-        return _most_promising(acquisition)
-    if acquisition == "thompson":
-        return _sampled
-    return _most_promising(acquisitions.BY_NAME[acquisition])
-
-
-def _most_promising(acquisition: Acquisition) -> Choose:
-    """The point at which ``acquisition`` is highest."""
-
-    def choose(key: Key, model: _Model) -> chex.Array:
-        def value(points: chex.Array) -> chex.Array:
-            seen = model.prior.seen(points)
-            mean, variance = gp.predict(model.prior.kernel, model.process, seen)
-            std = jnp.sqrt(jnp.maximum(variance, LEAST_STD**2))
-            return model.unless_known(seen, acquisition(mean, std, model.best))
-
-        return promising.highest(key, value, model.dims, model.centres)
-
-    return choose
-
-
-def _sampled(key: Key, model: _Model) -> chex.Array:
-    """The best of many candidates in one sample of the process (Thompson 1933)."""
-    points_key, sample_key = jax.random.split(key)
-    points = promising.candidates(points_key, model.dims, model.centres)
-    seen = model.prior.seen(points)
-    sample = gp.sample(sample_key, model.prior.kernel, model.process, seen)
-    return points[jnp.argmax(model.unless_known(seen, sample))]
-
-
-def _suggestions(
-    slots: int, dims: Sequence[Dimension], prior: Prior, choose: Choose, population: int
-) -> Callable[[Key, GaussianProcessState], tuple[chex.Array, chex.Array]]:
-    """``(key, state) -> (f[P, D], f[D + 1])``: a round's points, and the numbers of the process."""
-
-    def suggest(key: Key, state: GaussianProcessState) -> tuple[chex.Array, chex.Array]:
-        unit, loss, told = (leaf[:slots] for leaf in (state.unit, state.loss, state.told))
-        y = compressed(loss, told)
-        data = Observations(prior.seen(unit), y, told)
-        starts = jnp.stack([state.free, prior.mode.astype(unit.dtype)])
-        free = fit.mode(prior.kernel, prior.numbers, prior.log_density, starts, data, FIT_STEPS)
-        numbers = prior.numbers(free)
-        process = gp.posterior(prior.kernel, numbers, data)
-        # Pending points, too, are as if what is predicted there had been observed.
-        asked = jnp.arange(slots) < state.asked
-        mean, _ = gp.predict(prior.kernel, process, data.x)
-        data = Observations(data.x, jnp.where(told, y, mean), asked)
-        process = gp.posterior(prior.kernel, numbers, gp.extended(data, population))
-        known = jnp.where(told, y, -jnp.inf)
-        _, order = jax.lax.top_k(known, CENTRES)
-        model = _Model(prior, process, known.max(), dims, unit[order])
-
-        def one(process: gp.Posterior, i: chex.Array) -> tuple[gp.Posterior, chex.Array]:
-            point = choose(jax.random.fold_in(key, i), model._replace(process=process))
-            seen = prior.seen(point[None])[0]
-            return gp.imagined(prior.kernel, process, slots + i, seen), point
-
-        _, points = jax.lax.scan(one, process, jnp.arange(population))
-        return points, free
-
-    return suggest
 
 
 def _sizes(capacity: int) -> list[int]:

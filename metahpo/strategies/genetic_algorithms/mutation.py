@@ -42,7 +42,7 @@ def polynomial(space: Space, eta: chex.Numeric = 20, rate: chex.Numeric | None =
         ValueError: if ``eta`` is negative or ``rate`` not a probability.
 
     Example:
-        >>> import metahpo as mh
+        >>> import jax, metahpo as mh
         >>> mutate = polynomial({"x": mh.Float(0.0, 1.0)}, rate=1.0)
         >>> bool(jax.jit(mutate)(jax.random.key(0), jnp.array([[0.5]]))[0, 0] != 0.5)
         True
@@ -63,7 +63,7 @@ def gaussian(space: Space, sigma: chex.Numeric = 0.1, rate: chex.Numeric | None 
         ValueError: if ``sigma`` is not positive or ``rate`` not a probability.
 
     Example:
-        >>> import metahpo as mh
+        >>> import jax, metahpo as mh
         >>> mutate = gaussian({"x": mh.Float(0.0, 1.0)}, sigma=3.0, rate=1.0)
         >>> bool(jax.jit(mutate)(jax.random.key(0), jnp.array([[0.5]])).max() <= 1.0)
         True
@@ -100,7 +100,7 @@ def breeder(
         ValueError: unless ``0 < smallest <= largest``, or if ``rate`` is not a probability.
 
     Example:
-        >>> import metahpo as mh
+        >>> import jax, metahpo as mh
         >>> mutate = breeder({"x": mh.Float(0.0, 1.0)}, largest=0.1, smallest=0.01, rate=1.0)
         >>> moved = mutate(jax.random.key(0), jnp.array([[0.5]]))
         >>> bool(0.01 <= abs(moved[0, 0] - 0.5) <= 0.1)
@@ -128,7 +128,7 @@ def cells(space: Space, rate: chex.Numeric | None = None) -> Mutation:
         ValueError: if ``rate`` is not a probability.
 
     Example:
-        >>> import metahpo as mh
+        >>> import jax, metahpo as mh
         >>> mutate = cells({"n": mh.Int(0, 1), "x": mh.Float(0.0, 1.0)}, rate=1.0)
         >>> jax.jit(mutate)(jax.random.key(0), jnp.array([[0.25, 0.5]])).tolist()
         [[0.75, 0.5]]

@@ -1,0 +1,179 @@
+"""A round's points from a Gaussian process: fitted, conditioned, one chosen after the other."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from metahpo.base import Key
+from metahpo.space import Dimension
+from metahpo.surrogates import acquisition as acquisitions
+from metahpo.surrogates import derivatives, fit, promising
+from metahpo.surrogates import gaussian_process as gp
+from metahpo.surrogates.acquisition import Acquisition
+from metahpo.surrogates.gaussian_process import Observations
+from metahpo.surrogates.prior import Prior
+from metahpo.surrogates.warping import warped
+
+FIT_STEPS = 16
+STEPS, STEEP_STEPS = 12, 48  # to the next point: gradients say more closely where it is
+CENTRES = 3  # of the best so far
+LEAST_STD = 1e-6
+SAME = 1 - 1e-4  # correlation of points that are as good as one
+STEEPEST = 100.0  # no length scale explains more
+
+
+class Known(NamedTuple):
+    """What a process learns from, in ``N`` slots.
+
+    Attributes:
+        unit: ``f[N, D]``, points.
+        loss: ``f[N]``.
+        told: ``bool[N]``, whose losses are known.
+        asked: ``i32[]``, slots in use, told or pending.
+        grad: ``f[N, D]``, of the losses on the unit cube, or ``()``.
+    """
+
+    unit: chex.Array
+    loss: chex.Array
+    told: chex.Array
+    asked: chex.Array
+    grad: chex.Array | tuple
+
+
+class Model(NamedTuple):
+    """What is known when a point is chosen.
+
+    Attributes:
+        prior: of the process.
+        process: conditioned on losses, pending points and the points of this round so far.
+        best: ``f[]``, the highest that was observed.
+        dims: of the coordinates.
+        centres: ``f[C, D]``, the best points.
+        slots: of the process, the last of which hold points and the first their derivatives.
+    """
+
+    prior: Prior
+    process: gp.Posterior
+    best: chex.Array
+    dims: Sequence[Dimension]
+    centres: chex.Array
+    slots: int
+
+    def unless_known(self, seen: chex.Array, value: chex.Array) -> chex.Array:
+        """``-inf`` for points of which nothing can be learned: as good as evaluated, or pending.
+
+        Noise makes a process expect something of the same point again and again.
+        """
+        data = self.process.data
+        points, mask = data.x[-self.slots :], data.mask[-self.slots :]
+        kernel, numbers = self.prior.kernel, self.process.numbers.kernel
+        same = kernel.covariance(numbers, seen, points) > SAME
+        return jnp.where((same & mask).any(1), -jnp.inf, value)
+
+
+Choose = Callable[[Key, Model], chex.Array]
+Suggest = Callable[[Key, Known, chex.Array], tuple[chex.Array, chex.Array]]
+
+
+def chooser(acquisition: str | Acquisition, steps: int = STEPS) -> Choose:
+    """``(key, model) -> f[D]``, by the name of an acquisition function, ``"thompson"``, or one.
+
+    It is climbed in so many steps from the best of drawn candidates.
+    """
+    if not isinstance(acquisition, str):
+        return _most_promising(acquisition, steps)
+    if acquisition == "thompson":
+        return _sampled
+    return _most_promising(acquisitions.BY_NAME[acquisition], steps)
+
+
+def _most_promising(acquisition: Acquisition, steps: int) -> Choose:
+    """The point at which ``acquisition`` is highest."""
+
+    def choose(key: Key, model: Model) -> chex.Array:
+        def value(points: chex.Array) -> chex.Array:
+            seen = model.prior.seen(points)
+            mean, variance = gp.predict(model.prior.kernel, model.process, seen)
+            std = jnp.sqrt(jnp.maximum(variance, LEAST_STD**2))
+            return model.unless_known(seen, acquisition(mean, std, model.best))
+
+        return promising.highest(key, value, model.dims, model.centres, steps)
+
+    return choose
+
+
+def _sampled(key: Key, model: Model) -> chex.Array:
+    """The best of many candidates in one sample of the process (Thompson 1933)."""
+    points_key, sample_key = jax.random.split(key)
+    points = promising.candidates(points_key, model.dims, model.centres)
+    seen = model.prior.seen(points)
+    sample = gp.sample(sample_key, model.prior.kernel, model.process, seen)
+    return points[jnp.argmax(model.unless_known(seen, sample))]
+
+
+def suggestions(
+    slots: int, dims: Sequence[Dimension], prior: Prior, choose: Choose, population: int, steep: int
+) -> Suggest:
+    """What a process of so many slots suggests.
+
+    Args:
+        slots: points that it can hold; those of ``Known`` behind them are not looked at.
+        dims: of the ``D`` coordinates.
+        prior: of the process; with ``steep``, that of ``derivatives.of_space``.
+        choose: the next point.
+        population: points a round, ``P``.
+        steep: points of which gradients are observed, the best ones; 0 for none.
+
+    Returns:
+        ``(key, known, free f[F]) -> (f[P, D], f[F])``: a round's points, and the process's numbers
+        as they are now, which are fitted from ``free`` and from the prior's mode.
+    """
+
+    def suggest(key: Key, known: Known, free: chex.Array) -> tuple[chex.Array, chex.Array]:
+        unit, loss, told = (leaf[:slots] for leaf in (known.unit, known.loss, known.told))
+        y, slope = warped(loss, told)
+        data = Observations(prior.seen(unit), y, told)
+        if steep:
+            grad = slope[:, None] * known.grad[:slots]  # type: ignore[call-overload]
+            data = derivatives.joined(_derivatives(data, grad, dims, steep), data)
+        before = len(data.y) - slots
+        starts = jnp.stack([free, prior.mode.astype(unit.dtype)])
+        free = fit.mode(prior.kernel, prior.numbers, prior.log_density, starts, data, FIT_STEPS)
+        numbers = prior.numbers(free)
+        process = gp.posterior(prior.kernel, numbers, data)
+        # Pending points, too, are as if what is predicted there had been observed.
+        asked = data.mask | jnp.pad(jnp.arange(slots) < known.asked, (before, 0))
+        mean, _ = gp.predict(prior.kernel, process, data.x)
+        data = Observations(data.x, jnp.where(data.mask, data.y, mean), asked)
+        process = gp.posterior(prior.kernel, numbers, gp.extended(data, population))
+        seen = jnp.where(told, y, -jnp.inf)
+        _, order = jax.lax.top_k(seen, CENTRES)
+        model = Model(prior, process, seen.max(), dims, unit[order], slots + population)
+
+        def one(process: gp.Posterior, i: chex.Array) -> tuple[gp.Posterior, chex.Array]:
+            point = choose(jax.random.fold_in(key, i), model._replace(process=process))
+            seen = prior.seen(point[None])[0]
+            return gp.imagined(prior.kernel, process, before + slots + i, seen), point
+
+        _, points = jax.lax.scan(one, process, jnp.arange(population))
+        return points, free
+
+    return suggest
+
+
+def _derivatives(
+    data: Observations, grad: chex.Array, dims: Sequence[Dimension], steep: int
+) -> Observations:
+    """Those of the best points, of which there are gradients ``f[N, D]``.
+
+    A gradient of zeros stands for one that was not finite.
+    """
+    columns = derivatives.floats(dims)
+    grad = grad[:, columns]
+    there = data.mask[:, None] & (jnp.abs(grad) < STEEPEST)
+    there &= (there & (grad != 0)).any(1, keepdims=True)
+    _, best = jax.lax.top_k(jnp.where(there.any(1), data.y, -jnp.inf), steep)
+    return derivatives.observations(data.x[best, :-1], grad[best], there[best], columns)
