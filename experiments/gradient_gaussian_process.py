@@ -16,7 +16,7 @@ so far above the lowest that there is, in the median of 20 seeds; and how many c
 method needs to come as low as the process without gradients comes in the median with its whole
 budget, as a mean with a 95 % interval: a run that does not come so low counts with the budget, as
 half of those without gradients do, so that their figure is too low.  The seeds differ in the first
-points and in the choices of the method.  About fifteen minutes of one core.
+points and in the choices of the method.  About six minutes of one core.
 
     python -m experiments.gradient_gaussian_process [--quick] [--resume]
 """
