@@ -65,13 +65,6 @@ TABLE = {
         duels=20,
         costly=True,
     ),
-    "gaussian_process_gradients": Row(
-        functools.partial(strategies.gaussian_process, capacity=64, gradients=True),
-        warm=True,
-        rounds=4,
-        duels=20,
-        costly=True,
-    ),
     "differential_evolution": Row(strategies.differential_evolution, smallest=4, warm=True),
     "jade": Row(strategies.jade, smallest=4, warm=True),
     "shade": Row(strategies.shade, smallest=4, warm=True),

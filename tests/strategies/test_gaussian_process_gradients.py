@@ -9,6 +9,7 @@ import pytest
 
 import metahpo as mh
 from metahpo.run import AskTell
+from metahpo.testing import check_strategy
 
 SPACE = {"x": mh.Float(0.0, 1.0, shape=(3,))}
 TOLD, LANES = 8, 4
@@ -104,3 +105,10 @@ def test_nothing_is_learned_from_slopes_of_branches_that_were_not_chosen():
     (plain, active), (other, _) = following(0.0), following(3.0)
     assert not active.all()
     np.testing.assert_array_equal(plain, other)
+
+
+@pytest.mark.slow
+@pytest.mark.optimised
+def test_it_is_a_strategy_like_any_other():
+    make = functools.partial(mh.strategies.gaussian_process, capacity=32, gradients=True)
+    check_strategy(make, population=4, rounds=6, beats_random=False)
