@@ -1,15 +1,19 @@
 """Policies: distributions over an environment's actions, with weights to learn."""
 
+import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metahpo.base import Key, PyTree
 from metahpo.networks import MLP
 from metahpo.rl.environment import Environment
+from metahpo.rl.values import flat_size, flatten
+from metahpo.space import Choice
 
 
 class Policy(NamedTuple):
@@ -23,22 +27,25 @@ class Policy(NamedTuple):
     """
 
     init: Callable[[Key], PyTree]
-    sample: Callable[[Key, PyTree, chex.Array], chex.Array]
-    log_prob: Callable[[PyTree, chex.Array, chex.Array], chex.Array]
-    mode: Callable[[PyTree, chex.Array], chex.Array]
+    sample: Callable[[Key, PyTree, PyTree], PyTree]
+    log_prob: Callable[[PyTree, PyTree, PyTree], chex.Array]
+    mode: Callable[[PyTree, PyTree], PyTree]
 
 
 def softmax_policy(environment: Environment, hidden: Sequence[int] = (16,)) -> Policy:
-    """A dense network that decides every entry of the action by a softmax of its own.
+    """A dense network that decides every choice of the action by a softmax of its own.
 
     Untrained, all choices are nearly equally likely.
 
     Args:
-        environment: gives the sizes of observations and actions.
+        environment: gives the spaces of observations and actions.
         hidden: widths of the hidden layers; ``()`` makes the logits linear in the observation.
 
     Returns:
-        A Policy whose actions are ``i32[decisions]``.
+        A Policy whose actions are those of the environment, indices ``i32``.
+
+    Raises:
+        ValueError: if an action is more than choices.
 
     Example:
         >>> import metahpo as mh
@@ -47,28 +54,46 @@ def softmax_policy(environment: Environment, hidden: Sequence[int] = (16,)) -> P
         >>> environment = mh.rl.tuning_environment(problem, space, segment_steps=1, segments=2)
         >>> policy = mh.rl.softmax_policy(environment)
         >>> weights = jax.jit(policy.init)(jax.random.key(0))
-        >>> observation = jnp.zeros(environment.observations)
+        >>> observation = jnp.zeros(environment.observation_space.shape)
         >>> jax.jit(policy.sample)(jax.random.key(1), weights, observation).shape
         (1,)
     """
-    decisions, choices = environment.decisions, environment.choices
-    network = MLP(hidden=tuple(hidden), bias=(0.0,) * (decisions * choices))
+    treedef: Any
+    dims, treedef = jax.tree.flatten(environment.action_space)
+    for dim in dims:
+        if not isinstance(dim, Choice):
+            raise ValueError(f"softmax_policy decides between choices, got an action of {dim}")
+    sizes = [math.prod(dim.shape) * len(dim.values) for dim in dims]
+    network = MLP(hidden=tuple(hidden), bias=(0.0,) * sum(sizes))
 
-    def logits(weights: PyTree, observation: chex.Array) -> chex.Array:
-        logits = cast(chex.Array, network.apply(weights, observation))
-        return logits.reshape(decisions, choices)
+    def logits(weights: PyTree, observation: PyTree) -> list[chex.Array]:
+        features = flatten(environment.observation_space, observation)
+        flat = cast(chex.Array, network.apply(weights, features))
+        parts = jnp.split(flat, np.cumsum(sizes)[:-1])
+        return [
+            part.reshape(*dim.shape, len(dim.values)) for part, dim in zip(parts, dims, strict=True)
+        ]
 
     def init(key: Key) -> PyTree:
-        return network.init(key, jnp.zeros(environment.observations))
+        return network.init(key, jnp.zeros(flat_size(environment.observation_space)))
 
-    def sample(key: Key, weights: PyTree, observation: chex.Array) -> chex.Array:
-        return jax.random.categorical(key, logits(weights, observation)).astype(jnp.int32)
+    def sample(key: Key, weights: PyTree, observation: PyTree) -> PyTree:
+        parts = logits(weights, observation)
+        keys = jax.random.split(key, len(parts))
+        drawn = [jax.random.categorical(k, part) for k, part in zip(keys, parts, strict=True)]
+        return treedef.unflatten([one.astype(jnp.int32) for one in drawn])
 
-    def log_prob(weights: PyTree, observation: chex.Array, action: chex.Array) -> chex.Array:
-        all_logs = jax.nn.log_softmax(logits(weights, observation))
-        return jnp.take_along_axis(all_logs, action[:, None], axis=1).sum()
+    def log_prob(weights: PyTree, observation: PyTree, action: PyTree) -> chex.Array:
+        logs = [
+            jnp.take_along_axis(jax.nn.log_softmax(part), index[..., None], axis=-1).sum()
+            for part, index in zip(
+                logits(weights, observation), treedef.flatten_up_to(action), strict=True
+            )
+        ]
+        return jnp.stack(logs).sum()
 
-    def mode(weights: PyTree, observation: chex.Array) -> chex.Array:
-        return jnp.argmax(logits(weights, observation), axis=-1).astype(jnp.int32)
+    def mode(weights: PyTree, observation: PyTree) -> PyTree:
+        best = [jnp.argmax(part, axis=-1) for part in logits(weights, observation)]
+        return treedef.unflatten([one.astype(jnp.int32) for one in best])
 
     return Policy(init, sample, log_prob, mode)

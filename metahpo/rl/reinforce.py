@@ -1,7 +1,5 @@
 """REINFORCE with rewards-to-go and a leave-one-out baseline."""
 
-from collections.abc import Callable
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,6 +9,7 @@ from metahpo.base import Estimate, Estimator, HParams, Key, PyTree, State, Task
 from metahpo.diagnostics import gradient_info, no_memory
 from metahpo.rl.environment import Environment
 from metahpo.rl.policy import Policy
+from metahpo.rl.rollout import Trajectory, episode, first_episode
 
 
 def reinforce(environment: Environment, policy: Policy, steps: int, rollouts: int) -> Estimator:
@@ -23,7 +22,7 @@ def reinforce(environment: Environment, policy: Policy, steps: int, rollouts: in
     Args:
         environment: the process to act in.
         policy: the distribution over actions; the estimator's hyperparameters are its weights.
-        steps: actions in an episode, at least 1.
+        steps: the most actions in an episode, at least 1; fewer where it ends before.
         rollouts: episodes in an estimate, at least 2.
 
     Returns:
@@ -49,51 +48,39 @@ def reinforce(environment: Environment, policy: Policy, steps: int, rollouts: in
     """
     steps = checks.whole("steps", steps)
     rollouts = checks.whole("rollouts", rollouts, at_least=2)  # the baseline leaves one out
-    episode = _episode(environment, policy, steps)
+
+    def play(key: Key, weights: PyTree, state: State) -> tuple[State, Trajectory]:
+        def act(key: Key, observation: PyTree) -> PyTree:
+            return policy.sample(key, weights, observation)
+
+        return episode(key, environment, act, steps, state)
 
     def estimate(key: Key, weights: HParams, task: Task, memory: PyTree) -> tuple[Estimate, PyTree]:
         start_key, rollout_key = jax.random.split(key)
         start = environment.reset(start_key, task)
-        state, (observations, actions, rewards) = jax.vmap(episode, (0, None, None, None))(
-            jax.random.split(rollout_key, rollouts), weights, task, start
+        state, played = jax.vmap(play, (0, None, None))(
+            jax.random.split(rollout_key, rollouts), weights, start
         )
-        returns = rewards.sum(axis=1)
-        advantages = _advantages(rewards)
+        returns = played.reward.sum(axis=1)
+        counts = jax.vmap(first_episode)(played)
+        advantages = _advantages(played.reward)
 
         def surrogate(weights: HParams) -> tuple[chex.Array, chex.Array]:
             over_time = jax.vmap(policy.log_prob, (None, 0, 0))
-            logs = jax.vmap(over_time, (None, 0, 0))(weights, observations, actions)
-            return -(logs * advantages).sum(axis=1).mean(), logs
+            logs = jax.vmap(over_time, (None, 0, 0))(weights, played.observation, played.action)
+            return -jnp.where(counts, logs * advantages, 0).sum(axis=1).mean(), logs
 
         grad, logs = jax.grad(surrogate, has_aux=True)(weights)
         loss = -returns.mean()
         info = {
             "state": state,
             "standard_error": returns.std(ddof=1) / rollouts**0.5,
-            "entropy": -logs.mean(),
+            "entropy": -jnp.where(counts, logs, 0).sum() / counts.sum(),
             **gradient_info(loss, grad),
         }
         return Estimate(loss, grad, info), memory
 
     return Estimator(no_memory, estimate)
-
-
-def _episode(
-    environment: Environment, policy: Policy, steps: int
-) -> Callable[[Key, PyTree, Task, State], tuple[State, PyTree]]:
-    """An episode; its trace is (observations, actions, rewards) with leading axis ``[steps]``."""
-
-    def run(key: Key, weights: PyTree, task: Task, state: State) -> tuple[State, PyTree]:
-        def act(state: State, key: Key) -> tuple[State, PyTree]:
-            action_key, step_key = jax.random.split(key)
-            observation = environment.observe(task, state)
-            action = policy.sample(action_key, weights, observation)
-            state, reward = environment.step(step_key, task, state, action)
-            return state, (observation, action, reward)
-
-        return jax.lax.scan(act, state, jax.random.split(key, steps))
-
-    return run
 
 
 def _advantages(rewards: chex.Array) -> chex.Array:

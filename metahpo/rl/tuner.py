@@ -48,13 +48,14 @@ def policy_problem(
         return environment.reset(key, task)
 
     def step(key: Key, hparams: HParams, task: Task, state: TuningState) -> TuningState:
+        del task  # the state keeps its own
         action_key, step_key = jax.random.split(key)
-        observation = environment.observe(task, state)
+        observation = environment.observe(state)
         if greedy:
             action = policy.mode(hparams, observation)
         else:
             action = policy.sample(action_key, hparams, observation)
-        return environment.step(step_key, task, state, action)[0]
+        return environment.step(step_key, state, action)[0]
 
     def loss(key: Key, hparams: HParams, task: Task, state: TuningState) -> chex.Array:
         del key, hparams, task

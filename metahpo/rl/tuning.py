@@ -1,24 +1,28 @@
 """Hyperparameter adjustment as a Markov decision process.
 
-State: the training state, the current hyperparameters and what the validation loss did.  Action:
-one move a dimension of the unit cube.  Transition: a compiled training segment.  Reward: the
-decrease of the validation loss.  (Li & Malik 2017, sec. 3, for optimisation as such a process;
-Biedenkapp et al. 2020 for the adjustment of hyperparameters.)
+State: the training, the current hyperparameters and what the validation loss did.  Action: one
+move a dimension of the unit cube, a choice or a number.  Transition: a compiled training segment.
+Reward: the decrease of the validation loss.  (Li & Malik 2017, sec. 3, for optimisation as such a
+process; Biedenkapp et al. 2020 for the adjustment of hyperparameters.)
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metahpo import checks, inner
 from metahpo import space as spaces
 from metahpo.base import HParams, Key, Problem, Task
-from metahpo.rl.environment import Environment
-from metahpo.space import Space
+from metahpo.rl.environment import Environment, Transition
+from metahpo.space import Choice, Float, Space
+
+_CUT = 3.0
+"""No entry of an observation is further from 0."""
 
 
 class TuningState(NamedTuple):
@@ -53,7 +57,7 @@ def tuning_environment(
     *,
     hparams: HParams | None = None,
     adjust: Sequence[str] | None = None,
-    moves: Sequence[float] = (-0.1, 0.0, 0.1),
+    moves: Sequence[float] | Float = (-0.1, 0.0, 0.1),
     log_reward: bool = False,
     penalty: float = 1.0,
     mean: chex.Numeric = 0.0,
@@ -73,13 +77,16 @@ def tuning_environment(
         problem: the training process.
         space: its hyperparameters.
         segment_steps: inner steps in a segment, at least 1.
-        segments: segments in an episode, at least 1; scales the observed time, and nothing stops
-            an agent that goes on.
+        segments: segments in an episode, at least 1.  The last one terminates it, as the time is
+            observed; whoever steps on nevertheless trains on.
         hparams: where an episode starts; the middle of the unit cube by default.
         adjust: names (as in ``space.dimensions``) of the dimensions that actions move, all by
             default; the others stay at ``hparams``.  Leave out what must not change while a
             training runs, such as a width.
-        moves: what the choices of an action add to a coordinate of the unit cube.
+        moves: what the choices of an action add to a coordinate of the unit cube; a ``Float`` in
+            place of the choices makes the action itself that number, within its bounds.  Of a
+            dimension on the logarithmic scale a move is the logarithm of a factor: 0.1 of four
+            decades is a factor of 10 ** 0.4.
         log_reward: whether the reward is the decrease of the loss's logarithm, which suits losses
             that are positive and fall by orders of magnitude.
         penalty: how far above the initial loss a diverged training counts, relative to it.
@@ -93,8 +100,9 @@ def tuning_environment(
         and the standardised descriptor, cut at 3.
 
     Raises:
-        ValueError: for zero steps or segments, unknown or no names, no moves or moves that are
-            not finite, a penalty that is not positive, and ``hparams`` that do not match.
+        ValueError: for zero steps or segments, unknown or no names, no moves, one that stands
+            twice, moves that are not finite, a ``Float`` of them that has a shape, a step or a
+            logarithm, a penalty that is not positive, and ``hparams`` that do not match.
 
     Example:
         >>> import metahpo as mh
@@ -102,8 +110,9 @@ def tuning_environment(
         >>> environment = tuning_environment(problem, {"x": mh.Float(0.0, 1.0)}, 1, segments=2)
         >>> state = environment.reset(jax.random.key(0), None)
         >>> step, down = jax.jit(environment.step), jnp.array([0])
-        >>> state, reward = step(jax.random.key(1), None, state, down)
-        >>> round(float(state.unit[0]), 4), round(float(reward), 4)  # 0.04 before, 0.01 now
+        >>> state, transition = step(jax.random.key(1), state, down)
+        >>> reward = float(transition.reward)
+        >>> round(float(state.unit[0]), 4), round(reward, 4)  # 0.04 before, 0.01 now
         (0.4, 0.03)
     """
     inner.check_problem(problem)
@@ -124,14 +133,12 @@ def tuning_environment(
         training = inner.begin(problem, key, spaces.decode(space, start), task)
         loss = validate(start, training)
         zero = jnp.zeros((), jnp.int32)
-        described = jnp.clip((problem.describe(task) - mean) / scale, -3.0, 3.0)
+        described = jnp.clip((problem.describe(task) - mean) / scale, -_CUT, _CUT)
         return TuningState(training, start, zero, loss, loss, loss, zero, described)
 
-    def step(
-        key: Key, task: Task, state: TuningState, action: chex.Array
-    ) -> tuple[TuningState, chex.Array]:
-        del key, task  # the training keeps those that it began with
-        by = jnp.asarray(moves, dtype=state.unit.dtype)[action]
+    def step(key: Key, state: TuningState, action: chex.Array) -> tuple[TuningState, Transition]:
+        del key  # the training keeps those that it began with
+        by = move(action).astype(state.unit.dtype)
         unit = jnp.clip(state.unit.at[where].add(by), 0.0, 1.0)
         hparams = spaces.decode(space, unit)
         training = state.training
@@ -149,18 +156,30 @@ def tuning_environment(
             loss=loss,
             diverged=state.diverged + ~jnp.isfinite(loss),
         )
-        return state, reward(state)
+        return state, Transition(reward(state), state.time >= segments, jnp.array(False))
 
     def reward(state: TuningState) -> chex.Array:
         before, after = _capped(state.previous, state, penalty), _capped(state.loss, state, penalty)
         return _log(before) - _log(after) if log_reward else before - after
 
-    def observe(task: Task, state: TuningState) -> chex.Array:
-        del task
+    def observe(state: TuningState) -> chex.Array:
         return _observation(state, segments, penalty)
 
+    actions, move = _moves(moves, len(adjusted))
     observations = len(names) + 4 + math.prod(descriptor.shape)
-    return Environment(reset, step, observe, observations, len(adjusted), len(moves))
+    seen = Float(-_CUT, _CUT, shape=(observations,))
+    return Environment(reset, step, observe, actions, seen, problem.sample)
+
+
+def _moves(
+    moves: Sequence[float] | Float, dimensions: int
+) -> tuple[Space, Callable[[chex.Array], chex.Array]]:
+    """The space of actions, and how much an action moves each dimension."""
+    if isinstance(moves, Float):
+        low, high = moves.low, moves.high
+        return Float(low, high, shape=(dimensions,)), lambda action: jnp.clip(action, low, high)
+    by = np.asarray(moves, float)
+    return Choice(tuple(moves), shape=(dimensions,)), lambda action: jnp.asarray(by)[action]
 
 
 def _observation(state: TuningState, segments: int, penalty: float) -> chex.Array:
@@ -168,7 +187,7 @@ def _observation(state: TuningState, segments: int, penalty: float) -> chex.Arra
     previous = _log(_capped(state.previous, state, penalty))
     now = _log(_capped(state.loss, state, penalty))
     losses = jnp.stack([initial, now - initial, 10.0 * (now - previous)])
-    time = 2.0 * state.time.astype(state.unit.dtype) / segments - 1.0
+    time = 2.0 * jnp.minimum(state.time, segments).astype(state.unit.dtype) / segments - 1.0
     parts = (2.0 * state.unit - 1.0, jax.nn.soft_sign(losses), time[None], state.descriptor)
     return jnp.concatenate([part.astype(state.unit.dtype) for part in parts])
 
@@ -189,12 +208,15 @@ def _check(
     adjusted: list[str],
     segment_steps: int,
     segments: int,
-    moves: Sequence[float],
+    moves: Sequence[float] | Float,
     penalty: float,
 ) -> None:
     checks.counts(segment_steps=segment_steps, segments=segments)
     if not adjusted or len(set(adjusted)) < len(adjusted) or not set(adjusted) <= set(names):
         raise ValueError(f"adjust must name different dimensions of {names}, got {adjusted}")
-    if not moves or not all(math.isfinite(move) for move in moves):
+    if isinstance(moves, Float):
+        if moves.log or moves.shape or moves.step is not None:
+            raise ValueError(f"moves must be a plain Float(low, high), got {moves}")
+    elif not moves or not all(math.isfinite(move) for move in moves):
         raise ValueError(f"moves must be finite numbers, at least one, got {moves}")
     checks.positive(penalty=penalty)

@@ -14,9 +14,9 @@ def play(environment, actions, task=1.0, key=0):
     step = jax.jit(environment.step)
     state, states, rewards = jax.jit(environment.reset)(jax.random.key(key), task), [], []
     for action in actions:
-        state, reward = step(jax.random.key(99), task, state, jnp.array(action))
+        state, transition = step(jax.random.key(99), state, jnp.array(action))
         states.append(state)
-        rewards.append(float(reward))
+        rewards.append(float(transition.reward))
     return states, rewards
 
 
@@ -74,7 +74,7 @@ def test_diverged_training_costs_a_finite_penalty_and_is_counted(descent, space,
     initial = float(states[-1].initial)
     expected = -np.log(3.0) if log else -2.0 * initial
     np.testing.assert_allclose(rewards, [expected, 0.0, 0.0], rtol=1e-5)
-    assert jnp.isfinite(environment.observe(1.0, states[-1])).all()
+    assert jnp.isfinite(environment.observe(states[-1])).all()
 
 
 def test_a_finite_loss_is_not_worse_than_a_diverged_one(descent, space):
@@ -90,10 +90,38 @@ def test_moves_stay_in_the_cube_and_leave_out_what_is_not_adjusted(descent, spac
     environment = mh.rl.tuning_environment(
         descent, space, 1, segments=9, hparams=START, adjust=["start"], moves=(-0.4, 0.0, 0.4)
     )
-    assert (environment.decisions, environment.choices) == (1, 3)
+    with pytest.deprecated_call():
+        assert (environment.decisions, environment.choices) == (1, 3)
+    assert environment.action_space == mh.Choice((-0.4, 0.0, 0.4), shape=(1,))
     states, _ = play(environment, [[UP], [UP], [DOWN], [DOWN], [DOWN]])
     np.testing.assert_allclose([s.unit[1] for s in states], [0.9, 1.0, 0.6, 0.2, 0.0], atol=1e-6)
     np.testing.assert_allclose([s.unit[0] for s in states], 0.5, atol=1e-6)
+
+
+def test_a_move_that_is_a_number_goes_as_far_and_not_beyond_its_bounds(descent, space):
+    continuous, discrete = (
+        mh.rl.tuning_environment(descent, space, 4, segments=2, hparams=START, moves=moves)
+        for moves in (mh.Float(-0.2, 0.1), (-0.2, 0.05, 0.1))
+    )
+    assert continuous.action_space == mh.Float(-0.2, 0.1, shape=(2,))
+    numbers, _ = play(continuous, [[0.05, 0.7], [-0.2, 0.05]])
+    choices, _ = play(discrete, [[1, 2], [0, 1]])
+    np.testing.assert_allclose(numbers[-1].unit, choices[-1].unit, rtol=1e-6)
+    np.testing.assert_allclose(numbers[-1].loss, choices[-1].loss, rtol=1e-4)
+    # Of the rate, which has four decades, a move is the logarithm of a factor.
+    rates = [mh.space.decode(space, state.unit)["rate"] for state in numbers]
+    assert float(rates[1] / rates[0]) == pytest.approx(10 ** (4 * -0.2), rel=1e-4)
+
+
+def test_the_last_segment_terminates_an_episode_and_nothing_truncates_it(descent, space):
+    environment = mh.rl.tuning_environment(descent, space, 1, segments=3, hparams=START)
+    state = environment.reset(jax.random.key(0), 1.0)
+    ends = []
+    for _ in range(4):
+        state, transition = environment.step(jax.random.key(0), state, jnp.array([STAY, STAY]))
+        ends.append((bool(transition.terminated), bool(transition.truncated)))
+    assert ends == [(False, False), (False, False), (True, False), (True, False)]
+    mh.space.check(environment.observation_space, environment.observe(state))
 
 
 def test_observation_tells_hyperparameters_losses_time_and_task(descent, space):
@@ -110,9 +138,11 @@ def test_observation_tells_hyperparameters_losses_time_and_task(descent, space):
         2.0 * 2 / 4 - 1.0,
         (np.log(1.2) - 0.1) / 0.2,
     ]
-    observed = environment.observe(1.2, state)
+    observed = environment.observe(state)
     np.testing.assert_allclose(observed, expected, rtol=1e-3, atol=1e-6)
-    assert observed.shape == (environment.observations,)
+    with pytest.deprecated_call():
+        assert observed.shape == (environment.observations,)
+    mh.space.check(environment.observation_space, observed)
 
 
 def test_environment_can_be_jitted_and_vmapped_over_tasks(descent, space):
@@ -120,7 +150,7 @@ def test_environment_can_be_jitted_and_vmapped_over_tasks(descent, space):
 
     def episode(key, task):
         state = environment.reset(key, task)
-        return environment.step(key, task, state, jnp.array([UP, DOWN]))[1]
+        return environment.step(key, state, jnp.array([UP, DOWN]))[1].reward
 
     tasks = jnp.array([0.5, 1.0, 2.0])
     together = jax.jit(jax.vmap(episode, (None, 0)))(jax.random.key(0), tasks)
@@ -138,6 +168,8 @@ def test_environment_can_be_jitted_and_vmapped_over_tasks(descent, space):
         ({"adjust": ["rate", "rate"]}, "adjust must name different"),
         ({"moves": ()}, "moves must be finite"),
         ({"moves": (0.0, float("nan"))}, "moves must be finite"),
+        ({"moves": (0.1, 0.1)}, "must differ.*0.1"),
+        ({"moves": mh.Float(0.1, 1.0, log=True)}, "moves must be a plain Float.*log=True"),
         ({"penalty": 0.0}, "penalty must be positive.*0.0"),
         ({"hparams": {"rate": 0.1}}, "do not match the space"),
     ],

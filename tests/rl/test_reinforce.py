@@ -21,15 +21,17 @@ def two_states(bonus=0.0):
     def reset(key, task):
         return jnp.zeros((), jnp.int32)
 
-    def step(key, task, state, action):
+    def step(key, state, action):
         reward = jnp.asarray(REWARD)[state, action[0]] + bonus
         after = jax.random.bernoulli(key, jnp.asarray(TO_ONE)[state, action[0]])
-        return after.astype(jnp.int32), reward
+        transition = mh.rl.Transition(reward, jnp.array(False), jnp.array(False))
+        return after.astype(jnp.int32), transition
 
-    def observe(task, state):
+    def observe(state):
         return jax.nn.one_hot(state, 2)
 
-    return mh.rl.Environment(reset, step, observe, observations=2, decisions=1, choices=2)
+    actions, observations = mh.Choice((0, 1), shape=(1,)), mh.Float(0.0, 1.0, shape=(2,))
+    return mh.rl.Environment(reset, step, observe, actions, observations)
 
 
 def table_policy():

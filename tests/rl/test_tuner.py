@@ -33,12 +33,12 @@ def test_unrolled_tuner_is_the_environment_played_by_the_policy(
     keys = mh.inner.keys(jax.random.key(1))
     played, step = environment.reset(keys.init, 1.3), jax.jit(environment.step)
     for unit in trace:
-        observation = environment.observe(1.3, played)
+        observation = environment.observe(played)
         if greedy:
             action = policy.mode(weights, observation)
         else:  # a move that the cube's face stops counts as staying
             action = jnp.sign((unit - played.unit)[:1].round(4)).astype(jnp.int32) + 1
-        played, _ = step(keys.steps, 1.3, played, action)
+        played, _ = step(keys.steps, played, action)
         np.testing.assert_allclose(played.unit, unit, atol=1e-6)
     np.testing.assert_allclose(state.loss, played.loss, rtol=1e-4)
     np.testing.assert_allclose(
