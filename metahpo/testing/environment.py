@@ -48,13 +48,13 @@ def check_environment(environment: Environment, *, steps: int = 100) -> None:
         state, second = rollout(key, environment, policy, steps - half, state=state, start=half)
         return state, jax.tree.map(lambda *both: jnp.concatenate(both), first, second)
 
-    keys = jax.random.split(jax.random.key(0), 3)
-    run = jax.jit(play)
-    played = run(keys[0])
-    same(run(keys[0]), played, "the same key gives the same rollout")
+    keys = jax.random.split(jax.random.key(0), 2)
+    run = jax.jit(lambda keys: (play(keys[0]), parts(keys[0]), jax.vmap(play)(keys)))
+    played, cut, lanes = run(keys)
+    same(run(keys)[0], played, "the same key gives the same rollout")
     _check_steps(environment, jax.device_get(played[1]))
-    _close(jax.jit(parts)(keys[0]), played, "a rollout in parts is the rollout as a whole")
-    lane = jax.tree.map(lambda leaf: leaf[0], jax.jit(jax.vmap(play))(keys))
+    _close(cut, played, "a rollout in parts is the rollout as a whole")
+    lane = jax.tree.map(lambda leaf: leaf[0], lanes)
     _close(lane, played, "a lane of many is the rollout alone")
 
 

@@ -137,7 +137,8 @@ def test_the_softmax_policy_decides_a_dict_of_choices_from_a_dict_of_observation
         for j in range(3)
         for k in range(3)
     ]
-    logs = jnp.stack([policy.log_prob(weights, seen, one) for one in every])
+    stacked = jax.tree.map(lambda *ones: jnp.stack(ones), *every)
+    logs = jax.jit(jax.vmap(policy.log_prob, (None, None, 0)))(weights, seen, stacked)
     assert float(jnp.exp(logs).sum()) == pytest.approx(1, abs=1e-5)
     best = every[int(logs.argmax())]
     jax.tree.map(np.testing.assert_array_equal, policy.mode(weights, seen), best)
