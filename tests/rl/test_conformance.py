@@ -1,6 +1,5 @@
 """Environments of every kind pass the check of environments, and wrong ones do not."""
 
-import jax
 import jax.numpy as jnp
 import pytest
 
