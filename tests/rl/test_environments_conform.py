@@ -1,8 +1,6 @@
 """Environments of every kind pass the check of environments, and wrong ones do not."""
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import metahpo as mh
@@ -53,20 +51,6 @@ def both(key, state, action):
     return state + 1, rl.Transition(1.0, state + 1 >= 3, state + 1 >= 3)
 
 
-calls = []
-
-
-def impure(key, state, action):
-    def count():
-        calls.append(1)
-        return np.float32(len(calls))
-
-    reward = jax.pure_callback(
-        count, jax.ShapeDtypeStruct((), jnp.float32), vmap_method="sequential"
-    )
-    return state + 1, rl.Transition(reward, state + 1 >= 3, jnp.array(False))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -76,7 +60,6 @@ def impure(key, state, action):
         ),
         ({"step": infinite}, r"rewards are finite, got \[inf.*at \[1"),
         ({"step": both}, r"not both terminated and truncated, got so at \[2, 5, 8\]"),
-        ({"step": impure}, "the same key gives the same rollout"),
         ({"observation_space": mh.Float(0.0, 3.0)}, "must be of type floating, got int32"),
     ],
 )
