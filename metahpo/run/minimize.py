@@ -146,6 +146,7 @@ def minimize(
         >>> int(result.history.budget.max()), result.stop_reason.name
         (9, 'BUDGET')
     """
+    checks.record("strategy", strategy, Strategy, "a function of mh.strategies")
     trainings = takes_trainings(fn, strategy)
     if asynchronous:
         check_any_order(strategy)
