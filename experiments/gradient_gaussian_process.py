@@ -39,6 +39,7 @@ from metahpo.study import GRADIENT_COST, Findings, Work, command, panels
 
 PLAIN, STEEP, DESCENT = "GP", "GP with gradients", "hypergradient"
 COLOR = dict(zip((PLAIN, STEEP, DESCENT), COLORS, strict=False))
+LABEL = {PLAIN: "GP", STEEP: "GP, grad.", DESCENT: "descent"}
 UPDATES = 40  # of a softmax regression
 GROUPS, FEATURES = 8, 4  # and features of each
 STARTS, ROUNDS = 16, 150  # of the search for the lowest loss of a softmax regression
@@ -249,12 +250,11 @@ def plot(results, path) -> None:
     drawn = results["curves"]
     needs = {(row["problem"], row["method"]): row for row in results["rows"]}
     ratios = [
-        f"{problem} {mean(needs[problem, STEEP]) / mean(needs[problem, PLAIN]):.2f}"
-        for problem in drawn
+        f"{mean(needs[problem, STEEP]) / mean(needs[problem, PLAIN]):.2f}" for problem in drawn
     ]
-    title = "Charged evaluations with gradients per one without: " + ", ".join(ratios)
+    title = f"Charged evaluations with gradients for one without: {', '.join(ratios)}"
     shape = {"squeeze": False, "sharex": True, "legends": False, "title": title}
-    with panels(path, 1, len(drawn), size=(3.6 * len(drawn), 3.6), **shape) as grid:
+    with panels(path, 1, len(drawn), size=(2.65 * len(drawn), 3.0), **shape) as grid:
         for axes, (problem, own) in zip(grid.flat, drawn.items(), strict=True):
             for name, curve in own.items():
                 paid, low, middle, high = (np.array(values) for values in curve.values())
@@ -265,7 +265,8 @@ def plot(results, path) -> None:
             axes.set_title(problem, fontsize=10, loc="left")
             axes.grid(color="0.91", linewidth=0.6)
             axes.set_axisbelow(True)
-            label_ends(axes, {n: c["median"][-1] for n, c in own.items()}, COLOR, fontsize=8.5)
+            ends = {LABEL[name]: curve["median"][-1] for name, curve in own.items()}
+            label_ends(axes, ends, {LABEL[name]: COLOR[name] for name in own}, fontsize=8.5)
         grid[0, 0].figure.supxlabel("charged evaluations", fontsize=10)
         grid[0, 0].figure.supylabel("regret (median, quartiles)", fontsize=10)
 
