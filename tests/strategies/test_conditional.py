@@ -1,13 +1,10 @@
 """What every strategy must be able to do where dimensions exist only in branches."""
 
-import functools
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from strategy_table import NAMES, TABLE, Program, searched
+from strategy_table import NAMES, TABLE, searched
 
 import metahpo as mh
 from metahpo import strategies
@@ -109,20 +106,3 @@ def test_a_gaussian_process_does_not_try_again_what_differs_only_where_it_is_not
         seen = [tuple(row.values())[5:] for row in rows]
         first = len(set(seen[:4]))
         assert len(set(seen[: 4 + 7 - first])) == 7
-
-
-@functools.cache
-def lowest(name, rounds, duels):
-    program = Program(searched(name, SPACE, loss, rounds=rounds), TABLE[name].costly)
-    results = [program(seed).history.loss for seed in range(-(-duels // program.lanes))]
-    return np.concatenate([losses.min(axis=(1, 2)) for losses in results])[:duels]
-
-
-@pytest.mark.slow
-@pytest.mark.optimised
-@pytest.mark.parametrize("name", ["gaussian_process", "tpe", "differential_evolution", "genetic"])
-def test_finds_lower_losses_than_random_search(name):
-    rounds, duels = TABLE[name].rounds, 20
-    wins = int((lowest(name, rounds, duels) < lowest("random", rounds, duels)).sum())
-    p = sum(math.comb(duels, k) for k in range(wins, duels + 1)) / 2**duels
-    assert p < 1e-3, f"{wins} wins of {duels}"
