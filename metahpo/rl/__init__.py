@@ -15,9 +15,9 @@ from metahpo.rl.policy import Policy, softmax_policy
 from metahpo.rl.reinforce import reinforce
 from metahpo.rl.returns import discounted_returns, gae, n_step_returns, td_errors
 from metahpo.rl.rollout import Trajectory, episode, first_episode, rollout
+from metahpo.rl.space_values import flat_size, flatten
 from metahpo.rl.tuner import policy_problem
 from metahpo.rl.tuning import TuningState, tuning_environment
-from metahpo.rl.values import flat_size, flatten
 
 __all__ = [
     "Environment",

@@ -12,7 +12,7 @@ import numpy as np
 from metahpo.base import Key, PyTree
 from metahpo.networks import MLP
 from metahpo.rl.environment import Environment
-from metahpo.rl.values import flat_size, flatten
+from metahpo.rl.space_values import flat_size, flatten
 from metahpo.space import Choice
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from metahpo import checks, inner, lanes
 from metahpo.base import Key, PyTree, State, Task
 from metahpo.rl.environment import Environment, Transition
-from metahpo.rl.values import check_value
+from metahpo.rl.space_values import check_value
 
 Act = Callable[[Key, PyTree], PyTree]
 """How to act: ``(key, observation) -> action``."""

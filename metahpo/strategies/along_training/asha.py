@@ -174,6 +174,7 @@ def asha(
         mine = mine.at[at].get(mode="fill", fill_value=False)
         loss = loss.at[at].get(mode="fill", fill_value=jnp.inf)
         known = Evaluation(loss, None, jnp.where(mine, steps[0], 0).astype(jnp.int32))
+        key = jax.random.fold_in(key, number)
         return batches._replace(sampler=sampler.tell(key, batches.sampler, batch, known))
 
     def stop(state: ASHAState) -> chex.Array:
