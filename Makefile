@@ -13,7 +13,7 @@ RUN := $(VENV)/bin/python -m
 PYTEST_ARGS ?= -n 2 --dist worksteal
 # --quick: a trial run.
 DEMO_ARGS ?=
-# SLOW=1 adds what takes five seconds and more, makes whole runs by the dozen or tries a whole program;
+# SLOW=1 adds what takes 2.5 seconds and more, makes whole runs by the dozen or tries a whole program;
 # MARKS=versions leaves what depends on the versions of the dependencies.
 MARKS ?= $(if $(SLOW),,not slow)
 # Most of a test is compilation: what is compiled once is taken from here in every later run.

@@ -1,5 +1,6 @@
 """What all tests share: programs compiled fast rather than well, and what every file costs."""
 
+import gc
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -23,6 +24,8 @@ SHARE = 20
 MAPPINGS = 30_000
 # Folders whose tests try out whole programs.
 PROGRAMS = ("benchmarks", "experiments")
+# Of the tables of strategies, the rows that compile longest: models, and restarts.
+COSTLY = {"gaussian_process", "tpe", "pb2", "ipop_cma_es", "bipop_cma_es"}
 
 
 def pytest_addoption(parser):
@@ -37,8 +40,15 @@ def pytest_addoption(parser):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.parent.name in PROGRAMS:
+        if item.path.parent.name in PROGRAMS or (
+            item.path.parent.name == "strategies" and COSTLY & _rows(item)
+        ):
             item.add_marker("slow")
+
+
+def _rows(item) -> set[str]:
+    """Names that the identifier of a parametrised test is made of."""
+    return set(item.callspec.id.split("-")) if hasattr(item, "callspec") else set()
 
 
 def _cpu() -> float:
@@ -65,9 +75,18 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
-    """Let go of the compiled programs before a process has too many, which would end it."""
-    if nextitem is not None and nextitem.path != item.path and _mappings() > MAPPINGS:
+    """Let go of the compiled programs before a process has too many, which would end it.
+
+    What is left after a file is mostly JAX's caches, millions of objects: each full collection of
+    garbage would walk them all again, a tenth of all the time.
+    """
+    if nextitem is None or nextitem.path == item.path:
+        return
+    if _mappings() > MAPPINGS:
+        gc.unfreeze()
         jax.clear_caches()
+    gc.collect()
+    gc.freeze()
 
 
 def _mappings() -> int:

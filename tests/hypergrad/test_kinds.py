@@ -106,6 +106,7 @@ def test_every_leaf_agrees_with_finite_differences(make):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pes", "nres"])
 def test_a_whole_episode_in_one_window_estimates_every_leaf(name):
     problem, hparams = everything(), hyperparameters()

@@ -99,6 +99,7 @@ def bytes_used(problem, steps, **options) -> int:
     return lowered.compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "problem",
     [network(lambda h: optax.adam(h["lr"])), convolutions()],

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import metahpo as mh
 
@@ -35,6 +36,7 @@ def regression():
     return mh.problems.training(family, optimizer)
 
 
+@pytest.mark.slow
 def test_hypergradient_comes_within_a_percent_of_a_fine_grid_on_every_data_set():
     # The grid's best sometimes stands at the edge of stability or without a regulariser, where
     # training stops early instead: other valleys, but less than 1 % apart in the loss.

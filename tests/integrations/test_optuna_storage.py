@@ -71,6 +71,7 @@ def test_another_strategy_or_seed_begins_anew_in_an_old_study(name, seed, storag
     assert candidates(other)[20:] == list(range(13))
 
 
+@pytest.mark.slow
 def test_options_that_leave_no_trace_begin_where_they_make_a_difference(storage):
     """What the old strategy evaluated counts as long as the new one would have asked for it."""
 
@@ -119,6 +120,7 @@ def test_a_study_whose_past_turns_out_to_be_another_is_followed_from_the_first()
     assert replay.candidates[7] == asked[1] and replay._untold == [6, 7, 8, 9, 10, 11]
 
 
+@pytest.mark.slow
 def test_notes_know_the_dead_from_the_living():
     here = notes.worker()
     ended = subprocess.Popen([sys.executable, "-c", ""])

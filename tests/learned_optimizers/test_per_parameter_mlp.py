@@ -145,6 +145,7 @@ def test_hypergradient_agrees_with_finite_differences():
             np.testing.assert_allclose(slope, (ahead - behind) / 2e-5, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_evolution_strategies_see_the_same_slope():
     with jax.enable_x64(True):
         problem = partly_dead()

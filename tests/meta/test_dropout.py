@@ -84,6 +84,7 @@ def test_two_keys_give_two_adaptations_and_predictions_draw_nothing(name):
     assert jnp.array_equal(outputs[0], outputs[2]) and not jnp.allclose(outputs[0], outputs[1])
 
 
+@pytest.mark.slow
 def test_an_update_is_the_one_by_hand():
     module = Dropping()
     problem = mh.meta.maml(family(module), 0.1)

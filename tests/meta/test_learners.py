@@ -89,6 +89,7 @@ def one_direction_a_leaf(key, hparams):
     return jnp.stack(rows)
 
 
+@pytest.mark.slow
 @ROWS
 def test_meta_gradients_are_those_of_finite_differences(name):
     for outcome in outcomes(name)[0]:

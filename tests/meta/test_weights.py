@@ -76,6 +76,7 @@ def doubled(examples):
     return examples._replace(weight=jnp.asarray(WEIGHTS[: len(examples.y)], float))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS, scope="module")
 def test_padding_with_weight_0_changes_nothing(name):
     kept, padded, *_ = outcomes(name)

@@ -81,6 +81,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["im2col", "xla"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(case.values()))
 def test_outputs_and_gradients_are_those_of_flax(case, method):
@@ -179,6 +180,7 @@ def test_the_published_sizes_come_out():
     assert sizes(x, outputs=5, layers=3, padding="VALID") == ((2, 5), three + 5 * 65)
 
 
+@pytest.mark.slow
 def test_a_calibrated_network_says_of_the_batch_what_batch_norm_says_and_sees_images_alone():
     with jax.enable_x64(True):
         x = ink(jax.random.key(0), (12, 9, 9, 1))

@@ -151,6 +151,7 @@ def outcome(request):
     return Outcome(problem, ours.loss, ours.info["state"], ours.grad["lr"], *theirs)
 
 
+@pytest.mark.slow
 def test_training_is_that_of_a_loop_by_hand(outcome):
     np.testing.assert_allclose(outcome.loss, outcome.loss_by_hand, rtol=1e-4)
 

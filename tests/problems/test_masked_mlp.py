@@ -33,6 +33,7 @@ def train(network, params, width, activation):
     return params, loss(params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [0, 1])
 def test_training_equals_that_of_a_network_of_that_width(activation):
     start = LARGE.init(jax.random.key(0), 5)
@@ -51,6 +52,7 @@ def test_the_activation_is_the_one_named():
         np.testing.assert_allclose(LARGE.apply(params, X, 8, index), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [4, 64])
 def test_initial_outputs_have_the_same_scale_at_every_width(width):
     network = MaskedMLP(inputs=64, max_width=64, outputs=1, activations=("tanh",))

@@ -61,6 +61,7 @@ def test_every_row_finds_itself(chosen):
     np.testing.assert_array_equal(found, np.arange(len(chosen)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [ALL, SHUFFLED, SOME], ids=["grid", "shuffled", "some"])
 def test_what_no_row_takes_is_the_nearest_row(chosen):
     table = scored(chosen)
@@ -72,6 +73,7 @@ def test_what_no_row_takes_is_the_nearest_row(chosen):
     np.testing.assert_array_equal(found, [nearest(table, h) for h in each])
 
 
+@pytest.mark.slow
 def test_a_training_follows_one_repeat_and_stays_at_its_last_epoch():
     table = scored(ALL)
     problem = mh.problems.tabular(table)

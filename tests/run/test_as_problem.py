@@ -26,6 +26,7 @@ def meta_training(configure=maml):
     return as_problem(configure, SETTINGS, tasks=TASKS, steps=1, validation=6)
 
 
+@pytest.mark.slow
 def test_rounds_are_those_of_meta_train():
     problem = meta_training()
     with jax.enable_x64(True):
@@ -43,6 +44,7 @@ def test_rounds_are_those_of_meta_train():
     assert state.round == 3
 
 
+@pytest.mark.slow
 def test_hypergradients_through_ten_rounds_of_plain_adam_are_finite_and_right():
     """ReLU units that are dead on a task have gradients of 0, whose roots Adam divides by."""
     problem = meta_training()

@@ -114,6 +114,7 @@ def test_differential_evolution_finds_the_optimum_though_losses_come_late():
     assert result.evaluations == 800 and result.best_loss < 1e-6
 
 
+@pytest.mark.slow
 def test_every_strategy_that_claims_to_need_no_order_takes_partial_tells():
     """Members told one by one count once, and those that are pending are left alone."""
     for make in PATIENT.values():

@@ -50,6 +50,7 @@ def compiled(population, **options):
     )
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_population_as_predicted():
     found = footprint(loop, populations=(16, 32))
     for population in (4, 256):

@@ -395,6 +395,7 @@ np.testing.assert_allclose(runs[0].history.loss, alone.history.loss, rtol=1e-5)
 """
 
 
+@pytest.mark.slow
 def test_chunks_on_several_devices_give_the_same_bytes():
     env = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=3",

@@ -89,6 +89,7 @@ def test_constants_within_programs_count():
     assert program_digest(outer(a), x) == program_digest(outer(a.copy()), x)
 
 
+@pytest.mark.slow
 def test_a_digest_is_the_same_in_every_process():
     code = (
         "from test_identity import *\n"

@@ -70,6 +70,7 @@ def test_members_that_go_on_from_themselves_are_whole_trainings_to_the_bit(task)
         np.testing.assert_array_equal(parts[-1], once[0])
 
 
+@pytest.mark.slow
 def test_members_in_chunks_and_idle_rounds_go_on_as_well(task):
     once = losses(moves([FRESH]), 12, task)
     parts = losses(moves([FRESH, THEMSELVES]), 6, task, chunk=2)

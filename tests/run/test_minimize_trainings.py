@@ -78,6 +78,7 @@ def test_asha_by_many_workers_promotes_as_it_does_when_it_is_asked_and_told(run)
     assert run.executor.most == 4 and result.stop_reason == StopReason.BUDGET
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [ASHA, HALVING])
 def test_trainings_that_were_killed_anywhere_go_on_as_if_they_had_not_been(run, strategy, tmp_path):
     options = {"rounds": None if strategy is ASHA else 4}

@@ -69,6 +69,7 @@ def trained(strategy, rounds, sizes):
     )(KEY)
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_promoted_members_are_uninterrupted_trainings_to_the_bit():
     rungs = trained(successive_halving(LR, 9, 27, min_steps=3), 3, True)

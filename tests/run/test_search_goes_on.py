@@ -21,6 +21,7 @@ PLAIN = mh.problems.training(FAMILY, lambda h: optax.sgd(h["lr"]))
 PROBLEM = PLAIN._replace(loss=lambda k, h, t, s: PLAIN.loss(k, h, t, s) + (h["x"] ** 2).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stop"),
     [

@@ -52,6 +52,7 @@ def alone():
     return jax.jit(lambda key, value, *_: run(key, stopping.target(value)))
 
 
+@pytest.mark.slow
 def test_the_history_is_that_of_the_fixed_run_until_the_stop(fixed, target, alone):
     for lane, key in enumerate(KEYS):
         found = alone(key, target)
@@ -83,6 +84,7 @@ def test_a_lane_that_stops_before_the_others_is_as_if_alone(target, alone):
         assert same(jax.tree.map(lambda x, i=lane: x[i], together), alone(key, target))
 
 
+@pytest.mark.slow
 def test_lanes_of_lanes_are_frozen_too(target, alone):
     values = jnp.array([target, 2 * target])
     nested = jax.vmap(jax.vmap(alone, (None, 0)), (0, None))(KEYS[:2], values)

@@ -43,6 +43,7 @@ ENTRIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_entry_gives_the_same_without_jit(name):
     compiled = ENTRIES[name]()

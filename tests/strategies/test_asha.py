@@ -229,6 +229,7 @@ def test_samplers_of_all_kinds_run(make):
     assert len(np.unique(h.unit[-1][(h.budget == 1).any(0)], axis=0)) == (h.budget == 1).sum() > 8
 
 
+@pytest.mark.slow
 def test_a_model_is_asked_and_told_one_by_one():
     sampler = mh.strategies.tpe(SPACE, 1, capacity=30, startup=6)
     tuner = AskTell(SPACE, asha(SPACE, 30, 9, sampler=sampler), trainings=True, seed=2)

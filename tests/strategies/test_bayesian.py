@@ -46,6 +46,7 @@ def keys(count):
     return jax.random.split(jax.random.key(0), count)
 
 
+@pytest.mark.slow
 def test_thirty_evaluations_find_the_minimum_of_branin():
     loss = program(branin, 30)(keys(12)).best_loss
     # Sobol's points alone reach 0.9 in the median.
@@ -53,6 +54,7 @@ def test_thirty_evaluations_find_the_minimum_of_branin():
     assert np.max(loss) < 0.5
 
 
+@pytest.mark.slow
 def test_choices_and_integers_are_found_exactly():
     result = program(mixed, 25)(keys(8))
     best = result.best_hparams
@@ -61,6 +63,7 @@ def test_choices_and_integers_are_found_exactly():
     assert np.median(result.best_loss) < 1e-3
 
 
+@pytest.mark.slow
 def test_points_of_a_round_are_apart():
     unit = np.asarray(program(branin, 6, 4)(keys(4)).history.unit)
     for lane in unit:
@@ -89,6 +92,7 @@ def acquired():
     return jax.jit(jax.vmap(run, (None, 0)), compiler_options=xla.LONG_RUN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", range(3), ids=ACQUISITIONS)
 def test_every_acquisition_function_beats_the_sequence(which):
     loss = acquired()(which, keys(8)).best_loss
@@ -105,11 +109,13 @@ def test_an_acquisition_function_is_known_by_its_name(name):
     assert traced(name) == traced(acquisition.BY_NAME[name])
 
 
+@pytest.mark.slow
 def test_samples_of_the_process_beat_the_sequence():
     loss = program(branin, 24, acquisition="thompson")(keys(8)).best_loss
     assert np.median(loss) < 0.3  # 1.2 for the sequence
 
 
+@pytest.mark.slow
 def test_what_was_evaluated_is_not_proposed_again():
     space = {"n": mh.Int(1, 4), "kind": mh.Choice(("a", "b", "c"))}
     strategy = mh.strategies.gaussian_process(space, capacity=16)
@@ -173,6 +179,7 @@ def mixed_on_host(hparams):
     return mixed(hparams | {"kind": "abc".index(hparams["kind"])})
 
 
+@pytest.mark.slow
 def test_a_larger_capacity_changes_nothing():
     with jax.enable_x64(True):
         points = jax.random.uniform(jax.random.key(2), (10, 2))

@@ -180,6 +180,7 @@ def test_many_seeds_in_one_program_are_the_runs_alone():
         np.testing.assert_allclose(lanes.history.loss[i], alone.history.loss, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_is_ended_by_a_rule_and_goes_on():
     whole = twelve_rounds("band")
     rule = stopping.evaluations(20)
@@ -195,6 +196,7 @@ def test_a_run_is_ended_by_a_rule_and_goes_on():
     np.testing.assert_array_equal(rest.history.loss, whole.history.loss[5:])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_history(tmp_path):
     pytest.importorskip("orbax.checkpoint")
     loop = mh.run.search_loop(PROBLEM, SPACE, BAND, rounds=12, steps=BAND.needs.steps)
@@ -247,6 +249,7 @@ def test_a_sampler_proposes_each_bracket_and_is_told_the_last_losses():
             assert (evaluation.steps[i], evaluation.loss[i]) == expected
 
 
+@pytest.mark.slow
 def test_a_sampler_that_shrinks_or_is_spent_leaves_slots_idle():
     sampler = mh.strategies.tpe(SPACE, 9, capacity=24)
     strategy = hyperband(SPACE, 9, 9, sampler=sampler)

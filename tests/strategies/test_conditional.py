@@ -95,6 +95,7 @@ def test_mutation_moves_one_active_coordinate_in_the_mean_and_no_other():
         assert float(moved.sum(1).mean()) == pytest.approx(1.0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_gaussian_process_does_not_try_again_what_differs_only_where_it_is_not_active():
     space = mh.OneOf(a={"n": mh.Int(0, 2)}, b={"m": mh.Int(0, 2)}, c={})  # 7 different points
     strategy = strategies.gaussian_process(space, capacity=64)

@@ -34,6 +34,7 @@ def test_proposals_keep_the_protocol_and_the_default_float_type(name, x64):
         check_protocol(TABLE[name].make(SPACE, POPULATION), POPULATION, SIZE)
 
 
+@pytest.mark.slow
 def test_those_that_take_losses_in_any_order_are_named_where_others_are_refused():
     patient = [n for n in NAMES if not TABLE[n].make(SPACE, POPULATION).needs.order]
     assert sorted(patient) == sorted(ANY_ORDER)

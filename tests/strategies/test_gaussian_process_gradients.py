@@ -51,11 +51,13 @@ def double_precision():
         yield
 
 
+@pytest.mark.slow
 def test_gradients_show_where_the_minimum_is():
     found, without = (np.mean([bowl(x) for x in next_points(steep)()]) for steep in (True, False))
     assert found < without / 3
 
 
+@pytest.mark.slow
 def test_gradients_that_are_missing_or_absurd_count_as_none():
     # Samples: the other way to the next point has more steps with gradients.
     without = next_points(False, "thompson")()
@@ -65,6 +67,7 @@ def test_gradients_that_are_missing_or_absurd_count_as_none():
     assert np.abs(next_points(True, "thompson")() - without).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_gradients_are_told_to_their_points():
     strategy = mh.strategies.gaussian_process(SPACE, 2, capacity=8, gradients=True)
     key = jax.random.key(0)
@@ -88,6 +91,7 @@ def test_gradients_need_a_float_and_a_run_that_has_them():
         AskTell(SPACE, strategy, rounds=4)
 
 
+@pytest.mark.slow
 def test_nothing_is_learned_from_slopes_of_branches_that_were_not_chosen():
     space = mh.OneOf(a={"x": mh.Float(0.0, 1.0)}, b={"y": mh.Float(0.0, 1.0)})
     strategy = mh.strategies.gaussian_process(space, 4, capacity=16, gradients=True)

@@ -61,6 +61,7 @@ def test_points_by_name_leave_the_default_to_the_others():
     assert grid_size(SPACE, points={"width": 1, "act": 2}) == 2 * default
 
 
+@pytest.mark.slow
 def test_integers_have_as_many_levels_as_distinct_values():
     space = {"n": mh.Int(1, 64, log=True)}
     for points in (1, 10, 30, 64, 100):

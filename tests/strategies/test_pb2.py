@@ -76,6 +76,7 @@ def test_without_exploration_the_point_of_the_highest_mean_is_found():
     np.testing.assert_allclose(points[1], best, atol=0.02)
 
 
+@pytest.mark.slow
 def test_suggestions_of_one_round_spread_because_the_pending_ones_are_known():
     def distances(points):
         return np.linalg.norm(points[:, None] - points, axis=-1)[~np.eye(len(points), dtype=bool)]

@@ -43,6 +43,7 @@ def sphere(unit):
     return ((unit - OPTIMUM) ** 2).sum(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_increasing_transforms_of_the_loss_give_the_identical_search(name):
     transforms = [sphere, lambda u: jnp.log(sphere(u)), lambda u: -1.0 / (1e-3 + sphere(u)) + 7.0]
@@ -102,6 +103,7 @@ def test_optimum_in_a_corner_is_reached_exactly_and_one_near_a_bound_closely(nam
     assert distance.max() < (1e-3 if name == "open_es" else 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_search_starts_at_the_mean_of_the_given_points(name):
     initial = jnp.array([[0.2, 0.4, 0.6, 0.8], [0.4, 0.4, 0.2, 0.8], [0.3, 0.1, 0.1, 0.8]])

@@ -66,6 +66,7 @@ def forty_searches(make):
     return jax.jit(jax.vmap(searched(make=make)))(jax.random.split(jax.random.key(0), 40))
 
 
+@pytest.mark.slow
 def test_the_same_search_in_every_capacity():
     keys = jax.random.split(jax.random.key(0), 40)[:4]
     for capacity in (61, 200):
@@ -111,6 +112,7 @@ def test_the_number_of_good_ones_is_a_tenth_rounded_up():
     assert [good_count(n) for n in (0, 1, 10, 11, 30, 31, 250, 251)] == [0, 1, 1, 2, 3, 4, 25, 25]
 
 
+@pytest.mark.slow
 def test_what_is_asked_and_not_told_is_kept_away_from():
     """Members of one round differ more than points that do not know of one another."""
     state = told_of(np.linspace(0, 1, 20))

@@ -46,6 +46,7 @@ def found():
     return compared(methods, metric=distance, metric_label="distance")
 
 
+@pytest.mark.slow
 def test_every_method_spends_the_budget_and_not_more(found):
     evaluations = {name: one.trials.loss.shape[2] * one.trials.cost for name, one in found.items()}
     assert evaluations == {"default": 8, "random": 8, "pbt": 8, "descent": 12}

@@ -20,6 +20,7 @@ def log_h(u):
     return acquisition.log_ei(u, jnp.ones_like(u), 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("x64", "rtol"), [(True, 1e-13), (False, 3e-6)])
 def test_log_ei_equals_the_reference_in_every_regime(x64, rtol):
     u, value, slope = REFERENCE

@@ -36,6 +36,7 @@ def rows(x):
     return jnp.concatenate([slopes.x, derivatives.values(x)])
 
 
+@pytest.mark.slow
 def test_covariances_are_those_of_the_differentiated_kernel():
     x, y = points(3, 3), points(2, 4)
     y[0] = x[0]  # and where points are equal
@@ -107,6 +108,7 @@ def test_posterior_is_that_of_a_dense_process_for_values_and_for_derivatives():
         np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_empty_slots_change_nothing():
     small, large = observed(), gp.extended(observed(capacity=3, slots=12), 5)
     errors = jnp.asarray([*ERRORS] * 6 + [NOISE])

@@ -169,6 +169,7 @@ def test_lanes_are_factored_one_after_the_other():
     np.testing.assert_allclose(program(matrices), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_derivatives_of_the_inverse_root_are_differences():
     a = np.random.default_rng(1).normal(size=(4, 4))
     with jax.enable_x64(True):

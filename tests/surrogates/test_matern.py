@@ -27,6 +27,7 @@ def oracle():
     return process, process.kernels.Matern(LENGTHS, nu=2.5)
 
 
+@pytest.mark.slow
 def test_posterior_and_evidence_are_those_of_scikit_learn():
     process, kernel = oracle()
     x, new = points(25), points(9, 1)

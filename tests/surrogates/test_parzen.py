@@ -96,6 +96,7 @@ def test_probabilities_of_all_values_sum_to_one():
         assert float(total(np.random.default_rng(0).random((7, 3)))) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_the_density_of_branches_integrates_to_one_over_what_each_has():
     space = mh.OneOf(a={"n": mh.Int(0, 3), "c": mh.Choice((0, 1, 2))}, b=mh.Float(0.0, 1.0), no={})
     dims = list(mh.space.dimensions(space).values())

@@ -52,6 +52,7 @@ def test_slopes_are_quotients_of_neighbours():
     assert slope[7] == 0 and np.log1p(1e7) > WORST
 
 
+@pytest.mark.slow
 def test_there_is_no_slope_where_there_is_no_scale():
     mask = jnp.arange(8) < 2
     np.testing.assert_array_equal(warped(jnp.array([1.0, 3.0] + [0.0] * 6), mask)[1], 0)

@@ -11,6 +11,7 @@ from metahpo.testing.strategy import MIXED
 SMALL = {"population": 8, "rounds": 6, "seeds": 60}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [mh.strategies.differential_evolution, mh.strategies.snes])
 def test_strategies_of_ours_pass(make):
     mh.testing.check_strategy(make, **SMALL)

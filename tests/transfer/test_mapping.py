@@ -43,6 +43,7 @@ def predict_all(network, weights, descriptors):
     return jax.vmap(lambda d: mh.transfer.predict(network, weights, d))(descriptors)
 
 
+@pytest.mark.slow
 def test_learned_rates_are_the_best_ones(trained):
     network, _, _, weights = trained
     mean, _ = predict_all(network, weights, jnp.log(INSIDE))

@@ -48,6 +48,7 @@ def held_out():
     return jax.random.normal(jax.random.key(9), (500, 2))
 
 
+@pytest.mark.slow
 def test_prediction_recovers_the_best_points_on_new_tasks(weights, held_out):
     mean, _ = predict_all(weights, held_out)
     errors = mean - jax.vmap(best_unit)(held_out)
