@@ -189,6 +189,19 @@ def test_chebyshev_descends_as_its_values_say():
         mh.rl.chebyshev(100.0, 20).random()
 
 
+def test_chebyshev_with_numbers_for_actions_has_the_same_best_rates():
+    numbers, choices = mh.rl.chebyshev(100.0, 20, continuous=True), mh.rl.chebyshev(100.0, 20)
+    assert numbers.optimal() == pytest.approx(choices.optimal(), rel=1e-12)
+    assert numbers.static() == pytest.approx(choices.static(), rel=1e-12)
+    assert numbers.value(np.full(20, -3.0)) == numbers.value(np.full(20, -1.0))
+    table = jnp.linspace(0.9, -0.8, 20)
+    agrees(numbers.environment, lambda key, time: table[time], 20, numbers.value(table), episodes=2)
+    with pytest.raises(ValueError, match="random value of actions that are numbers is not known"):
+        numbers.random()
+    with pytest.raises(ValueError, match=r"policy must be actions f\[20\]"):
+        numbers.value(np.zeros(20, int))
+
+
 @pytest.mark.parametrize(("size", "value", "success"), [(4, 0.5420, 0.7442), (8, 0.4146, 0.9132)])
 def test_frozen_lake_has_the_published_values(size, value, success):
     lake = mh.rl.frozen_lake(size)
