@@ -46,7 +46,7 @@ ARROWS = {
     "meta": {"floats", "inner", "problems"},
     "learned_optimizers": {"floats", "inner", "problems"},
     "transfer": {"inner", "networks", "problems", "space"},
-    "rl": {"diagnostics", "inner", "lanes", "networks", "space", "updates"},
+    "rl": {"diagnostics", "draws", "inner", "lanes", "networks", "space", "updates"},
     "run": {"floats", "hypergrad", "inner", "lanes", "safe_sqrt", "space", "stopping", "updates"},
     "study": {"inner", "report", "run", "space", "strategies", "transfer"},
     "testing": {"hypergrad", "inner", "problems", "rl", "run", "space", "strategies"},

@@ -9,6 +9,7 @@ import pytest
 
 import metahpo as mh
 from metahpo.rl.exact.finite import evaluate, table
+from metahpo.rl.exact.flips import flips
 
 POWERS = (1, 2, 4, 8, 16)
 
@@ -126,6 +127,21 @@ def test_leading_ones_of_static_random_and_best_policies():
     every = mh.rl.leading_ones(50, range(1, 51))
     best = 50 // (np.arange(50) + 1) - 1
     assert every.value(best) == pytest.approx(every.optimal(), rel=1e-12)
+
+
+def test_all_sets_of_so_many_bits_are_flipped_equally_often():
+    draw = jax.jit(jax.vmap(lambda key, count: flips(key, 5, count, columns=2), (0, None)))
+    keys = jax.random.split(jax.random.key(0), 10_000)
+    for count in (0, 1, 2, 5):
+        drawn = np.asarray(draw(keys, count))
+        assert drawn.shape == (10_000, 5, 2) and (drawn.sum(axis=1) == count).all()
+        sets = np.tensordot(drawn, 2 ** np.arange(5), (1, 0)).reshape(-1)
+        chance = 1 / math.comb(5, count)
+        share = np.unique(sets, return_counts=True)[1] / len(sets)
+        assert len(share) == math.comb(5, count)
+        assert (abs(share - chance) <= 4 * (chance * (1 - chance) / len(sets)) ** 0.5).all()
+    two = np.asarray(draw(keys, 2))
+    assert not (two[..., 0] == two[..., 1]).all(axis=1).all()  # columns differ
 
 
 def test_leading_ones_takes_as_long_as_its_values_say():

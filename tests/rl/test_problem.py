@@ -43,7 +43,7 @@ def test_an_episode_is_that_of_the_environment_up_to_its_end(greedy):
     expected = (trajectory.reward * 0.9 ** np.arange(steps)).sum(axis=1)
     np.testing.assert_allclose(played.returned, expected, rtol=1e-5)
     np.testing.assert_array_equal(loss, -played.returned)
-    np.testing.assert_array_equal(played.state, state)
+    jax.tree.map(np.testing.assert_array_equal, played.state, state)
     assert played.ended.any()
     np.testing.assert_array_equal(played.ended, trajectory.terminated[:, -1])
 
