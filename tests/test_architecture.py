@@ -46,11 +46,11 @@ ARROWS = {
     "meta": {"floats", "inner", "problems"},
     "learned_optimizers": {"floats", "inner", "problems"},
     "transfer": {"inner", "networks", "problems", "space"},
-    "rl": {"diagnostics", "inner", "lanes", "networks", "space"},
+    "rl": {"diagnostics", "draws", "inner", "lanes", "networks", "space", "updates"},
     "run": {"floats", "hypergrad", "inner", "lanes", "safe_sqrt", "space", "stopping", "updates"},
     "study": {"inner", "report", "run", "space", "strategies", "transfer"},
     "testing": {"hypergrad", "inner", "problems", "rl", "run", "space", "strategies"},
-    "integrations": {"rl", "run", "space", "strategies"},
+    "integrations": {"lanes", "rl", "run", "space", "strategies"},
 }
 # Rooms of a part that has several floors: a family does not see its neighbours.
 FAMILIES = {

@@ -1,5 +1,6 @@
 """The advice about a missing extra names a command that works for how metahpo was installed."""
 
+import importlib
 import sys
 from importlib import metadata
 
@@ -46,3 +47,11 @@ def test_a_checkout_that_is_not_installed_has_a_command_too(monkeypatch):
 
     monkeypatch.setattr(metadata, "distribution", missing)
     assert command("cli").endswith("pip install 'metahpo[cli]'")
+
+
+def test_a_bridge_names_the_extra_that_it_needs(monkeypatch):
+    for name in [n for n in sys.modules if n.startswith("metahpo.integrations.gymnasium")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(ImportError, match=r"this needs gymnasium.* install .*\[gymnasium\]"):
+        importlib.import_module("metahpo.integrations.gymnasium")

@@ -31,7 +31,11 @@ def mapped(problem):
 
 def adjusted(problem):
     environment = mh.rl.tuning_environment(problem, SPACE, segment_steps=1, segments=2)
-    return mh.rl.policy_problem(problem, environment, mh.rl.softmax_policy(environment))
+    return mh.rl.problem(
+        environment,
+        mh.rl.softmax_policy(environment),
+        predict=lambda state, x: problem.predict(state.training.state, x),
+    )
 
 
 def meta_trained(problem):
@@ -248,7 +252,7 @@ def test_an_inner_loss_of_a_mapping_sees_the_predicted_hyperparameters():
         (lambda p: mh.problems.early_stopping(p, patience=2), "training has converged"),
         (lambda p: mh.problems.weight_average(p, lambda h: 0.9), "average of parameters"),
         (lambda p: mh.problems.joint([mh.links.unconstrained(p, LOG)]), "join first"),
-        (adjusted, "a policy changes the hyperparameters"),
+        (adjusted, "a policy acts on a process"),
     ],
     ids=["early stopping", "weight average", "joint", "policy"],
 )

@@ -21,6 +21,7 @@ PACKAGES = [
     "evosax==0.3.2",
     "cma==4.5.0",
     "cmaes==0.13.1",
+    "dacbench==0.5.6",
     "pymoo==0.6.2",
     "jax==0.10.2",
     "numpy",

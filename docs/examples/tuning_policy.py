@@ -16,7 +16,7 @@ def main(rounds=60, steps=10, directory="results/tuning_policy"):
         problem, SPACE, segment_steps=steps, segments=SEGMENTS, moves=(-0.15, 0.0, 0.15)
     )
     policy = mh.rl.softmax_policy(environment)
-    tuner = mh.rl.policy_problem(problem, environment, policy)
+    tuner = mh.rl.problem(environment, policy)
     estimator = mh.rl.reinforce(environment, policy, SEGMENTS, rollouts=16)
     learn = jax.jit(
         lambda key: mh.meta_train(
@@ -26,7 +26,7 @@ def main(rounds=60, steps=10, directory="results/tuning_policy"):
     weights = learn(jax.random.key(0)).hparams
     mh.report.save_npz(f"{directory}/policy.npz", weights)
 
-    greedy = mh.rl.policy_problem(problem, environment, policy, greedy=True)
+    greedy = mh.rl.problem(environment, policy, greedy=True, loss=lambda state: state.loss)
     start = mh.space.decode(SPACE, jax.numpy.array([0.5]))
     for name, judged, hparams, number in (
         ("the constant rate where it begins", problem, start, steps * SEGMENTS),

@@ -54,7 +54,7 @@ def policy(setting: Setting) -> Trials:
         scale=scale,
     )
     actor = rl.softmax_policy(environment)
-    tuner = rl.policy_problem(problem(), environment, actor)
+    tuner = rl.problem(environment, actor, loss=lambda state: state.loss)
     estimator = rl.reinforce(environment, actor, SEGMENTS, rollouts=8)
 
     def learn(key: Key) -> PyTree:
@@ -69,7 +69,8 @@ def policy(setting: Setting) -> Trials:
             tasks=8,
         ).hparams
 
-    def score(key: Key, task: Task, state: rl.TuningState) -> chex.Array:
+    def score(key: Key, task: Task, played: rl.Played) -> chex.Array:
+        state = played.state
         return test_accuracy(key, spaces.decode(SPACE, state.unit), task, state.training.state)
 
     tune = inner.outer_loss(tuner, SEGMENTS)

@@ -110,7 +110,7 @@ def policy(setting: Setting) -> Trials:
         log_reward=True,
     )
     actor = rl.softmax_policy(environment)
-    tuner = rl.policy_problem(base, environment, actor, greedy=True)
+    tuner = rl.problem(environment, actor, greedy=True, loss=lambda state: state.loss)
     estimator = rl.reinforce(environment, actor, STEPS, rollouts=64)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01))
     return _learned(setting, tuner, estimator, actor.init, optimizer, rounds=400, tasks=1)

@@ -11,17 +11,21 @@ from metahpo.rl.exact import (
     sigmoid,
     testbed,
 )
+from metahpo.rl.optimizing import OptimizationState, optimizer_environment
 from metahpo.rl.policy import Policy, softmax_policy
+from metahpo.rl.problem import Played, problem
 from metahpo.rl.reinforce import reinforce
 from metahpo.rl.returns import discounted_returns, gae, n_step_returns, td_errors
 from metahpo.rl.rollout import Trajectory, episode, first_episode, rollout
 from metahpo.rl.space_values import flat_size, flatten
-from metahpo.rl.tuner import policy_problem
+from metahpo.rl.tuner import policy_problem as policy_problem  # until the next release
 from metahpo.rl.tuning import TuningState, tuning_environment
 
 __all__ = [
     "Environment",
     "Exact",
+    "OptimizationState",
+    "Played",
     "Policy",
     "Trajectory",
     "Transition",
@@ -38,7 +42,8 @@ __all__ = [
     "luby",
     "n_step_returns",
     "one_max",
-    "policy_problem",
+    "optimizer_environment",
+    "problem",
     "reinforce",
     "rollout",
     "sigmoid",

@@ -85,24 +85,21 @@ def rollout(
     checks.record("environment", environment, Environment, "mh.rl.tuning_environment")
     reset_key, step_key = jax.random.split(key)
 
-    def begin(key: Key, task: Task) -> tuple[State, PyTree]:
-        task_key, state_key = jax.random.split(key)
-        state = environment.reset(state_key, environment.sample(task_key) if task is None else task)
-        return state, environment.observe(state)
-
     def again(carry: Any, key: Key, task: Task) -> tuple[State, PyTree]:
-        new: tuple[State, PyTree] = jax.tree.map(_like, begin(key, task), carry)
+        new: tuple[State, PyTree] = jax.tree.map(_like, begin(key, environment, task), carry)
         return new
 
     def step(carry: Any, key: Key) -> tuple[Any, Trajectory]:
         key, begin_key = jax.random.split(key)
-        state, trajectory = _act(environment, policy, key, *carry)
+        state, trajectory = act(environment, policy, key, *carry)
         ended = trajectory.terminated | trajectory.truncated
         after = (state, trajectory.next_observation)
         return lanes.when(ended, again, after, begin_key, task), trajectory
 
-    first = begin(reset_key, task) if state is None else (state, environment.observe(state))
-    first = jax.tree.map(jnp.asarray, first)
+    if state is None:
+        first = begin(reset_key, environment, task)
+    else:
+        first = jax.tree.map(jnp.asarray, (state, environment.observe(state)))
     check_value("an observation", environment.observation_space, first[1])
     (state, _), trajectory = jax.lax.scan(step, first, inner.step_keys(step_key, steps, start))
     return state, trajectory
@@ -141,7 +138,7 @@ def episode(
 
     def step(carry: Any, key: Key) -> tuple[Any, Trajectory]:
         state, observation, flags = carry
-        new, trajectory = _act(environment, policy, key, state, observation)
+        new, trajectory = act(environment, policy, key, state, observation)
         done = flags[0] | flags[1]
         flags = jax.tree.map(
             lambda old, now: jnp.where(done, old, now),
@@ -175,10 +172,31 @@ def first_episode(trajectory: Trajectory | Transition) -> chex.Array:
     return jnp.cumsum(ended) - ended == 0
 
 
-def _act(
+def begin(key: Key, environment: Environment, task: Task | None) -> tuple[State, PyTree]:
+    """A new episode: its state and what is seen of it; it draws its task if there is none."""
+    task_key, state_key = jax.random.split(key)
+    state = environment.reset(state_key, environment.sample(task_key) if task is None else task)
+    return jax.tree.map(jnp.asarray, (state, environment.observe(state)))  # type: ignore[return-value]
+
+
+def act(
     environment: Environment, policy: Act, key: Key, state: State, observation: PyTree
 ) -> tuple[State, Trajectory]:
-    """One step, whose outcome has the types of what it came from."""
+    """One step, whose outcome has the types of what it came from.
+
+    Args:
+        environment: the process.
+        policy: ``(key, observation) -> action``.
+        key: of both.
+        state: to act in, of arrays.
+        observation: of that state, of arrays.
+
+    Returns:
+        The new state, and the ``Trajectory`` of the step, without an axis of time.
+
+    Raises:
+        ValueError: as ``rollout``.
+    """
     action_key, step_key = jax.random.split(key)
     action = policy(action_key, observation)
     check_value("an action", environment.action_space, action)

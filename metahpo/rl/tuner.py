@@ -5,6 +5,7 @@ from collections.abc import Callable
 import chex
 import jax
 
+from metahpo._deprecation import warn
 from metahpo.base import HParams, Key, Problem, Task
 from metahpo.rl.environment import Environment
 from metahpo.rl.policy import Policy
@@ -14,34 +15,20 @@ from metahpo.rl.tuning import TuningState
 def policy_problem(
     problem: Problem, environment: Environment, policy: Policy, greedy: bool = False
 ) -> Problem:
-    """The process "act, then train a segment" as a Problem whose hyperparameters are the weights.
+    """The old spelling of ``rl.problem(environment, policy, loss=lambda state: state.loss)``.
 
-    ``inner.unroll(..., steps=segments)`` evaluates a policy, ``meta_train`` with ``rl.reinforce``
-    or with ``hypergrad.es`` trains it.
+    Its state is the ``TuningState`` itself, and it trains on after the last segment.
 
     Args:
         problem: the training that is tuned; gives the tasks.
         environment: a ``tuning_environment`` of that problem.
         policy: the policy.
         greedy: whether to take the most probable action instead of sampling one.
-
-    Returns:
-        A Problem whose state is a ``TuningState`` (so ``state.training.state`` is the inner
-        training state and ``state.unit`` its hyperparameters) and whose outer loss is the
-        validation loss.
-
-    Example:
-        >>> import metahpo as mh
-        >>> problem = mh.problems.function(lambda h: h["x"] ** 2)
-        >>> space = {"x": mh.Float(0.0, 1.0)}
-        >>> environment = mh.rl.tuning_environment(problem, space, segment_steps=1, segments=2)
-        >>> policy = mh.rl.softmax_policy(environment)
-        >>> tuner = policy_problem(problem, environment, policy)
-        >>> weights = jax.jit(policy.init)(jax.random.key(0))
-        >>> state = jax.jit(mh.inner.unroll(tuner, steps=2))(jax.random.key(1), weights, None)
-        >>> int(state.time)
-        2
     """
+    warn(
+        "rl.policy_problem(problem, environment, policy) is now "
+        "rl.problem(environment, policy, loss=lambda state: state.loss), whose state is a Played"
+    )
 
     def init(key: Key, hparams: HParams, task: Task) -> TuningState:
         del hparams

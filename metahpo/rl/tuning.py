@@ -19,6 +19,7 @@ from metahpo import checks, inner
 from metahpo import space as spaces
 from metahpo.base import HParams, Key, Problem, Task
 from metahpo.rl.environment import Environment, Transition
+from metahpo.rl.falls import capped, fall, safe_log
 from metahpo.space import Choice, Float, Space
 
 _CUT = 3.0
@@ -159,8 +160,10 @@ def tuning_environment(
         return state, Transition(reward(state), state.time >= segments, jnp.array(False))
 
     def reward(state: TuningState) -> chex.Array:
-        before, after = _capped(state.previous, state, penalty), _capped(state.loss, state, penalty)
-        return _log(before) - _log(after) if log_reward else before - after
+        before, after = (
+            capped(loss, state.initial, penalty) for loss in (state.previous, state.loss)
+        )
+        return fall(before, after, log_reward)
 
     def observe(state: TuningState) -> chex.Array:
         return _observation(state, segments, penalty)
@@ -183,24 +186,14 @@ def _moves(
 
 
 def _observation(state: TuningState, segments: int, penalty: float) -> chex.Array:
-    initial = _log(_capped(state.initial, state, penalty))
-    previous = _log(_capped(state.previous, state, penalty))
-    now = _log(_capped(state.loss, state, penalty))
+    initial, previous, now = (
+        safe_log(capped(loss, state.initial, penalty))
+        for loss in (state.initial, state.previous, state.loss)
+    )
     losses = jnp.stack([initial, now - initial, 10.0 * (now - previous)])
     time = 2.0 * jnp.minimum(state.time, segments).astype(state.unit.dtype) / segments - 1.0
     parts = (2.0 * state.unit - 1.0, jax.nn.soft_sign(losses), time[None], state.descriptor)
     return jnp.concatenate([part.astype(state.unit.dtype) for part in parts])
-
-
-def _capped(loss: chex.Array, state: TuningState, penalty: float) -> chex.Array:
-    """The loss as rewards and observations see it: finite, whatever the training did."""
-    initial = jnp.where(jnp.isfinite(state.initial), state.initial, 1.0)
-    worst = initial + penalty * jnp.abs(initial)
-    return jnp.where(jnp.isfinite(loss), jnp.minimum(loss, worst), worst)
-
-
-def _log(loss: chex.Array) -> chex.Array:
-    return jnp.log(jnp.maximum(loss, jnp.finfo(loss.dtype).tiny))
 
 
 def _check(

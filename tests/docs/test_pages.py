@@ -69,6 +69,7 @@ def test_the_readme_says_what_its_first_example_prints(tmp_path, monkeypatch, ca
 def test_the_examples_of_a_page_run_in_their_order(name, tmp_path, monkeypatch):
     if name == "docs/scaling_out":
         pytest.importorskip("optuna")
+        pytest.importorskip("gymnasium")
     monkeypatch.chdir(tmp_path)
     page = ROOT / f"{name}.md"
     names = {"__name__": "__main__"}

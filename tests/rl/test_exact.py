@@ -9,6 +9,7 @@ import pytest
 
 import metahpo as mh
 from metahpo.rl.exact.finite import evaluate, table
+from metahpo.rl.exact.flips import flips
 
 POWERS = (1, 2, 4, 8, 16)
 
@@ -128,6 +129,21 @@ def test_leading_ones_of_static_random_and_best_policies():
     assert every.value(best) == pytest.approx(every.optimal(), rel=1e-12)
 
 
+def test_all_sets_of_so_many_bits_are_flipped_equally_often():
+    draw = jax.jit(jax.vmap(lambda key, count: flips(key, 5, count, columns=2), (0, None)))
+    keys = jax.random.split(jax.random.key(0), 10_000)
+    for count in (0, 1, 2, 5):
+        drawn = np.asarray(draw(keys, count))
+        assert drawn.shape == (10_000, 5, 2) and (drawn.sum(axis=1) == count).all()
+        sets = np.tensordot(drawn, 2 ** np.arange(5), (1, 0)).reshape(-1)
+        chance = 1 / math.comb(5, count)
+        share = np.unique(sets, return_counts=True)[1] / len(sets)
+        assert len(share) == math.comb(5, count)
+        assert (abs(share - chance) <= 4 * (chance * (1 - chance) / len(sets)) ** 0.5).all()
+    two = np.asarray(draw(keys, 2))
+    assert not (two[..., 0] == two[..., 1]).all(axis=1).all()  # columns differ
+
+
 def test_leading_ones_takes_as_long_as_its_values_say():
     exact = mh.rl.leading_ones(6, (1, 2, 4))
     environment = exact.environment
@@ -187,6 +203,19 @@ def test_chebyshev_descends_as_its_values_say():
     agrees(environment, lambda key, time: time, 5, exact.optimal(), episodes=2)
     with pytest.raises(ValueError, match="at most 1000000 multisets of rates, got 137846528820"):
         mh.rl.chebyshev(100.0, 20).random()
+
+
+def test_chebyshev_with_numbers_for_actions_has_the_same_best_rates():
+    numbers, choices = mh.rl.chebyshev(100.0, 20, continuous=True), mh.rl.chebyshev(100.0, 20)
+    assert numbers.optimal() == pytest.approx(choices.optimal(), rel=1e-12)
+    assert numbers.static() == pytest.approx(choices.static(), rel=1e-12)
+    assert numbers.value(np.full(20, -3.0)) == numbers.value(np.full(20, -1.0))
+    table = jnp.linspace(0.9, -0.8, 20)
+    agrees(numbers.environment, lambda key, time: table[time], 20, numbers.value(table), episodes=2)
+    with pytest.raises(ValueError, match="random value of actions that are numbers is not known"):
+        numbers.random()
+    with pytest.raises(ValueError, match=r"policy must be actions f\[20\]"):
+        numbers.value(np.zeros(20, int))
 
 
 @pytest.mark.parametrize(("size", "value", "success"), [(4, 0.5420, 0.7442), (8, 0.4146, 0.9132)])

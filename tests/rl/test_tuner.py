@@ -26,7 +26,8 @@ def policy(environment):
 def test_unrolled_tuner_is_the_environment_played_by_the_policy(
     descent, environment, policy, greedy
 ):
-    tuner = mh.rl.policy_problem(descent, environment, policy, greedy=greedy)
+    with pytest.deprecated_call(match="policy_problem.* is now rl.problem"):
+        tuner = mh.rl.policy_problem(descent, environment, policy, greedy=greedy)
     weights = policy.init(jax.random.key(0))
     train = jax.jit(mh.inner.unroll(tuner, SEGMENTS, record=lambda state: state.unit))
     state, trace = train(jax.random.key(1), weights, 1.3)
@@ -48,9 +49,8 @@ def test_unrolled_tuner_is_the_environment_played_by_the_policy(
 
 @pytest.mark.parametrize("method", ["reinforce", "es"])
 def test_trained_policy_raises_the_timid_rate(descent, environment, policy, method):
-    tuner = mh.rl.policy_problem(descent, environment, policy)
     # Rates that are too high reach losses of 1e20, which no average over tasks survives.
-    tuner = tuner._replace(loss=lambda *args, loss=tuner.loss: jnp.log(loss(*args)))
+    tuner = mh.rl.problem(environment, policy, loss=lambda state: jnp.log(state.loss))
     estimator = {
         "reinforce": mh.rl.reinforce(environment, policy, SEGMENTS, rollouts=8),
         "es": mh.hypergrad.es(tuner, SEGMENTS, pairs=8, sigma=0.3),

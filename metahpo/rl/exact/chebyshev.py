@@ -2,6 +2,7 @@
 
 import math
 from itertools import combinations_with_replacement
+from typing import Any
 
 import chex
 import jax.numpy as jnp
@@ -11,12 +12,14 @@ from metahpo import checks
 from metahpo.base import Key, Task
 from metahpo.rl.environment import Environment, Transition
 from metahpo.rl.exact.record import Exact
-from metahpo.space import Choice
+from metahpo.space import Choice, Float
 
 _MOST_ROUTES = 10**6
+_SOLVED = 1e-12
+"""What is left of the error along a curvature that a rate is made for: zero has no logarithm."""
 
 
-def chebyshev(condition: float = 10.0, steps: int = 10) -> Exact:
+def chebyshev(condition: float = 10.0, steps: int = 10, *, continuous: bool = False) -> Exact:
     """Gradient descent on quadratics with curvatures from 1 / condition to 1, a rate a step.
 
     The error that is judged is the largest among ``steps + 1`` curvatures, the points where the
@@ -28,12 +31,15 @@ def chebyshev(condition: float = 10.0, steps: int = 10) -> Exact:
     Args:
         condition: the ratio of the largest to the smallest curvature, above 1.
         steps: of descent.
+        continuous: whether an action is a number from -1 to 1, the place between the smallest and
+            the largest curvature of the one that the rate solves in a step.  Such a process is
+            differentiable wherever a single curvature is the worst.
 
     Returns:
-        An ``Exact``; actions choose among the rates of Chebyshev and the best static one,
-        observations and the tables of ``value`` (actions only) go over the time.  The random
-        policy's value is a sum over all multisets of rates, refused if there are more than a
-        million.
+        An ``Exact``; actions choose among the rates of Chebyshev and the best static one, where
+        they are no numbers; observations and the tables of ``value`` (actions only) go over the
+        time.  The random policy's value is a sum over all multisets of rates, refused if there are
+        more than a million, or all numbers.
 
     Raises:
         ValueError: for zero steps, or a condition that is not above 1.
@@ -48,12 +54,18 @@ def chebyshev(condition: float = 10.0, steps: int = 10) -> Exact:
     if condition <= 1:
         raise ValueError(f"condition must be above 1, got {condition}")
     middle, half = (1 + 1 / condition) / 2, (1 - 1 / condition) / 2
-    roots = middle + half * np.cos((np.arange(steps) + 0.5) * math.pi / steps)
+    places = np.cos((np.arange(steps) + 0.5) * math.pi / steps)
     if steps % 2 == 0:
-        roots = np.append(roots, middle)  # else it is one of them
+        places = np.append(places, 0.0)  # else it is one of them
     curvature = middle + half * np.cos(np.arange(steps + 1) * math.pi / steps)
-    # A curvature that a rate is made for counts as nearly solved, since zero has no logarithm.
-    shrinks = np.log(np.maximum(np.abs(1 - curvature / roots[:, None]), 1e-12))
+
+    def shrink(place: Any) -> Any:
+        """The logarithm of what a rate leaves of each error, ``f[..., steps + 1]``."""
+        xp = np if isinstance(place, np.ndarray) else jnp
+        left = xp.abs(1 - curvature / (middle + half * place[..., None]))
+        return xp.log(xp.maximum(left, _SOLVED))
+
+    shrinks = shrink(places)
 
     def reset(key: Key, task: Task) -> tuple[chex.Array, chex.Array]:
         del key, task
@@ -64,35 +76,47 @@ def chebyshev(condition: float = 10.0, steps: int = 10) -> Exact:
     ) -> tuple[tuple[chex.Array, chex.Array], Transition]:
         del key
         errors, time = state
-        new = errors + jnp.asarray(shrinks, errors.dtype)[action]
+        if continuous:
+            shrunk = shrink(jnp.clip(action, -1.0, 1.0)).astype(errors.dtype)
+        else:
+            shrunk = jnp.asarray(shrinks, errors.dtype)[action]
+        new = errors + shrunk
         return (new, time + 1), Transition(
             errors.max() - new.max(), time + 1 >= steps, jnp.array(False)
         )
 
     def value(policy: np.ndarray) -> float:
         policy = np.asarray(policy)
-        if policy.shape != (steps,) or policy.dtype.kind not in "iu":
-            raise ValueError(f"policy must be actions i[{steps}], got shape {policy.shape}")
-        return -float(shrinks[policy].sum(axis=0).max())
+        kinds, kind = ("f", "f") if continuous else ("iu", "i")
+        if policy.shape != (steps,) or policy.dtype.kind not in kinds:
+            raise ValueError(f"policy must be actions {kind}[{steps}], got shape {policy.shape}")
+        shrunk = shrink(np.clip(policy, -1.0, 1.0)) if continuous else shrinks[policy]
+        return -float(shrunk.sum(axis=0).max())
 
+    best = places[:steps] if continuous else np.arange(steps)
+    same = [0.0] if continuous else range(len(places))
     environment = Environment(
         reset,
         step,
         lambda state: jnp.minimum(state[1], steps),
-        Choice(tuple((1 / roots).tolist())),
+        Float(-1.0, 1.0) if continuous else Choice(tuple((1 / (middle + half * places)).tolist())),
         Choice(range(steps + 1)),
     )
     return Exact(
         environment,
-        optimal=lambda: value(np.arange(steps)),
-        static=lambda: max(value(np.full(steps, a)) for a in range(len(roots))),
-        random=lambda: _random(shrinks, steps),
+        optimal=lambda: value(best),
+        static=lambda: max(value(np.full(steps, action)) for action in same),
+        random=lambda: _random(shrinks, steps, continuous),
         value=value,
     )
 
 
-def _random(shrinks: np.ndarray, steps: int) -> float:
+def _random(shrinks: np.ndarray, steps: int, continuous: bool) -> float:
     """The mean over all sequences of rates, of which only the numbers of each matter."""
+    if continuous:
+        raise ValueError(
+            "the random value of actions that are numbers is not known, got continuous"
+        )
     rates = len(shrinks)
     routes = math.comb(rates + steps - 1, steps)
     if routes > _MOST_ROUTES:

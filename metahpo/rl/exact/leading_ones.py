@@ -12,6 +12,7 @@ from metahpo import checks
 from metahpo.base import Key, Task
 from metahpo.rl.environment import Environment, Transition
 from metahpo.rl.exact.finite import table
+from metahpo.rl.exact.flips import flips
 from metahpo.rl.exact.record import Exact
 from metahpo.space import Choice
 
@@ -42,37 +43,43 @@ def leading_ones(bits: int = 50, portfolio: Sequence[int] = (1, 2, 4, 8, 16)) ->
         (-974.885, -1250.0)
     """
     bits = checks.whole("bits", bits)
-    flips = [checks.whole("every number in portfolio", number) for number in portfolio]
-    if not flips or max(flips) > bits:
+    sizes = [checks.whole("every number in portfolio", number) for number in portfolio]
+    if not sizes or max(sizes) > bits:
         raise ValueError(f"portfolio must hold numbers from 1 to {bits}, got {portfolio}")
 
-    def reset(key: Key, task: Task) -> chex.Array:
+    def leading(string: chex.Array) -> chex.Array:
+        return jnp.where(string, bits, jnp.arange(bits, dtype=jnp.int32)).min()
+
+    def reset(key: Key, task: Task) -> tuple[chex.Array, chex.Array]:
         del task
-        return jax.random.bernoulli(key, 0.5, (bits,))
+        string = jax.random.bernoulli(key, 0.5, (bits,))
+        return string, leading(string)
 
-    def observe(state: chex.Array) -> chex.Array:
-        return jnp.cumprod(state.astype(jnp.int32)).sum()
-
-    def step(key: Key, state: chex.Array, action: chex.Array) -> tuple[chex.Array, Transition]:
-        order = jnp.argsort(jax.random.uniform(key, (bits,)))
-        new = state ^ (jnp.argsort(order) < jnp.asarray(flips)[action])
-        before, after = observe(state), observe(new)
-        state = jnp.where(after >= before, new, state)
+    def step(
+        key: Key, state: tuple[chex.Array, chex.Array], action: chex.Array
+    ) -> tuple[tuple[chex.Array, chex.Array], Transition]:
+        string, before = state
+        new = string ^ flips(key, bits, jnp.asarray(sizes)[action])[:, 0]
+        after = leading(new)
+        ones = jnp.maximum(before, after)
         reward = -(before < bits).astype(float)
-        return state, Transition(reward, jnp.maximum(before, after) == bits, jnp.array(False))
+        string = jnp.where(after >= before, new, string)
+        return (string, ones), Transition(reward, ones == bits, jnp.array(False))
 
-    chances = np.array([[_improves(bits, k, i) for k in flips] for i in range(bits)])
+    chances = np.array([[_improves(bits, k, i) for k in sizes] for i in range(bits)])
 
     def value(policy: np.ndarray) -> float:
-        q = (table(policy, bits, len(flips)) * chances).sum(axis=1)
+        q = (table(policy, bits, len(sizes)) * chances).sum(axis=1)
         return -0.5 * float((1 / q).sum()) if q.all() else -math.inf
 
-    environment = Environment(reset, step, observe, Choice(tuple(flips)), Choice(range(bits + 1)))
+    environment = Environment(
+        reset, step, lambda state: state[1], Choice(tuple(sizes)), Choice(range(bits + 1))
+    )
     return Exact(
         environment,
         optimal=lambda: value(chances.argmax(axis=1)),
-        static=lambda: max(value(np.full(bits, a)) for a in range(len(flips))),
-        random=lambda: value(np.full(chances.shape, 1 / len(flips))),
+        static=lambda: max(value(np.full(bits, a)) for a in range(len(sizes))),
+        random=lambda: value(np.full(chances.shape, 1 / len(sizes))),
         value=value,
     )
 

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metahpo import checks
+from metahpo import checks, draws
 from metahpo.base import Key, Task
 from metahpo.rl.environment import Environment, Transition
 from metahpo.rl.exact.finite import table
+from metahpo.rl.exact.flips import flips
 from metahpo.rl.exact.record import Exact
 from metahpo.space import Choice
 
@@ -56,19 +57,25 @@ def one_max(bits: int = 20, portfolio: Sequence[int] = (1, 2, 4, 8)) -> Exact:
     def step(key: Key, state: chex.Array, action: chex.Array) -> tuple[chex.Array, Transition]:
         size = jnp.asarray(sizes)[action]
         number_key, flip_key, take_key = jax.random.split(key, 3)
-        flipped = jax.random.bernoulli(number_key, size / bits, (bits,)).sum()
-        order = jnp.argsort(jax.random.uniform(flip_key, (most, bits)), axis=1)
-        mutant = best(state ^ (jnp.argsort(order, axis=1) < flipped), size)
-        take = jax.random.bernoulli(take_key, 1 / size, (most, bits))
-        child = best(jnp.where(take, mutant, state), size)
-        before, after = state.sum(), child.sum()
+        flipped = (draws.uniform(number_key, (bits,)) < size / bits).sum()
+        worth = jnp.where(state, -1, 1)[:, None]  # of a flip
+        mutant = best(flips(flip_key, bits, flipped, columns=most), worth, size)
+        takes = draws.uniform(take_key, (bits, most)) < 1 / size
+        change = best(takes & mutant, worth, size)
+        gain = (change * worth).sum()
+        before = state.sum()
         reward = jnp.where(before < bits, -2.0 * size, 0.0)
-        state = jnp.where(after >= before, child, state)
-        return state, Transition(reward, jnp.maximum(before, after) == bits, jnp.array(False))
+        state = jnp.where(gain >= 0, state ^ change[:, 0], state)
+        ones = before + jnp.maximum(gain, 0)
+        return state, Transition(reward, ones == bits, jnp.array(False))
 
-    def best(strings: chex.Array, size: chex.Array) -> chex.Array:
-        ones = jnp.where(jnp.arange(most) < size, strings.sum(axis=1), -1)
-        return strings[jnp.argmax(ones)]
+    def best(changes: chex.Array, worth: chex.Array, size: chex.Array) -> chex.Array:
+        """``bool[bits, 1]``: the first that gains most, of as many columns as there are."""
+        gain = (changes * worth).sum(axis=0)
+        place = jnp.arange(most)
+        # One number for gain and place, so that one maximum finds both.
+        rank = jnp.where(place < size, gain * most - place, -most * (bits + 1))
+        return (changes & (rank == rank.max())).any(axis=1, keepdims=True)
 
     @functools.cache
     def gains() -> np.ndarray:
