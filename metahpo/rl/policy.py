@@ -109,12 +109,9 @@ def softmax_policy(
         return treedef.unflatten([one.astype(jnp.int32) for one in best])
 
     def entropy(weights: PyTree, observation: PyTree) -> chex.Array:
-        return jnp.stack(
-            [
-                jax.scipy.special.entr(jax.nn.softmax(part)).sum()
-                for part in logits(weights, observation)
-            ]
-        ).sum()
+        # Of logarithms, whose slopes are finite where a probability has become 0.
+        logs = [jax.nn.log_softmax(part) for part in logits(weights, observation)]
+        return -jnp.stack([(jnp.exp(log) * log).sum() for log in logs]).sum()
 
     return Policy(init, sample, log_prob, mode, entropy)
 

@@ -118,13 +118,23 @@ def estimates():
         @jax.jit
         def both(key):
             found = {}
-            options = {"discount": 0.9, "decay": 0.8, "entropy": 0.01, "critic": 0.7}
+            options = {"discount": 0.9, "decay": 0.8, "critic_decay": 0.3, "entropy": 0.01}
+            options["critic"] = 0.7
             for name, agent in {
                 "a2c": rl.a2c(two_states(), policy, 8, **options),
                 "ppo": rl.ppo(two_states(), policy, 8, epochs=1, minibatches=1, **options),
             }.items():
                 memory = agent.init(key, weights, None)
                 found[name] = agent.estimate(key, weights, None, memory)
+            # The keys and the start are those of PPO's stretch.
+            play_key, _ = jax.random.split(key)
+            found["stretch"] = rl.rollout(
+                play_key,
+                two_states(),
+                lambda key, observation: policy.sample(key, weights, observation),
+                8,
+                state=jnp.int32(0),
+            )[1]
             return found
 
         return policy, weights, jax.device_get(both(jax.random.key(0)))
@@ -152,15 +162,19 @@ def test_at_ratio_one_ppo_has_the_gradient_of_a2c(estimates):
         )
 
 
-def test_advantages_are_those_of_the_definition(estimates):
+def test_advantages_and_what_the_critic_learns_have_each_their_decay(estimates):
     _, _, found = estimates
-    batch = found["ppo"][1].batch
-    values = batch.observation @ CRITIC
-    np.testing.assert_allclose(batch.value - batch.advantage, values, atol=1e-12)
-    # The critic's slope is minus its error at each state.
-    estimate, memory = found["a2c"]
-    assert int(memory.score.steps) == 8 and float(memory.score.running) > 0
-    assert float(estimate.info["critic"]) > 0
+    batch, stretch = found["ppo"][1].batch, found["stretch"]
+    value, after = batch.observation @ CRITIC, stretch.next_observation @ CRITIC
+    errors = stretch.reward + 0.9 * after - value
+    for decay, sums in ((0.8, batch.advantage), (0.3, batch.value - value)):
+        by_hand = [
+            sum((0.9 * decay) ** (later - t) * errors[later] for later in range(t, 8))
+            for t in range(8)
+        ]
+        np.testing.assert_allclose(sums, by_hand, atol=1e-12)
+    assert int(found["a2c"][1].score.steps) == 8
+    assert float(found["ppo"][1].score.running) == pytest.approx(stretch.reward.sum())
 
 
 def test_a_ratio_that_went_far_enough_gains_nothing_more():

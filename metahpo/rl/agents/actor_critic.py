@@ -72,11 +72,8 @@ def collect(
     after = values(weights, stretch.next_observation)
     advantage = gae(stretch, value, after, discount, decay)
     logs = jax.vmap(policy.log_prob, (None, 0, 0))(weights, stretch.observation, stretch.action)
-    return (
-        state,
-        stretch,
-        Batch(stretch.observation, stretch.action, logs, advantage, value + advantage),
-    )
+    goal = value + gae(stretch, value, after, discount, critic_decay)
+    return state, stretch, Batch(stretch.observation, stretch.action, logs, advantage, goal)
 
 
 def critic_error(policy: Policy, weights: PyTree, batch: Batch) -> chex.Array:
