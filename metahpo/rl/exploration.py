@@ -48,8 +48,8 @@ def epsilon_greedy(epsilon: Rate) -> Explore:
         ValueError: for a number outside [0, 1].
 
     Example:
-        >>> epsilon_greedy(0.2)(jnp.array([1.0, 3.0]), None, 0).round(3).tolist()
-        [0.1, 0.9]
+        >>> epsilon_greedy(0.5)(jnp.array([1.0, 3.0]), None, 0).tolist()
+        [0.25, 0.75]
     """
     if not callable(epsilon):
         checks.probability("epsilon", epsilon)
@@ -71,7 +71,8 @@ def softmax(temperature: Rate) -> Explore:
         ValueError: for a number that is not positive.
 
     Example:
-        >>> softmax(1.0)(jnp.log(jnp.array([1.0, 3.0])), None, 0).round(3).tolist()
+        >>> chances = softmax(1.0)(jnp.log(jnp.array([1.0, 3.0])), None, 0)
+        >>> [round(float(chance), 2) for chance in chances]
         [0.25, 0.75]
     """
     if not callable(temperature):
