@@ -7,23 +7,34 @@ import jax.numpy as jnp
 from metahpo import checks
 from metahpo.base import Estimate, Estimator, HParams, Key, PyTree, State, Task
 from metahpo.diagnostics import gradient_info, no_memory
+from metahpo.rl.agents.actor_critic import check_entropy
 from metahpo.rl.environment import Environment
 from metahpo.rl.policy import Policy
 from metahpo.rl.rollout import Trajectory, episode, first_episode
 
 
-def reinforce(environment: Environment, policy: Policy, steps: int, rollouts: int) -> Estimator:
+def reinforce(
+    environment: Environment,
+    policy: Policy,
+    steps: int,
+    rollouts: int,
+    *,
+    entropy: chex.Numeric = 0.0,
+) -> Estimator:
     """The policy gradient from ``rollouts`` episodes that start in the same state.
 
     The gradient is that of minus the expected return (Williams 1992; rewards-to-go as in
     Sutton et al. 2000), where every reward-to-go is compared with the mean of the other rollouts'
-    at the same time, which keeps the estimate unbiased (Kool et al. 2019, eq. 8).
+    at the same time, which keeps the estimate unbiased (Kool et al. 2019, eq. 8).  A baseline that
+    is learned instead is a critic: ``a2c`` with whole episodes and ``decay=1``.
 
     Args:
         environment: the process to act in.
         policy: the distribution over actions; the estimator's hyperparameters are its weights.
         steps: the most actions in an episode, at least 1; fewer where it ends before.
         rollouts: episodes in an estimate, at least 2.
+        entropy: weight of the policy's entropy, summed over an episode's steps and with the states
+            taken as they come, at least 0; the loss does not count it.
 
     Returns:
         An Estimator without a memory, whose loss is minus the mean return.  ``info``:
@@ -32,7 +43,8 @@ def reinforce(environment: Environment, policy: Policy, steps: int, rollouts: in
         states, leading axis ``[rollouts]``.
 
     Raises:
-        ValueError: for zero steps or fewer than 2 rollouts.
+        ValueError: for zero steps, fewer than 2 rollouts, a negative weight, and a bonus for an
+            entropy that the policy does not tell.
 
     Example:
         >>> import metahpo as mh
@@ -48,6 +60,9 @@ def reinforce(environment: Environment, policy: Policy, steps: int, rollouts: in
     """
     steps = checks.whole("steps", steps)
     rollouts = checks.whole("rollouts", rollouts, at_least=2)  # the baseline leaves one out
+    checks.at_least("entropy", entropy, 0)
+    check_entropy(policy, entropy)
+    bonus = policy.entropy if not checks.known(entropy) or entropy else None
 
     def play(key: Key, weights: PyTree, state: State) -> tuple[State, Trajectory]:
         def act(key: Key, observation: PyTree) -> PyTree:
@@ -68,7 +83,11 @@ def reinforce(environment: Environment, policy: Policy, steps: int, rollouts: in
         def surrogate(weights: HParams) -> tuple[chex.Array, chex.Array]:
             over_time = jax.vmap(policy.log_prob, (None, 0, 0))
             logs = jax.vmap(over_time, (None, 0, 0))(weights, played.observation, played.action)
-            return -jnp.where(counts, logs * advantages, 0).sum(axis=1).mean(), logs
+            gains = logs * advantages
+            if bonus is not None:
+                each = jax.vmap(jax.vmap(bonus, (None, 0)), (None, 0))(weights, played.observation)
+                gains += entropy * each
+            return -jnp.where(counts, gains, 0).sum(axis=1).mean(), logs
 
         grad, logs = jax.grad(surrogate, has_aux=True)(weights)
         loss = -returns.mean()
