@@ -199,6 +199,9 @@ CALLS = {
     "readable(digits)": lambda: mh.space.readable(
         {"x": mh.Float(0, 1)}, {"x": np.float32(0.123)}, digits=2.0
     ),
+    "optimizer_environment": lambda: mh.rl.optimizer_environment(
+        FAMILY, optax.sgd(0.1), steps=2.0, history=2.0
+    ).reset(KEY, FAMILY.sample(KEY)),
     "tuning_environment": lambda: mh.rl.tuning_environment(
         BOWL, {"lr": mh.Float(0.01, 0.1)}, segment_steps=2.0, segments=2.0
     ).reset(KEY, BOWL.sample(KEY)),

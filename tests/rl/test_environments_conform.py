@@ -11,6 +11,7 @@ rl = mh.rl
 MAKE = {
     "sigmoid": lambda: rl.sigmoid(2, 3).environment,
     "luby": lambda: rl.luby(8).environment,
+    "leading_ones": lambda: rl.leading_ones(4, (1, 2)).environment,
     "one_max": lambda: rl.one_max(3, (1, 2)).environment,
     "frozen_lake": lambda: rl.frozen_lake().environment,
     "testbed": lambda: rl.testbed(3, 8).environment,
