@@ -1,15 +1,20 @@
-"""Reinforcement learning: steps per second of the exact environments, beside DACBench's.
+"""Reinforcement learning: steps per second of environments and agents, beside other libraries'.
 
+    python benchmarks/peers/install.py    # once: the peers' environment; without it, our rows only
     python -m benchmarks.reinforcement --json FILE
 
-Random actions are played by ``rl.rollout``, episode after episode, in many lanes of one program,
-with one XLA device a core.  Resets, random numbers and the trajectory are paid for.
+Environments: random actions are played by ``rl.rollout``, episode after episode, in many lanes of
+one program, with one XLA device a core.  Resets, random numbers and the trajectory are paid for.
+The baseline is DACBench's environment of the same name, where it has one.
+
+Agents: PPO and DQN in LeadingOnes of 50 bits, one and many of them vmapped on one device; steps of
+the environment, learning included.  The baseline is one agent of Stable-Baselines3 with the same
+sizes in the same environment, through ``metahpo.integrations.gymnasium``.
 
 Metrics:
 
-* ``steps_per_second``: of all lanes together.  The baseline is DACBench's environment of the same
-  name in the peers' environment (``benchmarks/peers/install.py``), where it has one.
-* ``compile_seconds``: of that program.
+* ``steps_per_second``: of all lanes or agents together.
+* ``compile_seconds``: of the program.
 """
 
 import functools
@@ -19,6 +24,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh, PartitionSpec
 
 import metahpo as mh
@@ -28,41 +34,28 @@ from metahpo.base import Key, PyTree
 
 
 class Case(NamedTuple):
-    """An environment, how many lanes of it, and what DACBench calls it."""
+    """Something to measure.
+
+    Attributes:
+        name: of the row.
+        program: ``(steps) -> (keys) -> result``: so many steps of the environment for each key.
+        lanes: keys.
+        steps: for each of them.
+        peer: its counterpart in ``benchmarks/peers/reinforcement.py``.
+    """
 
     name: str
-    make: Callable[[], mh.rl.Environment]
-    lanes: int = 4096
+    program: Callable[[int], Callable[[Key], PyTree]]
+    lanes: int
+    steps: int = 100
     peer: str | None = None
-
-    def peers(self) -> list[tuple[str, str, str]]:
-        """What the peers' processes play, if there is a counterpart."""
-        own = self.peer
-        return [] if own is None else [(f"DACBench's {own}", "reinforcement", f"dacbench:{own}")]
 
 
 class Sizes(NamedTuple):
     """How much is measured."""
 
     cases: tuple[Case, ...]
-    steps: int
     repeats: int
-    lanes: int | None = None  # of all cases, in place of their own
-
-
-PEER_STEPS = 2000  # of one run of benchmarks/peers/reinforcement.py
-CASES = (
-    Case("sigmoid, 1 dimension", lambda: mh.rl.sigmoid(1, 3).environment, peer="sigmoid"),
-    Case("sigmoid, 5 dimensions", lambda: mh.rl.sigmoid(5, 3).environment),
-    Case("luby", lambda: mh.rl.luby(16, "fixed").environment, peer="luby"),
-    Case("leading ones, 50 bits", lambda: mh.rl.leading_ones(50).environment, peer="theory"),
-    Case("one max, 20 bits", lambda: mh.rl.one_max(20, (1, 2, 4, 8)).environment),
-    Case("chebyshev, 20 rates", lambda: mh.rl.chebyshev(100.0, 20).environment),
-    Case("frozen lake", lambda: mh.rl.frozen_lake().environment),
-    Case("testbed", lambda: mh.rl.testbed(10, 1000).environment),
-)
-FULL = Sizes(CASES, steps=100, repeats=9)
-QUICK = Sizes(CASES[2:3], steps=3, repeats=1, lanes=4)
 
 
 def player(environment: mh.rl.Environment, steps: int) -> Callable[[Key], PyTree]:
@@ -79,33 +72,104 @@ def player(environment: mh.rl.Environment, steps: int) -> Callable[[Key], PyTree
     return jax.shard_map(jax.vmap(lane), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
 
 
+def played(name: str, exact: mh.rl.Exact, peer: str | None = None) -> Case:
+    """Random actions in an environment."""
+    return Case(name, functools.partial(player, exact.environment), lanes=4096, peer=peer)
+
+
+def ppo(steps: int) -> Callable[[Key], PyTree]:
+    """PPO with four environments an agent, 128 steps of which serve 4 epochs of 4 minibatches."""
+    environment, lanes, stretch = mh.rl.leading_ones(50).environment, 4, 128
+    policy = mh.rl.softmax_policy(environment, (64, 64))
+    policy = mh.rl.with_value(policy, environment, (64, 64))
+    agent = mh.rl.ppo(environment, policy, stretch, epochs=4, minibatches=4)
+    return trainer(environment, policy, agent, steps * 16 // (lanes * stretch), lanes)
+
+
+def dqn(steps: int) -> Callable[[Key], PyTree]:
+    """DQN agents that learn from 32 steps after every fourth one."""
+    environment, stretch = mh.rl.leading_ones(50).environment, 4
+    policy = mh.rl.value_policy(environment, (64, 64))
+    explore = mh.rl.epsilon_greedy(0.1)
+    agent = mh.rl.dqn(environment, policy, explore, steps=stretch, capacity=10_000)
+    return trainer(environment, policy, agent, steps // stretch, 1)
+
+
+def trainer(
+    environment: mh.rl.Environment,
+    policy: mh.rl.Policy,
+    agent: mh.Estimator,
+    rounds: int,
+    environments: int,
+) -> Callable[[Key], PyTree]:
+    """Whole trainings of many keys in one program; gives the steps made, and what was learned."""
+    process = mh.rl.problem(environment, policy)
+
+    def train(key: Key) -> PyTree:
+        init_key, train_key = jax.random.split(key)
+        result = mh.meta_train(
+            train_key,
+            process,
+            agent,
+            policy.init(init_key),
+            optax.adam(3e-4),
+            rounds=rounds,
+            tasks=environments,
+        )
+        # Without the weights and the losses the compiler would leave the learning out.
+        return result.state.memory.score.steps.sum(), result.hparams, result.history.loss
+
+    return jax.vmap(train)
+
+
+PEER_STEPS = 2048  # of one run of benchmarks/peers/reinforcement.py
+LUBY = played("luby", mh.rl.luby(16, "fixed"), "dacbench:luby")
+CASES = (
+    played("sigmoid, 1 dimension", mh.rl.sigmoid(1, 3), "dacbench:sigmoid"),
+    played("sigmoid, 5 dimensions", mh.rl.sigmoid(5, 3)),
+    LUBY,
+    played("leading ones, 50 bits", mh.rl.leading_ones(50), "dacbench:theory"),
+    played("one max, 20 bits", mh.rl.one_max(20, (1, 2, 4, 8))),
+    played("chebyshev, 20 rates", mh.rl.chebyshev(100.0, 20)),
+    played("frozen lake", mh.rl.frozen_lake()),
+    played("testbed", mh.rl.testbed(10, 1000)),
+    Case("PPO", ppo, lanes=1, steps=2048, peer="sb3:PPO"),
+    Case("PPO", ppo, lanes=64, steps=2048, peer="sb3:PPO"),
+    Case("DQN", dqn, lanes=1, steps=2048, peer="sb3:DQN"),
+    Case("DQN", dqn, lanes=64, steps=2048, peer="sb3:DQN"),
+)
+FULL = Sizes(CASES, repeats=9)
+QUICK = Sizes((LUBY._replace(lanes=4, steps=3),), repeats=1)
+
+
 def measure(quick: bool = False) -> Iterator[Row]:
     """All rows."""
     if hint := _peers.hint():
         print(hint, file=sys.stderr)
     sizes = QUICK if quick else FULL
     for case in sizes.cases:
-        yield from _measured(case, sizes)
+        yield from _measured(case, sizes.repeats)
 
 
-def _measured(case: Case, sizes: Sizes) -> Iterator[Row]:
-    lanes = sizes.lanes or case.lanes
-    keys = jax.random.split(jax.random.key(0), lanes)
-    play = jax.jit(player(case.make(), sizes.steps))
-    name = f"reinforcement/{case.name}, {lanes} lanes"
+def _measured(case: Case, repeats: int) -> Iterator[Row]:
+    keys = jax.random.split(jax.random.key(0), case.lanes)
+    program = jax.jit(case.program(case.steps))
+    name = f"reinforcement/{case.name}, {case.lanes} at once"
     compiled: Any = None
 
     def build() -> None:
         nonlocal compiled
-        compiled = play.lower(keys).compile()
+        compiled = program.lower(keys).compile()
 
     yield common.row(name, "compile_seconds", "s", [common.seconds(build)])
-    count = lanes * sizes.steps
+    count = case.lanes * case.steps
     jax.block_until_ready(compiled(keys))
     rates: list[float] = []
     theirs: list[float] = []
-    with _peers.started(case.peers(), {}) as peers:
-        for _ in range(sizes.repeats):  # in turns
+    own = case.peer
+    cases = [] if own is None else [(own, "reinforcement", own)]
+    with _peers.started(cases, {}) as peers:
+        for _ in range(repeats):  # in turns
             rates.append(count / common.seconds(functools.partial(compiled, keys)))
             theirs += [PEER_STEPS / peer.seconds() for peer in peers]
     yield common.row(name, "steps_per_second", "1/s", rates, theirs)

@@ -19,10 +19,12 @@ PACKAGES = [
     "jaxopt==0.8.5",
     "optimistix==0.1.0",
     "evosax==0.3.2",
+    "chex==0.1.92",
     "cma==4.5.0",
     "cmaes==0.13.1",
     "dacbench==0.5.6",
     "pymoo==0.6.2",
+    "stable-baselines3==2.9.2",
     "jax==0.10.2",
     "numpy",
 ]
