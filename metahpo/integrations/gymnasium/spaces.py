@@ -56,11 +56,11 @@ def table(space: Space) -> Table:
 
 def _leaf(dim: Choice | Float | Int) -> Table:
     own: gym_spaces.Space
-    if isinstance(dim, Choice):
-        count = len(dim.values)
-        own = gym_spaces.MultiDiscrete(np.full(dim.shape, count)) if dim.shape else None
-        own = own or gym_spaces.Discrete(count)
-        dtype: Any = np.int32
+    dtype: Any = np.int32
+    if isinstance(dim, Choice) and dim.shape:
+        own = gym_spaces.MultiDiscrete(np.full(dim.shape, len(dim.values)))
+    elif isinstance(dim, Choice):
+        own = gym_spaces.Discrete(len(dim.values))
     else:
         dtype = np.float32 if isinstance(dim, Float) else np.int32
         own = gym_spaces.Box(dim.low, dim.high, dim.shape or (1,), dtype)
