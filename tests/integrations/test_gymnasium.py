@@ -206,6 +206,23 @@ def test_wrong_arguments_are_refused(call, message):
         call()
 
 
+@pytest.mark.parametrize(
+    ("name", "action", "message"),
+    [
+        ("several choices", [1, 2], r"numbers of shape \(3,\), got \[1, 2\]"),
+        ("several choices", [2, 0, 0], r"a choice must be in 0 ... 1, got 2"),
+        ("rates", np.array([np.nan], np.float32), "numbers must be finite, got .nan"),
+        ("which optimiser", -1, "a choice must be in 0 ... 1, got -1"),
+        ("which optimiser", "slow", r"numbers of shape \(\), got 'slow'"),
+    ],
+)
+def test_actions_that_do_not_fit_are_refused(name, action, message):
+    env = Env(OWN[name]())
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        env.step(action)
+
+
 @pytest.mark.parametrize("name", ["env", "vector_env"])
 def test_docstring_examples_run(name):
     module = importlib.import_module(f"metahpo.integrations.gymnasium.{name}")

@@ -75,7 +75,11 @@ class Env(gymnasium.Env):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One step, which does not reset.
 
+        Args:
+            action: of ``action_space``.
+
         Raises:
+            ValueError: for an action that does not fit.
             gymnasium.error.ResetNeeded: before the first ``reset``.
         """
         if self.play is None:

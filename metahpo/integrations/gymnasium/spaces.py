@@ -28,7 +28,8 @@ class Table(NamedTuple):
         space: of gymnasium.
         encode: ``(value, lead) -> value``: arrays of the library as fresh ones of gymnasium; both
             with leading axes of the shape ``lead``.
-        decode: ``(value, lead) -> value``, the other way.
+        decode: ``(value, lead) -> value``, the other way; a ``ValueError`` for another shape, a
+            choice that there is not and what is not finite.
     """
 
     space: gym_spaces.Space
@@ -71,9 +72,22 @@ def _leaf(dim: Choice | Float | Int) -> Table:
         return np.array(value, own.dtype).reshape(lead + shape)[()]
 
     def decode(value: Any, lead: tuple[int, ...]) -> np.ndarray:
-        return np.asarray(value, dtype).reshape(lead + dim.shape)
+        array = _fitting(value, lead + shape)
+        if isinstance(dim, Choice) and not ((array >= 0) & (array < len(dim.values))).all():
+            raise ValueError(f"a choice must be in 0 ... {len(dim.values) - 1}, got {value}")
+        return array.astype(dtype).reshape(lead + dim.shape)
 
     return Table(own, encode, decode)
+
+
+def _fitting(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """As an array of numbers of this shape, all finite."""
+    array = np.asarray(value)
+    if array.shape != shape or array.dtype.kind not in "iuf":
+        raise ValueError(f"there must be numbers of shape {shape}, got {value!r}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"numbers must be finite, got {value}")
+    return array
 
 
 def _choices(leaves: list[Choice], treedef: Any) -> Table:
@@ -86,9 +100,10 @@ def _choices(leaves: list[Choice], treedef: Any) -> Table:
         return np.concatenate(parts, axis=-1).astype(own.dtype)
 
     def decode(value: Any, lead: tuple[int, ...]) -> PyTree:
-        parts = np.split(np.asarray(value, np.int32), ends, axis=-1)
+        parts = np.split(_fitting(value, lead + own.shape), ends, axis=-1)
+        pairs = zip(map(_leaf, leaves), leaves, parts, strict=True)
         return treedef.unflatten(
-            [part.reshape(lead + dim.shape) for part, dim in zip(parts, leaves, strict=True)]
+            [each.decode(part.reshape(lead + dim.shape), lead) for each, dim, part in pairs]
         )
 
     return Table(own, encode, decode)

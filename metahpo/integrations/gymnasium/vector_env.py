@@ -118,7 +118,11 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step in all lanes.
 
+        Args:
+            actions: of ``action_space``, one for each lane.
+
         Raises:
+            ValueError: for actions that do not fit.
             gymnasium.error.ResetNeeded: before the first ``reset``.
         """
         if self.play is None:
