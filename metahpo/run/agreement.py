@@ -52,6 +52,7 @@ ANY_ORDER = (
     "shade",
     "sobol",
     "tpe",
+    "turbo",
 )
 """The strategies of this library that take losses in any order."""
 

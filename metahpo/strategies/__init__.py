@@ -6,8 +6,10 @@ from metahpo.strategies.along_training.hyperband import hyperband
 from metahpo.strategies.along_training.pb2 import PB2State, pb2
 from metahpo.strategies.along_training.pbt import PBTState, pbt
 from metahpo.strategies.along_training.successive_halving import successive_halving
-from metahpo.strategies.bayesian.gaussian_process import GaussianProcessState, gaussian_process
+from metahpo.strategies.bayesian.gaussian_process import gaussian_process
+from metahpo.strategies.bayesian.modelled import GaussianProcessState
 from metahpo.strategies.bayesian.tpe import TPEState, tpe
+from metahpo.strategies.bayesian.turbo import TuRBOState, turbo
 from metahpo.strategies.cma.cma_es import CMAState, cma_es
 from metahpo.strategies.cma.restarts import RestartState, bipop_cma_es, ipop_cma_es
 from metahpo.strategies.de.differential_evolution import DEState, differential_evolution
@@ -46,6 +48,7 @@ __all__ = [
     "SNESState",
     "SobolState",
     "TPEState",
+    "TuRBOState",
     "XNESState",
     "asha",
     "bipop_cma_es",
@@ -75,5 +78,6 @@ __all__ = [
     "sobol",
     "successive_halving",
     "tpe",
+    "turbo",
     "xnes",
 ]

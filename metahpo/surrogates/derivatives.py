@@ -156,6 +156,7 @@ def of_space(
         numbers,
         log_density,
         jnp.append(plain.mode, LOG_ERROR),
+        lambda free: plain.lengths(free[:-1]),
     )
 
 

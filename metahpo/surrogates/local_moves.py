@@ -30,7 +30,7 @@ class Box(NamedTuple):
 
     Attributes:
         dims: of the ``d`` coordinates.
-        length: ``f[]``, edge in the unit cube.
+        length: ``f[]``, edge in the unit cube; or ``f[d]``, one for each coordinate.
         origin: ``f[d]``, any point nearby; distances are taken from it, for the digits' sake.
         rate: how often a candidate changes a choice.
     """
@@ -62,6 +62,7 @@ def moved(box: Box, centre: chex.Array, rows: chex.Array) -> chex.Array:
     floats = jnp.where(active < MOST_FLOATS / len(box.dims), low + (high - low) * drawn, centre)
     points = floats.astype(centre.dtype)
     discrete = sum(not isinstance(dim, Float) for dim in box.dims)
+    edges = jnp.broadcast_to(box.length, centre.shape)
     for dim, columns in cube.grouped(box.dims).items():
         if isinstance(dim, Float):
             continue
@@ -69,8 +70,8 @@ def moved(box: Box, centre: chex.Array, rows: chex.Array) -> chex.Array:
         if isinstance(dim, Int):
             # As often as a float in the box would leave the cell, but one in the mean at least.
             width = 2 * cube.half_a_cell([dim] * len(columns), at[None])[0]
-            rate = jnp.maximum(jnp.maximum(box.rate, 1 / discrete), 1 - width / box.length)
-            other = another_number(dim, at, jnp.maximum(box.length / 2, width), u)
+            rate = jnp.maximum(jnp.maximum(box.rate, 1 / discrete), 1 - width / edges[columns])
+            other = another_number(dim, at, jnp.maximum(edges[columns] / 2, width), u)
         else:
             rate, other = box.rate, dim.encode(cube.another_choice(dim, dim.decode(at), u))
         points = points.at[:, columns].set(jnp.where(chance < rate, other, at).astype(points.dtype))

@@ -28,6 +28,7 @@ class Prior(NamedTuple):
         numbers: ``(free f[d + 1]) -> Numbers``, from unconstrained ones.
         log_density: ``(free f[d + 1]) -> f[]``, up to a constant.
         mode: ``f[d + 1]``, where that is highest.
+        lengths: ``(free f[d + 1]) -> f[d]``, the length scale of every coordinate.
     """
 
     kernel: Kernel
@@ -35,6 +36,7 @@ class Prior(NamedTuple):
     numbers: Callable[[chex.Array], Numbers]
     log_density: Callable[[chex.Array], chex.Array]
     mode: chex.Array
+    lengths: Callable[[chex.Array], chex.Array]
 
 
 Canonical = Callable[[chex.Array], chex.Array]
@@ -93,16 +95,18 @@ def of_space(
                 points = points.at[..., columns].set(index)
         return points
 
+    def lengths(free: chex.Array) -> chex.Array:
+        return jnp.exp(free[:-1]) + LEAST_LENGTH
+
     def numbers(free: chex.Array) -> Numbers:
-        lengths = jnp.exp(free[:-1]) + LEAST_LENGTH
-        of: list = []
+        found, of = lengths(free), []
         if len(ordered):
-            of.append(lengths[ordered])
+            of.append(found[ordered])
         if len(unordered):
-            of.append((lengths[unordered],))
+            of.append((found[unordered],))
         return Numbers(tuple(of), jnp.exp(free[-1]) + LEAST_NOISE)
 
     def log_density(free: chex.Array) -> chex.Array:
         return -jnp.sum(((free - location) / scale) ** 2) / 2
 
-    return Prior(kernels.product(*made), seen, numbers, log_density, location)
+    return Prior(kernels.product(*made), seen, numbers, log_density, location, lengths)

@@ -113,6 +113,13 @@ TABLE = {
         duels=20,
         costly=True,
     ),
+    "turbo": Row(
+        functools.partial(strategies.turbo, capacity=64),
+        warm=True,
+        rounds=4,
+        duels=20,
+        costly=True,
+    ),
     "hypergradient": Row(strategies.hypergradient, warm=True),
     "open_es": Row(strategies.open_es, smallest=2, warm=True),
     "snes": Row(strategies.snes, smallest=2, warm=True),

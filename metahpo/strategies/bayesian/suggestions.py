@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metahpo import checks
 from metahpo.base import Key
 from metahpo.space import Dimension
 from metahpo.surrogates import acquisition as acquisitions
@@ -15,6 +16,7 @@ from metahpo.surrogates import gaussian_process as gp
 from metahpo.surrogates.acquisition import Acquisition
 from metahpo.surrogates.gaussian_process import Observations
 from metahpo.surrogates.prior import Prior
+from metahpo.surrogates.promising import Where
 from metahpo.surrogates.warping import warped
 
 FIT_STEPS = 16
@@ -48,6 +50,7 @@ class Model(NamedTuple):
 
     Attributes:
         prior: of the process.
+        lengths: ``f[D]``, length scales.
         process: conditioned on losses, pending points and the points of this round so far.
         best: ``f[]``, the highest that was observed.
         dims: of the coordinates.
@@ -56,13 +59,14 @@ class Model(NamedTuple):
     """
 
     prior: Prior
+    lengths: chex.Array
     process: gp.Posterior
     best: chex.Array
     dims: Sequence[Dimension]
     centres: chex.Array
     slots: int
 
-    def unless_known(self, seen: chex.Array, value: chex.Array) -> chex.Array:
+    def unless_known(self, where: Where, seen: chex.Array, value: chex.Array) -> chex.Array:
         """``-inf`` for points of which nothing can be learned: as good as evaluated, or pending.
 
         Noise makes a process expect something of the same point again and again.
@@ -70,48 +74,74 @@ class Model(NamedTuple):
         data = self.process.data
         points, mask = data.x[-self.slots :], data.mask[-self.slots :]
         kernel, numbers = self.prior.kernel, self.process.numbers.kernel
+        if where.edges is not None:
+            # In a small box all points are alike, whatever their lengths.
+            numbers = self.prior.numbers(jnp.append(jnp.log(where.edges), 0.0)).kernel
         same = kernel.covariance(numbers, seen, points) > SAME
         return jnp.where((same & mask).any(1), -jnp.inf, value)
 
 
 Choose = Callable[[Key, Model], chex.Array]
 Suggest = Callable[[Key, Known, chex.Array], tuple[chex.Array, chex.Array]]
+Places = Callable[[Model], Where]
 
 
-def chooser(acquisition: str | Acquisition, steps: int = STEPS) -> Choose:
+def anywhere(model: Model) -> Where:
+    """The whole cube, more closely near the best points."""
+    return promising.everywhere(model.dims, model.centres)
+
+
+def check_acquisition(acquisition: str | Acquisition) -> None:
+    """Raises ``ValueError`` unless there is a ``chooser`` by it."""
+    if isinstance(acquisition, str):
+        checks.one_of("acquisition", acquisition, [*acquisitions.BY_NAME, "thompson"])
+    else:
+        checks.function("acquisition", acquisition, "(mean, std, best) -> value", *range(3))
+
+
+def chooser(
+    acquisition: str | Acquisition, steps: int = STEPS, places: Places = anywhere
+) -> Choose:
     """``(key, model) -> f[D]``, by the name of an acquisition function, ``"thompson"``, or one.
 
-    It is climbed in so many steps from the best of drawn candidates.
+    It is climbed in so many steps from the best of the candidates that are drawn in ``places``.
     """
-    if not isinstance(acquisition, str):
-        return _most_promising(acquisition, steps)
     if acquisition == "thompson":
-        return _sampled
-    return _most_promising(acquisitions.BY_NAME[acquisition], steps)
+        return _sampled(places)
+    if isinstance(acquisition, str):
+        acquisition = acquisitions.BY_NAME[acquisition]
+    return _most_promising(acquisition, steps, places)
 
 
-def _most_promising(acquisition: Acquisition, steps: int) -> Choose:
+def _most_promising(acquisition: Acquisition, steps: int, places: Places) -> Choose:
     """The point at which ``acquisition`` is highest."""
 
     def choose(key: Key, model: Model) -> chex.Array:
+        where = places(model)
+
         def value(points: chex.Array) -> chex.Array:
             seen = model.prior.seen(points)
             mean, variance = gp.predict(model.prior.kernel, model.process, seen)
             std = jnp.sqrt(jnp.maximum(variance, LEAST_STD**2))
-            return model.unless_known(seen, acquisition(mean, std, model.best))
+            return model.unless_known(where, seen, acquisition(mean, std, model.best))
 
-        return promising.highest(key, value, model.dims, model.centres, steps)
+        return promising.highest(key, value, model.dims, where, steps)
 
     return choose
 
 
-def _sampled(key: Key, model: Model) -> chex.Array:
+def _sampled(places: Places) -> Choose:
     """The best of many candidates in one sample of the process (Thompson 1933)."""
-    points_key, sample_key = jax.random.split(key)
-    points = promising.candidates(points_key, model.dims, model.centres)
-    seen = model.prior.seen(points)
-    sample = gp.sample(sample_key, model.prior.kernel, model.process, seen)
-    return points[jnp.argmax(model.unless_known(seen, sample))]
+
+    def choose(key: Key, model: Model) -> chex.Array:
+        points_key, sample_key = jax.random.split(key)
+        where = places(model)
+        points = promising.candidates(points_key, model.dims, where)
+        seen = model.prior.seen(points)
+        sample = gp.sample(sample_key, model.prior.kernel, model.process, seen)
+        return points[jnp.argmax(model.unless_known(where, seen, sample))]
+
+    return choose
 
 
 def suggestions(
@@ -151,7 +181,8 @@ def suggestions(
         process = gp.posterior(prior.kernel, numbers, gp.extended(data, population))
         seen = jnp.where(told, y, -jnp.inf)
         _, order = jax.lax.top_k(seen, CENTRES)
-        model = Model(prior, process, seen.max(), dims, unit[order], slots + population)
+        room = slots + population
+        model = Model(prior, prior.lengths(free), process, seen.max(), dims, unit[order], room)
 
         def one(process: gp.Posterior, i: chex.Array) -> tuple[gp.Posterior, chex.Array]:
             point = choose(jax.random.fold_in(key, i), model._replace(process=process))
