@@ -19,7 +19,7 @@ beside it.  The published code ends at -1.08, which says nothing of what tuning 
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,16 +54,19 @@ QUICK = Size(rounds=10, tasks=2, seeds=2, sets=2, tuning=1)
 
 
 class Learned(NamedTuple):
-    """A rule to meta-train, and the rate of its outer Adam."""
+    """A rule to meta-train, and the rates of its outer Adam: a pytree prefix of the weights."""
 
     rule: lo.UpdateRule
-    rate: float
+    rates: Any
 
 
+SCHEDULE = lo.scheduled(optax.adam, NUMBERS, CURVES)
+NETWORK = lo.per_parameter_mlp(hidden=8, rate=0.13, decays=(0.5, 0.9, 0.97), second_decay=0.9)
 LEARNED = {
-    "learned schedule": Learned(lo.scheduled(optax.adam, NUMBERS, CURVES), 0.01),
+    "network alone": Learned(NETWORK, 0.004),
+    "learned schedule": Learned(SCHEDULE, 0.02),
     "learned rule": Learned(
-        lo.per_parameter_mlp(hidden=8, rate=0.13, decays=(0.5, 0.9, 0.97), second_decay=0.9), 0.005
+        lo.corrected(SCHEDULE, NETWORK), lo.CorrectedWeights(0.02, 0.003, 0.003)
     ),
 }
 MOMENTS = [(b1, b2) for b1 in (0.8, 0.9, 0.95) for b2 in (0.9, 0.99, 0.999)]
@@ -108,22 +111,23 @@ def tune(make, moments, keys):
 
 
 def learn(key, learned: Learned, size: Size):
-    """Weights of a meta-training, and the seconds that it took, compilation included."""
-    start = time.perf_counter()
+    """Weights of a meta-training, and the CPU seconds that it took, compilation included."""
+    start = time.process_time()
     problem = mh.problems.training(FAMILY, learned.rule.transform)
     estimator = mh.hypergrad.clipped(mh.hypergrad.reverse(problem, STEPS), CLIP)
-    adam = optax.adam(optax.cosine_decay_schedule(learned.rate, size.rounds), b2=0.99)
+    rates = set(jax.tree.leaves(learned.rates))
+    adam = {r: optax.adam(optax.cosine_decay_schedule(r, size.rounds), b2=0.99) for r in rates}
     init_key, train_key = jax.random.split(key)
     result = mh.meta_train(
         train_key,
         problem,
         estimator,
         learned.rule.init(init_key),
-        adam,
+        optax.multi_transform(adam, learned.rates),
         rounds=size.rounds,
         tasks=size.tasks,
     )
-    return jax.block_until_ready(result.hparams), time.perf_counter() - start
+    return jax.block_until_ready(result.hparams), time.process_time() - start
 
 
 def study(size: Size, work: Work) -> Findings:
@@ -153,7 +157,7 @@ def study(size: Size, work: Work) -> Findings:
             row["minus tuned Adam"] = interval((final - finals[BASE]).mean(0))
         if name in LEARNED:
             row["worst seed"] = float(final.mean(1).max())
-            row["meta-training, s"] = float(np.mean(parts[name]["seconds"]))
+            row["meta-training, CPU s"] = float(np.mean(parts[name]["seconds"]))
         rows.append(row)
     found = {
         name: {"rate": float(parts[name]["rate"]), "moments": parts[name]["moments"].tolist()}
@@ -162,7 +166,7 @@ def study(size: Size, work: Work) -> Findings:
     curves = {name: np.log10(part["losses"].mean((0, 1))).round(4) for name, part in parts.items()}
     return Findings(
         rows,
-        formats={"worst seed": ".3f", "meta-training, s": ".0f"},
+        formats={"worst seed": ".3f", "meta-training, CPU s": ".0f"},
         settings={"steps": STEPS, "problems": PROBLEMS, "seconds": work.seconds},
         notes={"tuned": found, "curves": curves},
         arrays={name: parts[name] for name in LEARNED},
@@ -179,9 +183,8 @@ def plot(results, path) -> None:
         f"{beside(100 * rule, '.0f', ' %')} that of tuned Adam, a learned schedule "
         f"{beside(100 * schedule, '.0f', ' %')} it"
     )
-    colors = dict(
-        zip(results["curves"], (COLORS[3], "0.6", "0.25", COLORS[1], COLORS[0]), strict=True)
-    )
+    inks = ("0.7", "0.5", "0.25", COLORS[2], COLORS[1], COLORS[0])
+    colors = dict(zip(results["curves"], inks, strict=True))
     with panels(path, 1, 2, size=(8, 3.6), title=title) as (left, right):
         ends = {}
         for name, curve in results["curves"].items():
@@ -190,8 +193,8 @@ def plot(results, path) -> None:
         left.set(xlabel="update", ylabel="mean loss, log10")
         label_ends(left, ends, dict(zip(ends, colors.values(), strict=True)))
         shown = {name.replace(", ", ",\n"): value for name, value in final.items()}
-        inks = {name.replace(", ", ",\n"): color for name, color in colors.items()}
-        draw_intervals(right, shown, colors=inks, digits=".2f")
+        lines = {name.replace(", ", ",\n"): color for name, color in colors.items()}
+        draw_intervals(right, shown, colors=lines, digits=".2f")
         right.set(xlabel="mean final loss, log10, 95 % intervals\nover 20 sets of 128 problems")
 
 

@@ -1,5 +1,6 @@
 """Learned update rules and rates; each is, or makes, an optax.GradientTransformation."""
 
+from metahpo.learned_optimizers.corrected import CorrectedState, CorrectedWeights, corrected
 from metahpo.learned_optimizers.curves import Curve, per_step, polynomial, spline
 from metahpo.learned_optimizers.factored_mlp import FactoredWeights, factored_mlp
 from metahpo.learned_optimizers.hypergradient_descent import (
@@ -31,6 +32,8 @@ from metahpo.learned_optimizers.two_level import TwoLevelWeights, two_level
 from metahpo.learned_optimizers.update_rule import TensorStates, UpdateRule, update_rule
 
 __all__ = [
+    "CorrectedState",
+    "CorrectedWeights",
     "Curve",
     "FactoredWeights",
     "HypergradientDescentState",
@@ -44,6 +47,7 @@ __all__ = [
     "TensorStates",
     "TwoLevelWeights",
     "UpdateRule",
+    "corrected",
     "expression",
     "expression_hparams",
     "expression_space",

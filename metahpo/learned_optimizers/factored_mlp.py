@@ -17,7 +17,7 @@ HIDDEN = 4
 TIME_SCALES = tuple(10.0 ** (k / 2) for k in range(11))
 """Updates, from 1 to 100,000."""
 FEATURES = 28 + len(TIME_SCALES)
-_STEERED = 7
+_ADAM = 7
 """The place of the fast momentum over the root of the second moment among the features."""
 
 
@@ -75,15 +75,14 @@ def factored_mlp(
     As in arXiv:2203.11860, every parameter runs a network 39-4-4-2 with ReLU on features of its
     gradients: momenta with three decays, one running mean of the squared gradient, and three that
     are factored into rows and columns (Shazeer & Stern 2018), which cost a matrix next to nothing.
-    28 features are divided by their root mean square over the tensor, 11 are ``tanh`` of the
-    number of updates on a scale of its own.  The decays are learned with the network.  With the
-    outputs ``d`` and ``r`` of the network an update is ``-max_rate sigmoid(r) d``.
+    28 features are quotients that do not depend on the units, 11 are ``tanh`` of the number of
+    updates on a scale of its own.  The decays are learned with the network.  With the outputs ``d``
+    and ``r`` of the network an update is ``-max_rate sigmoid(r) d``.
 
     The state holds four numbers a parameter and a few for each row and column.
 
-    Untrained, ``d`` is the fast momentum over the root of the second moment, of unit root mean
-    square in every tensor: Adam, with steps of the same length ``rate`` whatever the noise.
-    Updates do not change when all gradients are multiplied by a positive number.
+    Untrained, ``d`` is the fast momentum over the root of the second moment: Adam with learning
+    rate ``rate``.  Updates do not change when all gradients are multiplied by a positive number.
 
     Args:
         rate: the untrained rule's rate.
@@ -120,7 +119,7 @@ def factored_mlp(
         middle = jax.random.normal(middle_key, (HIDDEN, HIDDEN)) / math.sqrt(HIDDEN)
         # Two units pass one feature on, its positive and its negative part.
         signs = jnp.array([1.0, -1.0])
-        first = first.at[:2].set(0.0).at[:2, _STEERED].set(signs)
+        first = first.at[:2].set(0.0).at[:2, _ADAM].set(signs)
         return FactoredWeights(
             momenta=_logit(decays),
             second=_logit(second_decay),
@@ -195,55 +194,73 @@ def _corrected(weights: FactoredWeights, state: Moments, count: chex.Array) -> M
     )
 
 
-def _features(grad: chex.Array, moments: Moments, param: chex.Array) -> list[chex.Array]:
-    """The 28 features of every entry, each of the tensor's shape and of unit root mean square."""
-    # In units of the tensor's gradients, so that no square of a square leaves the numbers.
+class _Features(NamedTuple):
+    """Of the tensor's shape ``entries``, 16 of them; ``rows`` f[6, ...], ``columns`` f[6, ...]."""
+
+    entries: list[chex.Array]
+    rows: chex.Array
+    columns: chex.Array
+
+
+def _features(grad: chex.Array, moments: Moments, param: chex.Array) -> _Features:
+    # In units of the tensor's gradients: what is no quotient already becomes one.
     unit = jax.lax.rsqrt(moments.second.mean() + ABSOLUTE_FLOOR)
     grad, momenta = grad * unit, [momentum * unit for momentum in moments.momenta]
-    second = moments.second * unit**2 + RELATIVE_FLOOR
-    inverse = jax.lax.rsqrt(second)
-    rows = moments.rows * unit**2 + RELATIVE_FLOOR
-    columns = moments.columns * unit**2 + RELATIVE_FLOOR
-    matrix = grad.ndim >= 2
-    row = [x[..., :, None] if matrix else x for x in rows]
-    column = [x[..., None, :] if matrix else x for x in columns]
-    factors = [
-        # The mean of the rows is that of all: the product has the right means either way.
-        jax.lax.rsqrt(r * c / r.mean(-2, keepdims=True)) if matrix else jax.lax.rsqrt(r)
-        for r, c in zip(row, column, strict=True)
-    ]
-    found = [
+    second, rows, columns = (
+        x * unit**2 + RELATIVE_FLOOR for x in (moments.second, moments.rows, moments.columns)
+    )
+    inverse, row, column = map(jax.lax.rsqrt, (second, rows, columns))
+    if grad.ndim >= 2:  # a matrix is close to rows * columns / mean
+        root = jnp.sqrt(rows.mean(-1, keepdims=True))
+        factors = list((row * root)[..., :, None] * column[..., None, :])
+    else:
+        factors = list(row)
+    entries = [
         grad,
-        param,
+        _normalised(param),
         *momenta,
         second,
-        inverse,
+        _normalised(inverse),
         *(momentum * inverse for momentum in momenta),
         *(grad * factor for factor in factors),
         *(momentum * factor for momentum, factor in zip(momenta, factors, strict=True)),
-        *row,
-        *column,
-        *map(jax.lax.rsqrt, row),
-        *map(jax.lax.rsqrt, column),
     ]
-    return [x * jax.lax.rsqrt(jnp.square(x).mean() + ABSOLUTE_FLOOR) for x in found]
+    rows = jnp.concatenate([rows, jnp.stack([_normalised(x) for x in row])])
+    columns = jnp.concatenate([columns, jnp.stack([_normalised(x) for x in column])])
+    return _Features(entries, rows, columns)
 
 
-def _network(weights: FactoredWeights, features: list[chex.Array], time: chex.Array) -> chex.Array:
+def _normalised(x: chex.Array) -> chex.Array:
+    """Of unit root mean square, or zero."""
+    return x * jax.lax.rsqrt(jnp.square(x).mean() + ABSOLUTE_FLOOR)
+
+
+def _network(weights: FactoredWeights, seen: _Features, time: chex.Array) -> chex.Array:
     """Direction times the sigmoid of the log rate, in the shape of the tensor.
 
-    The first layer adds up feature by feature, so that a compiler makes them where they are used
-    and no array ever holds all 39 of every entry.
+    Written out unit by unit, so that a compiler makes features where they are used: no array ever
+    holds all of them, which would be most of the memory that an update touches.
     """
-
-    def upon(column: chex.Array) -> chex.Array:
-        return column.reshape(-1, *[1] * features[0].ndim)
-
-    context = weights.first[:, len(features) :] @ time + weights.first_bias
-    h = upon(context)
-    for column, feature in zip(weights.first.T, features, strict=False):  # then the times
-        h = h + upon(column) * feature
-    h = jax.nn.relu(h)
-    h = jax.nn.relu(jnp.tensordot(weights.middle, h, 1) + upon(weights.middle_bias))
-    direction, rate = jnp.tensordot(weights.out, h, 1) + upon(weights.out_bias)
+    large = len(seen.entries)
+    entry, row, column, late = jnp.split(weights.first, [large, large + 6, large + 12], axis=1)
+    whole = late @ time + weights.first_bias
+    by_row, by_column = jnp.tensordot(row, seen.rows, 1), jnp.tensordot(column, seen.columns, 1)
+    if seen.entries[0].ndim >= 2:
+        by_row, by_column = by_row[..., :, None], by_column[..., None, :]
+    h = [
+        jax.nn.relu(_sum(entry[j], seen.entries) + by_row[j] + by_column[j] + whole[j])
+        for j in range(HIDDEN)
+    ]
+    h = [jax.nn.relu(_sum(w, h) + bias) for w, bias in _units(weights.middle, weights.middle_bias)]
+    direction, rate = (_sum(w, h) + bias for w, bias in _units(weights.out, weights.out_bias))
     return jax.nn.sigmoid(rate) * direction
+
+
+def _units(kernel: chex.Array, bias: chex.Array) -> list[tuple[chex.Array, chex.Array]]:
+    return list(zip(kernel, bias, strict=True))
+
+
+def _sum(weights: chex.Array, values: list[chex.Array]) -> chex.Array:
+    return sum(
+        (w * x for w, x in zip(weights[1:], values[1:], strict=True)), weights[0] * values[0]
+    )

@@ -120,7 +120,7 @@ def symbolic(
         >>> weights = rule.init(jax.random.key(0))._replace(mix=jnp.array([1.0, 0.5]))
         >>> optimizer, params = rule.transform(weights), jnp.array([1.0, -2.0])
         >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
-        >>> updates.round(4).tolist()
+        >>> [round(float(x), 4) for x in updates]
         [-0.15, 0.2]
     """
     checks.positive(rate=rate)
@@ -187,7 +187,7 @@ def expression(hparams: HParams) -> optax.GradientTransformation:
         '0.1 clip(power_sign)'
         >>> optimizer, params = expression(h), jnp.array([1.0, -0.1])
         >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
-        >>> updates.round(4).tolist()
+        >>> [round(float(x), 4) for x in updates]
         [-0.1, 0.0272]
     """
 

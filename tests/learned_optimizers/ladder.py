@@ -47,6 +47,9 @@ LADDER = {
     "factored_mlp": Rung(lo.factored_mlp(rate=0.05), scale=True),
     "recurrent": Rung(lo.recurrent(hidden=3)),
     "two_level": Rung(lo.two_level(hidden=4, memory=3, rate=0.05), scale=True),
+    "corrected": Rung(
+        lo.corrected(lo.learnable(optax.sgd, {"learning_rate": 0.1}), lo.symbolic(["sign"])),
+    ),
     "symbolic": Rung(lo.symbolic(rate=0.05)),
     "symbolic, of unit scale": Rung(
         lo.symbolic(["adam", "sign", "sign_momentum", "lion", "rms_prop", "decay"]), scale=True

@@ -138,7 +138,7 @@ def test_heavy_ball_is_polyaks_pair_in_the_long_run():
     )
     # At the critical pair the error is (1 + T c) sqrt(m)^T: T steps want a little more momentum.
     polyak = mh.problems.training(family, lambda h: optax.sgd(rate, momentum=momentum))
-    at_polyak, _ = mh.inner.outer_loss(polyak, steps)(KEY, {}, None)
+    at_polyak, _ = mh.inner.outer_loss(polyak, steps)(KEY, {}, family.sample(KEY))
     assert result.history.loss[-1] <= at_polyak
     assert result.history.loss[-1] >= steps * np.log(radius)
     np.testing.assert_allclose(numbers["learning_rate"], rate, rtol=0.1)
