@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 import metahpo as mh
 from metahpo import learned_optimizers as lo
@@ -146,7 +147,7 @@ def study(size: Size, work: Work) -> Findings:
         key = jax.random.fold_in(learn_key, list(LEARNED).index(name) * size.seeds + seed)
         weights, seconds = learn(key, learned, size)
         judged = jax.jit(lambda w: mean_losses(learned.rule.transform(w), sets))(weights)
-        return {"losses": judged, "seconds": seconds, "weights": jax.tree.leaves(weights)}
+        return {"losses": judged, "seconds": seconds, "weights": ravel_pytree(weights)[0]}
 
     parts = work.each(GRIDS, grid) | work.each_seed(LEARNED, size.seeds, meta)
     finals = {name: np.log10(part["losses"][..., -1]) for name, part in parts.items()}

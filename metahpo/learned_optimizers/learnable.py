@@ -1,7 +1,7 @@
 """The first rung: the numbers of any optax optimiser, learned."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import chex
 import jax
@@ -21,7 +21,7 @@ LINKS: dict[str, Link] = {
 
 PER = ("all", "layer", "parameter")
 
-Number = float | chex.Array
+Number: TypeAlias = float | chex.Array
 
 
 def learnable(

@@ -93,7 +93,13 @@ def partly_dead(names):
     return mh.TaskFamily(sample, lambda key, task: start, loss)
 
 
-@pytest.mark.parametrize("name", NAMES[:-1])
+# What takes long is to compile the derivative of so many features.
+SLOW = {"factored_mlp": pytest.mark.slow}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=SLOW.get(name, ())) for name in NAMES[:-1]]
+)
 @pytest.mark.usefixtures("x64")
 def test_the_exported_rule_has_its_own_trajectory_and_its_hypergradient_is_right(name):
     # Differentiating this network is what takes long to compile, once a tensor.
