@@ -164,7 +164,10 @@ def study(size: Size, work: Work) -> Findings:
         name: {"rate": float(parts[name]["rate"]), "moments": parts[name]["moments"].tolist()}
         for name in GRIDS
     }
-    curves = {name: np.log10(part["losses"].mean((0, 1))).round(4) for name, part in parts.items()}
+    curves = {
+        name: np.log10(np.float64(part["losses"]).mean((0, 1))).round(4)
+        for name, part in parts.items()
+    }
     return Findings(
         rows,
         formats={"worst seed": ".3f", "meta-training, CPU s": ".0f"},
@@ -196,7 +199,7 @@ def plot(results, path) -> None:
         shown = {name.replace(", ", ",\n"): value for name, value in final.items()}
         lines = {name.replace(", ", ",\n"): color for name, color in colors.items()}
         draw_intervals(right, shown, colors=lines, digits=".2f")
-        right.set(xlabel="mean final loss, log10, 95 % intervals\nover 20 sets of 128 problems")
+        right.set(xlabel="mean final loss, log10,\n95 % intervals over 20 sets")
 
 
 PICTURES = {"l2l_quadratics.png": plot}
