@@ -128,9 +128,12 @@ def over_tensors(
         slopes = [
             jnp.asarray(g, p.dtype) for g, p in zip(jax.tree.leaves(grads), tensors, strict=True)
         ]
-        pairs = step(count, slopes, list(state.tensors), tensors)
-        updates, states = zip(*pairs, strict=True)
-        return jax.tree.unflatten(treedef, updates), TensorStates(count, states)
+        some = [i for i, leaf in enumerate(tensors) if leaf.size]  # others have no mean
+        columns = ([column[i] for i in some] for column in (slopes, state.tensors, tensors))
+        updates, states = list(tensors), list(state.tensors)
+        for i, (moved, after) in zip(some, step(count, *columns), strict=True):
+            updates[i], states[i] = moved, after
+        return jax.tree.unflatten(treedef, updates), TensorStates(count, tuple(states))
 
     return optax.GradientTransformation(init, update)
 

@@ -1,5 +1,6 @@
 """What is true of every rule of the ladder."""
 
+import inspect
 import subprocess
 import sys
 from functools import partial
@@ -147,6 +148,30 @@ def test_saved_rules_make_the_same_updates_in_a_new_process(tmp_path):
     subprocess.run([sys.executable, str(script), *files], check=True)
     expected = jax.jit(ladder.all_updates)(weights)
     assert_close(mh.report.load_npz(files[1], like=expected), expected, rtol=1e-12)
+
+
+def test_the_table_has_every_rung():
+    made = {
+        name
+        for name in lo.__all__
+        if callable(getattr(lo, name))
+        and not isinstance(getattr(lo, name), type)
+        and inspect.signature(getattr(lo, name)).return_annotation is lo.UpdateRule
+    }
+    assert made - {"update_rule"} == {name.split(",")[0] for name in NAMES}
+
+
+def test_a_tensor_without_entries_changes_nothing_for_the_others():
+    rule = LADDER["two_level"].rule
+    optimizer = rule.transform(busy_weights(rule))
+    params, found = {"a": jnp.zeros((0, 3)), "b": jnp.array([1.0, -2.0])}, []
+    for tree in (params, {"b": params["b"]}):
+        state, update = optimizer.init(tree), jax.jit(optimizer.update)
+        for _ in range(2):
+            updates, state = update(tree, state, tree)
+        found.append(updates)
+    np.testing.assert_allclose(found[0]["b"], found[1]["b"], rtol=1e-6)
+    assert found[0]["a"].shape == (0, 3) and np.isfinite(found[0]["b"]).all()
 
 
 BAD_PARAMS = {
