@@ -44,7 +44,7 @@ ARROWS = {
     "hypergrad": {"diagnostics", "floats", "inner", "recomputation"},
     "strategies": {"cube", "draws", "lanes", "quasirandom", "space", "stopping", "surrogates"},
     "meta": {"floats", "inner", "problems"},
-    "learned_optimizers": {"floats", "inner", "problems"},
+    "learned_optimizers": {"floats", "links", "space", "updates"},
     "transfer": {"inner", "networks", "problems", "space"},
     "rl": {"diagnostics", "draws", "inner", "lanes", "networks", "space", "updates"},
     "run": {"floats", "hypergrad", "inner", "lanes", "safe_sqrt", "space", "stopping", "updates"},

@@ -1,21 +1,70 @@
 """Learned update rules and rates; each is, or makes, an optax.GradientTransformation."""
 
+from metahpo.learned_optimizers.corrected import CorrectedState, CorrectedWeights, corrected
+from metahpo.learned_optimizers.curves import Curve, per_step, polynomial, spline
+from metahpo.learned_optimizers.factored_mlp import FactoredWeights, factored_mlp
 from metahpo.learned_optimizers.hypergradient_descent import (
     HypergradientDescentState,
     hypergradient_descent,
 )
+from metahpo.learned_optimizers.learnable import LINKS, learnable, learned_numbers
 from metahpo.learned_optimizers.per_parameter_mlp import (
     RuleState,
     RuleWeights,
-    UpdateRule,
     per_parameter_mlp,
 )
+from metahpo.learned_optimizers.recurrent import RecurrentWeights, log_and_sign, recurrent
+from metahpo.learned_optimizers.scheduled import (
+    ScheduledState,
+    learned_schedules,
+    scheduled,
+)
+from metahpo.learned_optimizers.symbolic import (
+    TERMS,
+    SymbolicWeights,
+    expression,
+    expression_hparams,
+    expression_space,
+    formula,
+    symbolic,
+)
+from metahpo.learned_optimizers.two_level import TwoLevelWeights, two_level
+from metahpo.learned_optimizers.update_rule import TensorStates, UpdateRule, update_rule
 
 __all__ = [
+    "CorrectedState",
+    "CorrectedWeights",
+    "Curve",
+    "FactoredWeights",
     "HypergradientDescentState",
+    "LINKS",
+    "RecurrentWeights",
     "RuleState",
     "RuleWeights",
+    "ScheduledState",
+    "SymbolicWeights",
+    "TERMS",
+    "TensorStates",
+    "TwoLevelWeights",
     "UpdateRule",
+    "corrected",
+    "expression",
+    "expression_hparams",
+    "expression_space",
+    "factored_mlp",
+    "formula",
     "hypergradient_descent",
+    "learnable",
+    "learned_numbers",
+    "learned_schedules",
+    "log_and_sign",
     "per_parameter_mlp",
+    "per_step",
+    "polynomial",
+    "recurrent",
+    "scheduled",
+    "spline",
+    "symbolic",
+    "two_level",
+    "update_rule",
 ]

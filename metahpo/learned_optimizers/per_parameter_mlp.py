@@ -1,7 +1,7 @@
 """A learned update rule: one small network that every parameter runs on its own features."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import chex
@@ -10,21 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from metahpo import checks
-from metahpo.base import Key, Params, PyTree
+from metahpo.base import Key, Params
 from metahpo.floats import wide
 from metahpo.learned_optimizers import features
-
-
-class UpdateRule(NamedTuple):
-    """An optimiser with weights to learn.
-
-    Attributes:
-        init: ``(key) -> weights``.
-        transform: ``(weights) -> optax.GradientTransformation``; the weights may be traced.
-    """
-
-    init: Callable[[Key], PyTree]
-    transform: Callable[[PyTree], optax.GradientTransformation]
+from metahpo.learned_optimizers.update_rule import UpdateRule, update_rule
 
 
 class RuleWeights(NamedTuple):
@@ -119,16 +108,9 @@ def per_parameter_mlp(
             zeros = optax.tree.zeros_like(jax.tree.map(wide, params))
             return RuleState(jnp.zeros((), jnp.int32), (zeros,) * len(decays), zeros)
 
-        def update(
-            grads: Params, state: RuleState, params: Params | None = None
-        ) -> tuple[Params, RuleState]:
-            if params is None:
-                raise ValueError(
-                    "a learned rule sees the parameters: call update(grads, state, params)"
-                )
+        def update(grads: Params, state: RuleState, params: Params) -> tuple[Params, RuleState]:
             count = optax.safe_increment(state.count)
             # In half precision the squares of small gradients, and the floors, would vanish.
-            types = jax.tree.map(jnp.result_type, params)
             grads, params = jax.tree.map(wide, (grads, params))
             momenta = tuple(
                 optax.tree.update_moment(grads, momentum, decay, 1)
@@ -140,21 +122,20 @@ def per_parameter_mlp(
                 for m, decay in zip([*momenta, second], [*decays, second_decay], strict=True)
             ]
             updates = jax.tree.map(
-                lambda g, p, v, *m: _update(weights, max_rate, count, g, m, v, p),
+                lambda g, p, v, *m: rule_step(weights, max_rate, count, g, m, v, p),
                 grads,
                 params,
                 corrected[-1],
                 *corrected[:-1],
             )
-            updates = jax.tree.map(lambda update, dtype: update.astype(dtype), updates, types)
             return updates, RuleState(count, momenta, second)
 
         return optax.GradientTransformation(start, update)
 
-    return UpdateRule(init, transform)
+    return update_rule("per_parameter_mlp", init, transform)
 
 
-def _update(
+def rule_step(
     weights: RuleWeights,
     max_rate: float,
     count: chex.Array,

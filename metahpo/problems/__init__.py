@@ -1,5 +1,12 @@
 """Problems: training processes, and the task families that they train on."""
 
+from metahpo.problems.augmented import (
+    Augmented,
+    Counted,
+    Horizon,
+    augmented,
+    log_uniform_horizons,
+)
 from metahpo.problems.averaged import averaged
 from metahpo.problems.batches import minibatch
 from metahpo.problems.bbob import BBOBInstance, bbob, bbob_instance, bbob_space
@@ -36,33 +43,44 @@ from metahpo.problems.quadratics import (
     schedule_space,
     static_ratio,
 )
+from metahpo.problems.regressions import Regression, regressions
 from metahpo.problems.regret import normalised_regret
+from metahpo.problems.rosenbrock import Valley, rosenbrock
 from metahpo.problems.sinusoid import sinusoid
+from metahpo.problems.small_mlps import small_mlps
 from metahpo.problems.splits import Split, split
 from metahpo.problems.stateful import StatefulFamily
 from metahpo.problems.surrogate import Surrogate, read_surrogate, surrogate
 from metahpo.problems.synthetic import function
 from metahpo.problems.tabular import Table, hpobench_nn, hpolib, table, tabular
 from metahpo.problems.training import TrainState, training
+from metahpo.problems.uniform_quadratics import UniformQuadratic, uniform_quadratics
 from metahpo.problems.weight_average import weight_average
 from metahpo.safe_sqrt import with_safe_sqrt
 
 __all__ = [
+    "Augmented",
     "BBOBInstance",
+    "Counted",
     "DigitsTask",
     "EarlyStopped",
     "Episode",
     "Examples",
+    "Horizon",
     "MaskedMLP",
     "MixedIntegerInstance",
     "OmniglotImages",
     "Quadratic",
+    "Regression",
     "Split",
     "StatefulFamily",
     "Surrogate",
     "Table",
     "TrainState",
+    "UniformQuadratic",
+    "Valley",
     "accuracy",
+    "augmented",
     "averaged",
     "bbob",
     "bbob_instance",
@@ -83,6 +101,7 @@ __all__ = [
     "hpolib",
     "joint",
     "linen",
+    "log_uniform_horizons",
     "minibatch",
     "mixed_integer",
     "mixed_integer_instance",
@@ -94,9 +113,12 @@ __all__ = [
     "quadratics",
     "read_omniglot",
     "read_surrogate",
+    "regressions",
+    "rosenbrock",
     "schedule_problem",
     "schedule_space",
     "sinusoid",
+    "small_mlps",
     "split",
     "squared_error",
     "static_ratio",
@@ -104,6 +126,7 @@ __all__ = [
     "table",
     "tabular",
     "training",
+    "uniform_quadratics",
     "weight_average",
     "with_safe_sqrt",
 ]
