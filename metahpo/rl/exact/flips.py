@@ -14,7 +14,7 @@ def flips(key: Key, bits: int, count: chex.Numeric, columns: int = 1) -> chex.Ar
 
     Selection sampling (Fan, Muller & Rezucha 1962; Knuth's algorithm S): a bit is taken with the
     chance of what is still needed over what is left.  A loop over bits that does all columns, and
-    under ``vmap`` all lanes, at once is nearly twenty times faster than sorting random numbers.
+    under ``vmap`` all lanes, at once is many times faster than sorting random numbers.
 
     Args:
         key: of the draw.
