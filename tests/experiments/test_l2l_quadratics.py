@@ -50,7 +50,7 @@ def test_the_committed_rules_beat_adam_tuned_on_the_same_distribution():
     rows = {row["optimiser"]: row for row in results["rows"]}
     assert results["settings"]["problems"] == 128 and results["settings"]["seeds"] >= 3
     assert rows["learned schedule"]["worst seed"] <= -1.26
-    assert rows["learned rule"]["log10 loss"]["mean"] <= -1.35
+    assert rows["learned rule"]["worst seed"] <= -1.35
     for name in ("learned schedule", "learned rule"):
         assert rows[name]["worst seed"] < rows[study.BASE]["log10 loss"]["mean"]
         minus = rows[name]["minus tuned Adam"]
