@@ -47,7 +47,7 @@ def measure(quick: bool = False) -> Iterator[Row]:
     """All rows."""
     for tasks in (2,) if quick else TASKS:
         yield from outer_steps(tasks, 4 if quick else 200, 1 if quick else REPEATS)
-    yield from updates(8 if quick else WIDTH, 1 if quick else REPEATS)
+    yield from updates(*((1, 8, 1) if quick else (LAYERS, WIDTH, REPEATS)))
 
 
 def outer_steps(tasks: int, rounds: int, repeats: int) -> Iterator[Row]:
@@ -71,16 +71,16 @@ def outer_steps(tasks: int, rounds: int, repeats: int) -> Iterator[Row]:
     yield common.row(title, "run_seconds", "s", [each / rounds for each in seconds])
 
 
-def updates(width: int, repeats: int) -> Iterator[Row]:
+def updates(layers: int, width: int, repeats: int) -> Iterator[Row]:
     """One update of every rule on a network, beside Adam's."""
-    keys = jax.random.split(jax.random.key(0), 2 * LAYERS)
+    keys = jax.random.split(jax.random.key(0), 2 * layers)
     params = [
         {"kernel": jax.random.normal(key, (width, width)), "bias": jnp.zeros(width)}
-        for key in keys[:LAYERS]
+        for key in keys[:layers]
     ]
     grads = [
         {"kernel": jax.random.normal(key, (width, width)), "bias": jnp.ones(width)}
-        for key in keys[LAYERS:]
+        for key in keys[layers:]
     ]
     adam = _compiled(optax.adam(1e-3), params, grads)
     calls, found = [adam["call"]], {}
@@ -90,13 +90,13 @@ def updates(width: int, repeats: int) -> Iterator[Row]:
         calls.append(found[name]["call"])
     seconds = common.interleaved(repeats, *calls)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    for (name, rule_), own in zip(found.items(), seconds[1:], strict=True):
+    for (name, program), own in zip(found.items(), seconds[1:], strict=True):
         title = f"learned_optimizers/{name}"
         yield common.row(title, "run_seconds", "s", own, seconds[0])
         yield common.row(
-            title, "bytes", "B/parameter", [rule_["bytes"] / count], [adam["bytes"] / count]
+            title, "bytes", "B/parameter", [program["bytes"] / count], [adam["bytes"] / count]
         )
-        yield common.row(title, "compile_seconds", "s", [rule_["compile"]], [adam["compile"]])
+        yield common.row(title, "compile_seconds", "s", [program["compile"]], [adam["compile"]])
 
 
 def _compiled(
@@ -105,12 +105,12 @@ def _compiled(
     """An update as a program, what the compiler counts, and how long it takes to compile."""
     state = jax.jit(optimizer.init)(params)
     start = time.perf_counter()
-    program = jax.jit(optimizer.update).lower(grads, state, params).compile()
+    compiled = jax.jit(optimizer.update).lower(grads, state, params).compile()
     seconds = time.perf_counter() - start
-    cost = program.cost_analysis()
+    cost = compiled.cost_analysis()
     cost = cost[0] if isinstance(cost, list) else cost
     return {
-        "call": lambda: program(grads, state, params),
+        "call": lambda: compiled(grads, state, params),
         "bytes": cost["bytes accessed"],
         "compile": seconds,
     }
