@@ -37,6 +37,7 @@ from metahpo.base import (
     TaskFamily,
 )
 from metahpo.choose import choose
+from metahpo.hinted import hinted
 from metahpo.mixed_mode import mixed_gradient
 from metahpo.reparametrised import reparametrised
 from metahpo.run import meta_train, minimize, search
@@ -68,6 +69,7 @@ __all__ = [
     "compare",
     "choose",
     "floats",
+    "hinted",
     "hypergrad",
     "inner",
     "learned_optimizers",

@@ -1,8 +1,9 @@
-"""The command line of metahpo: compare methods, on built-in problems or on your own.
+"""The command line of metahpo: compare methods, or ask what past tasks suggest.
 
 python -m metahpo compare digits            real classification tasks
 python -m metahpo compare quadratics        a problem whose optimum is known
 python -m metahpo compare module:function   your own: what it returns are arguments of mh.compare
+python -m metahpo suggest data.csv --target y --experience past.npz    what to try on a table
 python -m metahpo info                      versions and devices, for a bug report
 """
 
@@ -123,6 +124,34 @@ def _own(name: str) -> dict[str, Any]:
     return arguments
 
 
+def suggest(
+    data: Path,
+    target: str,
+    experience: Path,
+    k: int = 4,
+    out: Path | None = None,
+) -> None:
+    """Says which configurations past tasks suggest for a table, and what they were worth.
+
+    Args:
+        data: a CSV file with a line of names.
+        target: the column that is to be predicted.
+        experience: an NPZ file of mh.transfer.save, with the descriptors of mh.transfer.describe.
+        k: how many configurations.
+        out: a JSON file to write as well.
+    """
+    from metahpo import report, transfer
+
+    found = transfer.advise(*transfer.read_csv(data, target), transfer.load(experience), k)
+    report.print_table(found["suggestions"], formats={"regret": ".3f"}, title=f"suggest {data}")
+    distance, tasks = found["distance"], found["tasks"]
+    print("\nRegrets are expected ones and 90 % intervals: 0 is the best on record, 1 the worst.")
+    print(f"Learned from {tasks} tasks; descriptors are {found['descriptors']}.")
+    print(f"Distance to what was seen: {distance:.1f} (1 is usual among the past tasks).")
+    if out is not None:
+        report.save_json(out, found)
+
+
 def info() -> None:
     """Prints the versions and the devices, for a bug report."""
     import jax
@@ -151,6 +180,7 @@ def main() -> None:
         tyro = require("tyro", "cli")
         app = tyro.extras.SubcommandApp()
         app.command(compare)
+        app.command(suggest)
         app.command(info)
         app.cli(
             prog="python -m metahpo",

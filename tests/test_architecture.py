@@ -35,6 +35,7 @@ ARROWS = {
     "updates": {"safe_sqrt"},
     "choose": {"space", "updates"},
     "cube": {"space"},
+    "hinted": {"space"},
     "diagnostics": {"floats"},
     "inner": {"floats", "recomputation"},
     "networks": {"floats"},
@@ -45,12 +46,22 @@ ARROWS = {
     "strategies": {"cube", "draws", "lanes", "quasirandom", "space", "stopping", "surrogates"},
     "meta": {"floats", "inner", "problems"},
     "learned_optimizers": {"floats", "links", "space", "updates"},
-    "transfer": {"inner", "networks", "problems", "space"},
+    "transfer": {"inner", "networks", "problems", "report", "run", "space", "surrogates"},
     "rl": {"diagnostics", "draws", "inner", "lanes", "networks", "space", "updates"},
-    "run": {"floats", "hypergrad", "inner", "lanes", "safe_sqrt", "space", "stopping", "updates"},
+    "run": {
+        "floats",
+        "hinted",
+        "hypergrad",
+        "inner",
+        "lanes",
+        "safe_sqrt",
+        "space",
+        "stopping",
+        "updates",
+    },
     "study": {"inner", "report", "run", "space", "strategies", "transfer"},
     "testing": {"hypergrad", "inner", "problems", "rl", "run", "space", "strategies"},
-    "integrations": {"lanes", "rl", "run", "space", "strategies"},
+    "integrations": {"lanes", "rl", "run", "space", "strategies", "transfer"},
 }
 # Rooms of a part that has several floors: a family does not see its neighbours.
 FAMILIES = {

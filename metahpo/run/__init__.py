@@ -5,6 +5,7 @@ from metahpo.run.as_problem import MetaTraining, as_problem
 from metahpo.run.ask_tell import AskTell, Candidate, WaitingError
 from metahpo.run.footprint import Footprint, footprint
 from metahpo.run.host import drive
+from metahpo.run.kept import kept
 from metahpo.run.loop import Loop, scan
 from metahpo.run.meta_train import (
     MetaHistory,
@@ -49,6 +50,7 @@ __all__ = [
     "drive",
     "footprint",
     "fresh_losses",
+    "kept",
     "meta_loop",
     "meta_train",
     "minimize",

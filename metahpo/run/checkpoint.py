@@ -174,6 +174,25 @@ def restore(folder: Path, template: PyTree, mark: Fingerprint) -> tuple[int, PyT
     return done, jax.tree.unflatten(treedef, found)
 
 
+def read(folder: Path) -> list[np.ndarray]:
+    """The arrays of the newest checkpoint, whatever run it is of; nothing without one.
+
+    Raises:
+        ValueError: if the checkpoint is damaged.
+    """
+    newest = _newest(folder)
+    if not any(newest):
+        return []
+    path = _path(folder, *newest)
+    _read_manifest(path)
+    try:
+        with _checkpointer() as (ocp, checkpointer):
+            found = checkpointer.restore(path, args=ocp.args.PyTreeRestore())
+    except Exception as error:
+        raise _damaged(path, str(error)) from error
+    return [np.asarray(found[name]) for name in sorted(found)]
+
+
 def restore_notes(folder: Path) -> PyTree:
     """The notes of the newest checkpoint, once ``restore`` has proved it to be sound."""
     return json.loads((_path(folder, *_newest(folder)) / MANIFEST).read_bytes())["notes"]

@@ -43,18 +43,13 @@ class Log:
 
     def __init__(self, folder: Path, mark: checkpoint.Fingerprint) -> None:
         self.path = folder / NAME
-        data = self.path.read_bytes() if self.path.exists() else b""
-        self._check = ""
-        lines = data.splitlines(keepends=True)
-        if lines and not lines[-1].endswith(b"\n"):
-            lines.pop()
-        events = [self._read(number, line) for number, line in enumerate(lines, 1)]
+        events, size, self._check = _events(self.path) if self.path.exists() else ([], 0, "")
         if events:
             run = events[0].get("run", {})
             checkpoint.check_same_run(f"the log {str(self.path)!r}", run, mark)
-        self.found = self._state(events[1:]) if events[1:] else None
-        if data:
-            os.truncate(self.path, sum(map(len, lines)))
+        self.found = _state(events[1:]) if events[1:] else None
+        if self.path.exists():
+            os.truncate(self.path, size)
         if not events:
             version = sys.modules["metahpo"].__version__  # an import would be an arrow upwards
             self._write({"metahpo": version, "run": mark})
@@ -79,31 +74,50 @@ class Log:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self._check = check
 
-    def _read(self, number: int, line: bytes) -> dict[str, Any]:
+
+def read(path: Path) -> MinimizeState | None:
+    """What a log holds, ``None`` for nothing yet; the file stays as it is.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    events, _, _ = _events(path)
+    return _state(events[1:]) if events[1:] else None
+
+
+def _events(path: Path) -> tuple[list[dict[str, Any]], int, str]:
+    """All whole lines, the bytes that they take, and the digest of the last."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+    events, digest = [], ""
+    for number, line in enumerate(lines, 1):
         try:
             event = json.loads(line)
             check = event.pop("check")
-            self._check = _digest(self._check, event)
-            if check == self._check:
-                return event
+            digest = _digest(digest, event)
+            if check != digest:
+                raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            pass
-        raise ValueError(
-            f"the log {str(self.path)!r} is damaged: line {number} is not as it was written; it "
-            "was left as it is (cut that line and all behind it off to go on from there)"
-        )
+            raise ValueError(
+                f"the log {str(path)!r} is damaged: line {number} is not as it was written; it "
+                "was left as it is (cut that line and all behind it off to go on from there)"
+            ) from None
+        events.append(event)
+    return events, sum(map(len, lines)), digest
 
-    def _state(self, events: list[dict[str, Any]]) -> MinimizeState:
-        units = {event["asked"]: event["unit"] for event in events if "asked" in event}
-        told = ["told" in event for event in events]
-        numbers = [event["told"] if "told" in event else event["asked"] for event in events]
-        return MinimizeState(
-            np.where(told, numbers, np.invert(numbers)),
-            np.array([float(event.get("loss", 0.0)) for event in events]),
-            np.array([event.get("steps", 0) for event in events], np.int32),
-            np.array([units[number] for number in numbers]),
-            tuple((event["told"], event["failure"]) for event in events if "failure" in event),
-        )
+
+def _state(events: list[dict[str, Any]]) -> MinimizeState:
+    units = {event["asked"]: event["unit"] for event in events if "asked" in event}
+    told = ["told" in event for event in events]
+    numbers = [event["told"] if "told" in event else event["asked"] for event in events]
+    return MinimizeState(
+        np.where(told, numbers, np.invert(numbers)),
+        np.array([float(event.get("loss", 0.0)) for event in events]),
+        np.array([event.get("steps", 0) for event in events], np.int32),
+        np.array([units[number] for number in numbers]),
+        tuple((event["told"], event["failure"]) for event in events if "failure" in event),
+    )
 
 
 def _digest(before: str, event: dict[str, Any]) -> str:

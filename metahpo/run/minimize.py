@@ -9,12 +9,15 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Literal
 
+import chex
+
 from metahpo import checks, stopping
 from metahpo import space as spaces
 from metahpo._files import claimed
-from metahpo.base import Key, Strategy
+from metahpo.base import HParams, Key, Strategy
+from metahpo.hinted import as_points, hinted
 from metahpo.run import checkpoint, executors, log
-from metahpo.run.agreement import check_any_order, takes_trainings
+from metahpo.run.agreement import check_any_order, check_same_space, takes_trainings
 from metahpo.run.ask_tell import AskTell, Candidate
 from metahpo.run.candidates import called, trained
 from metahpo.run.health import warn_of_nothing
@@ -45,6 +48,7 @@ def minimize(
     retries: int = 0,
     seconds: float | None = None,
     about: str = "",
+    hints: list[HParams] | chex.Array | None = None,
 ) -> MinimizeResult:
     """Minimises a Python function; it is called with Python values and is never traced.
 
@@ -107,6 +111,7 @@ def minimize(
             that counts.
         seconds: begins with no candidate after so much time, and returns what is known by then.
         about: what else must be the same for a checkpoint to fit, in words of your own.
+        hints: evaluated first, as in ``search``.
 
     Returns:
         A ``MinimizeResult``.
@@ -148,6 +153,9 @@ def minimize(
     """
     checks.record("strategy", strategy, Strategy, "a function of mh.strategies")
     trainings = takes_trainings(fn, strategy)
+    if hints is not None:
+        check_same_space(strategy, space)
+        strategy = hinted(strategy, as_points(space, hints))
     if asynchronous:
         check_any_order(strategy)
     retries = checks.whole("retries", retries, at_least=0)

@@ -25,6 +25,7 @@ from metahpo.base import (
     Strategy,
     Task,
 )
+from metahpo.hinted import as_points, hinted
 from metahpo.run.agreement import check_room, check_same_problem, check_same_space
 from metahpo.run.health import warn_of_nothing
 from metahpo.run.look import look
@@ -88,6 +89,7 @@ def search(
     state: SearchState | None = None,
     chunk: int | None = None,
     mesh: Mesh | None = None,
+    hints: list[HParams] | chex.Array | None = None,
 ) -> SearchResult:
     """Tunes the hyperparameters of ``problem`` with ``strategy``; pure, for ``jit`` and ``vmap``.
 
@@ -117,6 +119,10 @@ def search(
             members go on from states.  A chunk of idle members is skipped.
         mesh: devices to spread the members over, of one process or of several; a population that
             they do not divide is filled up with idle members.
+        hints: evaluated first, whatever the strategy proposes, which then learns from there:
+            hyperparameters in a list, or points ``f[K, D]`` of the unit cube, such as those that
+            ``mh.transfer`` suggests; see ``metahpo.hinted``.  A search that goes on from a
+            ``state`` must have the same ones.
 
     Returns:
         A ``SearchResult``.
@@ -153,6 +159,7 @@ def search(
         state=state,
         chunk=chunk,
         mesh=mesh,
+        hints=hints,
     )
     result = scan(loop, key)
     warn_of_nothing("search", result, stacklevel=2)
@@ -173,6 +180,7 @@ def search_loop(
     state: SearchState | None = None,
     chunk: int | None = None,
     mesh: Mesh | None = None,
+    hints: list[HParams] | chex.Array | None = None,
 ) -> Loop:
     """The ``Loop`` behind ``search``, to be driven in chunks; the arguments are the same."""
     whole = functools.partial(
@@ -187,6 +195,7 @@ def search_loop(
         metrics=metrics,
         stop=stop,
         state=state,
+        hints=hints,
     )
     plain = None if chunk is None and mesh is None else whole
     rounds, steps = checks.counts(rounds=rounds, steps=steps)
@@ -195,6 +204,8 @@ def search_loop(
     checks.record("problem", problem, Problem, "mh.problems.training or mh.problems.function")
     checks.record("strategy", strategy, Strategy, "a function of mh.strategies")
     check_same_space(strategy, space)
+    if hints is not None:
+        strategy = hinted(strategy, as_points(space, hints))
     before = 0 if state is None or not checks.known(state.round) else np.asarray(state.round).max()
     check_room(strategy, rounds + int(before))
     for name, value, kind, made_by in (

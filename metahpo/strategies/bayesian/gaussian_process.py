@@ -1,5 +1,7 @@
 """Bayesian optimisation with a Gaussian process."""
 
+from collections.abc import Callable
+
 import chex
 
 from metahpo import checks
@@ -29,6 +31,7 @@ def gaussian_process(
     length: chex.Numeric = 1.0,
     noise: chex.Numeric = 1.0,
     gradients: bool = False,
+    expected: Callable[[chex.Array], chex.Array] | None = None,
 ) -> Strategy:
     """Bayesian optimisation: a Gaussian process says where the next point promises most.
 
@@ -62,6 +65,9 @@ def gaussian_process(
             with an error of their own that is fitted.  Of the best points as many as fill twice the
             rows of the losses.  Integers and choices have no gradients, and what is zero in all
             coordinates counts as none.
+        expected: ``(points f[M, D]) -> f[M]``, what losses are expected to be, in any units: the
+            process's prior mean, such as ``mh.transfer`` learns from past tasks.  Its scale is
+            fitted to the losses, and it is left to what they bear out of it.
 
     Returns:
         A Strategy, whose losses may be told in any order.
@@ -94,5 +100,11 @@ def gaussian_process(
     check_acquisition(acquisition)
     if gradients and not len(derivatives.floats(dims)):
         raise ValueError(f"gradients=True needs a Float, got {spaces.dimensions(space)}")
+    if expected is not None:
+        checks.function("expected", expected, "(points)", 0)
+        if gradients:
+            raise ValueError("a process that learns from gradients has no expected losses")
     choose = chooser(acquisition, STEEP_STEPS if gradients else STEPS)
-    return modelled(space, population, initial, choose, capacity, startup, length, noise, gradients)
+    return modelled(
+        space, population, initial, choose, capacity, startup, length, noise, gradients, expected
+    )

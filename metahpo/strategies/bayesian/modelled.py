@@ -12,7 +12,7 @@ from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Space
 from metahpo.strategies import parts
-from metahpo.strategies.bayesian.suggestions import Choose, Known, Suggest, suggestions
+from metahpo.strategies.bayesian.suggestions import Choose, Known, Offset, Suggest, suggestions
 from metahpo.surrogates import derivatives
 from metahpo.surrogates.prior import Prior, of_space
 
@@ -55,6 +55,7 @@ def modelled(
     length: chex.Numeric = 1.0,
     noise: chex.Numeric = 1.0,
     gradients: bool = False,
+    expected: Offset | None = None,
 ) -> Strategy:
     """The strategy of ``gaussian_process``, by any way to choose the next point.
 
@@ -68,6 +69,7 @@ def modelled(
         length: see there.
         noise: see there.
         gradients: see there.
+        expected: see there.
     """
     dims = list(spaces.dimensions(space).values())
     size = len(dims)
@@ -85,7 +87,7 @@ def modelled(
 
     def suggesting(slots: int) -> Suggest:
         steep = floats and max(1, min(slots, DERIVATIVES * slots // floats))
-        return suggestions(slots, dims, prior(steep), choose, population, steep)
+        return suggestions(slots, dims, prior(steep), choose, population, steep, expected)
 
     suggest = [suggesting(slots) for slots in sizes]
     mode = prior(floats).mode

@@ -27,6 +27,10 @@ SAME = 1 - 1e-4  # correlation of points that are as good as one
 STEEPEST = 100.0  # no length scale explains more
 
 
+Offset = Callable[[chex.Array], chex.Array]
+TRUST = 4.0  # evaluations that it takes to halve the trust in an expectation that is wrong
+
+
 class Known(NamedTuple):
     """What a process learns from, in ``N`` slots.
 
@@ -56,6 +60,7 @@ class Model(NamedTuple):
         dims: of the coordinates.
         centres: ``f[C, D]``, the best points.
         slots: of the process, the last of which hold points and the first their derivatives.
+        offset: ``(points f[M, D]) -> f[M]``, what is added to the process.
     """
 
     prior: Prior
@@ -65,6 +70,7 @@ class Model(NamedTuple):
     dims: Sequence[Dimension]
     centres: chex.Array
     slots: int
+    offset: Offset
 
     def unless_known(self, where: Where, seen: chex.Array, value: chex.Array) -> chex.Array:
         """``-inf`` for points of which nothing can be learned: as good as evaluated, or pending.
@@ -122,6 +128,7 @@ def _most_promising(acquisition: Acquisition, steps: int, places: Places) -> Cho
         def value(points: chex.Array) -> chex.Array:
             seen = model.prior.seen(points)
             mean, variance = gp.predict(model.prior.kernel, model.process, seen)
+            mean += model.offset(points)
             std = jnp.sqrt(jnp.maximum(variance, LEAST_STD**2))
             return model.unless_known(where, seen, acquisition(mean, std, model.best))
 
@@ -139,13 +146,20 @@ def _sampled(places: Places) -> Choose:
         points = promising.candidates(points_key, model.dims, where)
         seen = model.prior.seen(points)
         sample = gp.sample(sample_key, model.prior.kernel, model.process, seen)
+        sample += model.offset(points)
         return points[jnp.argmax(model.unless_known(where, seen, sample))]
 
     return choose
 
 
 def suggestions(
-    slots: int, dims: Sequence[Dimension], prior: Prior, choose: Choose, population: int, steep: int
+    slots: int,
+    dims: Sequence[Dimension],
+    prior: Prior,
+    choose: Choose,
+    population: int,
+    steep: int,
+    expected: Offset | None = None,
 ) -> Suggest:
     """What a process of so many slots suggests.
 
@@ -156,6 +170,7 @@ def suggestions(
         choose: the next point.
         population: points a round, ``P``.
         steep: points of which gradients are observed, the best ones; 0 for none.
+        expected: ``(points f[M, D]) -> f[M]``, losses that are expected, of any scale.
 
     Returns:
         ``(key, known, free f[F]) -> (f[P, D], f[F])``: a round's points, and the process's numbers
@@ -165,7 +180,8 @@ def suggestions(
     def suggest(key: Key, known: Known, free: chex.Array) -> tuple[chex.Array, chex.Array]:
         unit, loss, told = (leaf[:slots] for leaf in (known.unit, known.loss, known.told))
         y, slope = warped(loss, told)
-        data = Observations(prior.seen(unit), y, told)
+        offset = _no_offset if expected is None else _trusted(expected, unit, y, told)
+        data = Observations(prior.seen(unit), y - offset(unit), told)
         if steep:
             grad = slope[:, None] * known.grad[:slots]  # type: ignore[call-overload]
             data = derivatives.joined(_derivatives(data, grad, dims, steep), data)
@@ -181,8 +197,8 @@ def suggestions(
         process = gp.posterior(prior.kernel, numbers, gp.extended(data, population))
         seen = jnp.where(told, y, -jnp.inf)
         _, order = jax.lax.top_k(seen, CENTRES)
-        room = slots + population
-        model = Model(prior, prior.lengths(free), process, seen.max(), dims, unit[order], room)
+        room, lengths = slots + population, prior.lengths(free)
+        model = Model(prior, lengths, process, seen.max(), dims, unit[order], room, offset)
 
         def one(process: gp.Posterior, i: chex.Array) -> tuple[gp.Posterior, chex.Array]:
             point = choose(jax.random.fold_in(key, i), model._replace(process=process))
@@ -193,6 +209,33 @@ def suggestions(
         return points, free
 
     return suggest
+
+
+def _no_offset(points: chex.Array) -> chex.Array:
+    return jnp.zeros(len(points), points.dtype)
+
+
+def _trusted(expected: Offset, unit: chex.Array, y: chex.Array, told: chex.Array) -> Offset:
+    """What was expected, in units of ``y``, as far as it is borne out.
+
+    A multiple of it is fitted to what was observed, from 1 by ridge regression: an expectation that
+    has nothing to do with the losses soon counts nothing, and what is left the process learns.
+    """
+    count = jnp.maximum(told.sum(), 1)
+
+    def standardised(values: chex.Array) -> tuple[chex.Array, chex.Array]:
+        centre = jnp.where(told, values, 0.0).sum() / count
+        spread = jnp.sqrt(jnp.where(told, (values - centre) ** 2, 0.0).sum() / count)
+        # What is the same everywhere has no spread but that of rounding.
+        return centre, jnp.where(spread > 1e-5 * jnp.abs(centre), spread, 1.0)
+
+    of_loss = expected(unit)
+    centre, spread = standardised(of_loss)
+    z = jnp.where(told, (centre - of_loss) / spread, 0.0)  # higher is better, as of ``y``
+    observed = jnp.where(told, y, 0.0)
+    multiple = (z @ observed + TRUST) / (z @ z + TRUST)
+    multiple = jnp.maximum(multiple, 0.0)
+    return lambda points: multiple * (centre - expected(points)) / spread
 
 
 def _derivatives(
