@@ -25,6 +25,8 @@ PACKAGES = [
     "dacbench==0.5.6",
     "pymoo==0.6.2",
     "stable-baselines3==2.9.2",
+    "optuna==5.0.0",
+    "scipy",
     "jax==0.10.2",
     "numpy",
 ]

@@ -163,6 +163,21 @@ def test_no_loss_does_harm():
     assert np.isfinite(found.history.unit).all() and np.isfinite(found.best_loss).all()
 
 
+@pytest.mark.slow
+def test_in_twenty_dimensions_it_is_ahead_of_random_search():
+    problem, rounds = mh.problems.function(lambda h: ((h["x"] - 1.0) ** 2).mean()), 30
+
+    def best(strategy):
+        def run(key):
+            return mh.search(key, problem, SPACE, strategy, rounds=rounds, steps=1).best_loss
+
+        keys = jax.random.split(jax.random.key(0), 3)
+        return np.asarray(jax.jit(lambda: jax.lax.map(run, keys))())
+
+    ours = best(mh.strategies.turbo(SPACE, capacity=rounds, startup=10))
+    assert np.median(ours) < best(mh.strategies.random(SPACE, 1)).min()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
