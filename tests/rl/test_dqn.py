@@ -1,5 +1,7 @@
 """DQN: the replay buffer, its targets, its loss by hand, and what it converges to."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -145,6 +147,8 @@ def test_agents_side_by_side_are_those_alone_and_share_no_copy_of_a_buffer():
         together.hparams,
     )
     assert together.state.memory.score.steps.tolist() == [[60]] * agents
+    copies = re.findall(rf"= \w+\[{agents},1,{capacity}\]\S* copy\(%(\S+)\)", many.as_text())
+    assert [name for name in copies if "broadcast" not in name] == []  # but the empty one
     buffer = sum(leaf.nbytes for leaf in jax.tree.leaves(together.state.memory.replay))
     assert many.memory_analysis().temp_size_in_bytes < 0.5 * buffer
 

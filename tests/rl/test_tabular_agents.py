@@ -110,7 +110,7 @@ def test_q_learning_converges_to_dynamic_programming_on_the_frozen_lake():
     agent = rl.q_learning(
         lake.environment, rl.epsilon_greedy(0.5), rate=lambda visits: visits**-0.6, steps=1
     )
-    table = jnp.ones((16, 4))
+    table = jnp.zeros((16, 4))
 
     def learn(key):
         return mh.meta_train(

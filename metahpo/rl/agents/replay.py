@@ -75,14 +75,24 @@ def drawn(key: Key, replay: Replay, batch: int, n: int, discount: chex.Numeric) 
         n: the length, at least 1, shorter where an episode ends.
         discount: in [0, 1].
     """
-    capacity = len(replay.steps.reward)
-    there = jnp.minimum(replay.written, capacity)
-    first = jax.random.randint(key, (batch,), 0, jnp.maximum(there - n + 1, 1))
-    oldest = replay.written - there
-    rows = (oldest + first[:, None] + jnp.arange(n)) % capacity
+    there = jnp.minimum(replay.written, len(replay.steps.reward))
+    halves = 2, (batch + 1) // 2
+    first = jax.random.randint(key, halves, 0, jnp.maximum(there - n + 1, 1))
+    first += replay.written - there
+
+    # In a loop, as XLA would else write once more where it reads, into a copy of the buffer.
+    def half(first: chex.Array) -> Sample:
+        return _stretches(replay.steps, first, n, discount)
+
+    both = jax.lax.map(half, first)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:batch], both)
+
+
+def _stretches(steps: Trajectory, first: chex.Array, n: int, discount: chex.Numeric) -> Sample:
+    """Those that begin with the steps of the numbers ``first``."""
+    rows = (first[:, None] + jnp.arange(n)) % len(steps.reward)
     reward, terminated, truncated = (
-        leaf[rows]
-        for leaf in (replay.steps.reward, replay.steps.terminated, replay.steps.truncated)
+        leaf[rows] for leaf in (steps.reward, steps.terminated, steps.truncated)
     )
     ended = terminated | truncated
     within = jnp.cumsum(ended, axis=1) - ended == 0  # up to the first end, that one included
@@ -93,10 +103,10 @@ def drawn(key: Key, replay: Replay, batch: int, n: int, discount: chex.Numeric) 
     last = jnp.take_along_axis(rows, length[:, None] - 1, axis=1)[:, 0]
     valid = jnp.isfinite(total)
     return Sample(
-        jax.tree.map(lambda x: x[rows[:, 0]], replay.steps.observation),
-        jax.tree.map(lambda x: x[rows[:, 0]], replay.steps.action),
+        jax.tree.map(lambda x: x[rows[:, 0]], steps.observation),
+        jax.tree.map(lambda x: x[rows[:, 0]], steps.action),
         jnp.where(valid, total, 0),
         jnp.where(over, 0, jnp.asarray(discount, reward.dtype) ** length),
-        jax.tree.map(lambda x: x[last], replay.steps.next_observation),
+        jax.tree.map(lambda x: x[last], steps.next_observation),
         valid,
     )
