@@ -117,7 +117,7 @@ TABLE = {
         functools.partial(strategies.turbo, capacity=64),
         warm=True,
         rounds=4,
-        duels=20,
+        duels=40,
         costly=True,
     ),
     "hypergradient": Row(strategies.hypergradient, warm=True),
