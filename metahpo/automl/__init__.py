@@ -13,8 +13,7 @@ Example:
 """
 
 from metahpo.automl import metrics, models
-from metahpo.automl.estimators import Classifier, Regressor
-from metahpo.automl.files import load
+from metahpo.automl.estimators import Classifier, Regressor, load
 from metahpo.automl.models import FAMILIES, Family
 
 __all__ = [

@@ -9,6 +9,7 @@ import numpy as np
 
 from metahpo import report, study
 from metahpo._files import atomic_write, writable_folder
+from metahpo.automl import summary
 from metahpo.automl.estimators import Classifier, Regressor
 from metahpo.report.plots import COLORS, as_text
 from metahpo.transfer.advice import read_columns
@@ -137,8 +138,7 @@ def _about(model: Any) -> dict[str, Any]:
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
-    values = ", ".join(f"{name} {value:.3g}" for name, value in row["hyperparameters"].items())
-    return {**row, "hyperparameters": values}
+    return {**row, "hyperparameters": summary.values(row["hyperparameters"])}
 
 
 def _formats(model: Any) -> dict[str, str]:

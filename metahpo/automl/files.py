@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -62,21 +63,8 @@ def save(path: str | os.PathLike[str], estimator: Any) -> None:
     report.save_npz(path, arrays)
 
 
-def load(path: str | os.PathLike[str]) -> Any:
-    """Reads an estimator that was saved.
-
-    Args:
-        path: of the file; only arrays and a text are read, nothing in it is run.
-
-    Returns:
-        A ``Classifier`` or ``Regressor`` that predicts as the saved one does.
-
-    Raises:
-        FileNotFoundError: if the file is not there.
-        ValueError: if it is damaged, of a newer version, or holds something else.
-    """
-    from metahpo.automl import estimators
-
+def load(path: str | os.PathLike[str], kinds: Mapping[str, type[Any]]) -> Any:
+    """Reads an estimator that was saved; ``kinds`` are the classes of estimators by name."""
     arrays = report.load_npz(path)
     try:
         about = json.loads(str(arrays["about"]))
@@ -87,7 +75,6 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise ValueError(
             f"{os.fspath(path)} is of version {version}, this metahpo reads {VERSION} and older"
         )
-    kinds = {"Classifier": estimators.Classifier, "Regressor": estimators.Regressor}
     estimator = kinds[about["kind"]](**about["params"])
     task = Task(**about["task"])
     estimator._judge = metric(about["judge"], about["kind"] == "Classifier")
