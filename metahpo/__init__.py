@@ -1,6 +1,7 @@
 """Describe a training problem once, then tune it, or learn to tune it, in one XLA program."""
 
 from metahpo import (
+    automl,
     base,
     floats,
     hypergrad,
@@ -65,6 +66,7 @@ __all__ = [
     "StopReason",
     "Strategy",
     "TaskFamily",
+    "automl",
     "base",
     "compare",
     "choose",

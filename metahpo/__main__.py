@@ -1,8 +1,9 @@
-"""The command line of metahpo: compare methods, or ask what past tasks suggest.
+"""The command line of metahpo: compare methods, model a table, ask what past tasks suggest.
 
 python -m metahpo compare digits            real classification tasks
 python -m metahpo compare quadratics        a problem whose optimum is known
 python -m metahpo compare module:function   your own: what it returns are arguments of mh.compare
+python -m metahpo automl train.csv --target y --test test.csv    a model of a table, with a report
 python -m metahpo suggest data.csv --target y --experience past.npz    what to try on a table
 python -m metahpo info                      versions and devices, for a bug report
 """
@@ -13,7 +14,7 @@ import inspect
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from metahpo._extras import require
 
@@ -152,6 +153,44 @@ def suggest(
         report.save_json(out, found)
 
 
+def automl(
+    train: Path,
+    target: str,
+    test: Path | None = None,
+    kind: Literal["classification", "regression"] | None = None,
+    metric: str | None = None,
+    budget: int = 64,
+    deadline: float | None = None,
+    models: tuple[str, ...] = (),
+    groups: str | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    out: Path = Path("results") / "automl",
+) -> None:
+    """Finds a model of a table; prints a table, writes a report, the predictions and the model.
+
+    Args:
+        train: a CSV file with a line of names.
+        target: the column that is to be predicted.
+        test: another one, whose rows are predicted; with the target's column they are scored.
+        kind: by default regression if the target has fractions, or more than 100 different numbers.
+        metric: log loss, accuracy, AUC, balanced accuracy or F1; RMSE, MAE or R2.
+        budget: configurations to try.
+        deadline: seconds, after which no further round begins.
+        models: linear, boosting, network, neighbours, discriminant; all by default.
+        groups: a column whose rows of one value validate together; it is no input.
+        folds: of the cross-validation.
+        seed: of everything random.
+        out: the folder of results.json, table.md, the picture, predictions.csv and model.npz.
+    """
+    from metahpo.automl import command
+
+    settings = {"metric": metric, "budget": budget, "deadline": deadline, "folds": folds}
+    command.run(
+        train, target, test, kind, {**settings, "models": models or None, "seed": seed}, groups, out
+    )
+
+
 def info() -> None:
     """Prints the versions and the devices, for a bug report."""
     import jax
@@ -179,13 +218,14 @@ def main() -> None:
     try:
         tyro = require("tyro", "cli")
         app = tyro.extras.SubcommandApp()
-        app.command(compare)
-        app.command(suggest)
+        # The first argument stands without its name, all others have theirs.
+        for command, first in ((compare, "name"), (automl, "train"), (suggest, "data")):
+            command.__annotations__[first] = tyro.conf.Positional[command.__annotations__[first]]
+            app.command(command)
         app.command(info)
         app.cli(
             prog="python -m metahpo",
             description=__doc__.splitlines()[0],
-            config=(tyro.conf.PositionalRequiredArgs,),
         )
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -61,6 +61,7 @@ ARROWS = {
     },
     "study": {"inner", "report", "run", "space", "strategies", "transfer"},
     "testing": {"hypergrad", "inner", "problems", "rl", "run", "space", "strategies"},
+    "automl": {"hinted", "report", "space", "strategies", "study", "transfer"},
     "integrations": {"lanes", "rl", "run", "space", "strategies", "transfer"},
 }
 # Rooms of a part that has several floors: a family does not see its neighbours.

@@ -75,23 +75,41 @@ def read_csv(path: str | os.PathLike[str], target: str) -> tuple[np.ndarray, np.
         FileNotFoundError: if the file is not there.
         ValueError: without the target's column, without rows, or for a row of another length.
     """
-    with Path(path).expanduser().open(newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if len(rows) < 2 or target not in rows[0]:
-        raise ValueError(
-            f"{os.fspath(path)} must have a line of names with {target!r} and rows behind it, "
-            f"got the names {rows[0] if rows else []}"
-        )
-    head = rows[0]
-    if odd := [i for i, row in enumerate(rows[1:], 2) if len(row) != len(head)]:
-        raise ValueError(f"{os.fspath(path)}: line {odd[0]} must have {len(head)} values")
-    columns = [_column(list(values)) for values in zip(*rows[1:], strict=True)]
-    at = head.index(target)
-    y = columns.pop(at)
+    columns = read_columns(path, needs=target)
+    y = columns.pop(target)
     if not columns:
         raise ValueError(f"{os.fspath(path)} must have columns beside {target!r}")
     whole = all(isinstance(value, float) for value in y)
-    return np.stack(columns, axis=1), y.astype(np.float64) if whole else y
+    return np.stack(list(columns.values()), axis=1), y.astype(np.float64) if whole else y
+
+
+def read_columns(path: str | os.PathLike[str], needs: str | None = None) -> dict[str, np.ndarray]:
+    """A table with a line of names, by these: ``object[N]`` each, as in ``read_csv``.
+
+    Args:
+        path: of the file.
+        needs: a column that must be there.
+
+    Raises:
+        FileNotFoundError: if the file is not there.
+        ValueError: without rows or the column, for two columns of one name, or a row of another
+            length.
+    """
+    with Path(path).expanduser().open(newline="") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if len(rows) < 2 or (needs is not None and needs not in rows[0]):
+        wanted = "names" if needs is None else f"names with {needs!r}"
+        raise ValueError(
+            f"{os.fspath(path)} must have a line of {wanted} and rows behind it, "
+            f"got the names {rows[0] if rows else []}"
+        )
+    head = rows[0]
+    if twice := sorted({name for name in head if head.count(name) > 1}):
+        raise ValueError(f"{os.fspath(path)} must have different names, got {twice} twice")
+    if odd := [i for i, row in enumerate(rows[1:], 2) if len(row) != len(head)]:
+        raise ValueError(f"{os.fspath(path)}: line {odd[0]} must have {len(head)} values")
+    values = zip(*rows[1:], strict=True)
+    return {name: _column(list(column)) for name, column in zip(head, values, strict=True)}
 
 
 def _column(values: list[str]) -> np.ndarray:

@@ -58,6 +58,7 @@ def test_the_readme_says_what_its_first_example_prints(tmp_path, monkeypatch, ca
     "name",
     [
         "README",
+        "docs/automl",
         "docs/recipes",
         "docs/scaling_out",
         "docs/using",
