@@ -10,6 +10,8 @@ import xla
 
 import metahpo as mh
 from metahpo.run import AskTell
+from metahpo.strategies import parts
+from metahpo.strategies.bayesian import modelled
 from metahpo.surrogates import acquisition
 
 SQUARE = {"x": mh.Float(0.0, 1.0, shape=(2,))}
@@ -155,6 +157,26 @@ def test_no_loss_does_harm(losses):
 @functools.cache
 def harmless():
     return mh.strategies.gaussian_process(MIXED, initial=[GIVEN], capacity=12)
+
+
+def test_places_of_idle_slots_are_free_again():
+    strategy = mh.strategies.gaussian_process(SQUARE, 4, capacity=10)
+    state = strategy.init(jax.random.key(0))
+    state = state._replace(pending=jnp.arange(10) < 4)
+    proposal = parts.proposal(jnp.full((4, 2), 0.5), note=jnp.arange(4))
+    shrunk = proposal._replace(budget=jnp.array([1, 0, 1, 0]))
+    told = mh.Evaluation(jnp.arange(4.0), None, jnp.array([1, 0, 0, 0]))
+    state = strategy.tell(jax.random.key(0), state, shrunk, told)
+    np.testing.assert_array_equal(np.flatnonzero(state.told), [0])
+    np.testing.assert_array_equal(np.flatnonzero(state.pending), [2])
+    places, taken = modelled.room(state, 4)
+    np.testing.assert_array_equal(places, [1, 3, 4, 5])
+    assert taken == 3
+    # Where there is no room the worst make it.
+    full = state._replace(told=jnp.arange(10) < 9, loss=-jnp.arange(10.0))
+    places, taken = modelled.room(full._replace(pending=jnp.arange(10) == 9), 4)
+    np.testing.assert_array_equal(places, [0, 1, 2, 3])
+    assert taken == 10
 
 
 def test_given_points_come_first():

@@ -44,7 +44,8 @@ def told_of(loss):
     unit[:count] = jax.random.uniform(jax.random.key(5), (30, SIZE))[:count]
     losses[:count] = loss
     told = np.arange(CAPACITY) < count
-    return TPEState(unit, losses, told, np.int32(count), np.zeros((1, SIZE), "f4"), None)
+    pending, first = np.zeros(CAPACITY, bool), np.zeros((1, SIZE), "f4")
+    return TPEState(unit, losses, told, pending, np.int32(count), first, None)
 
 
 @functools.cache
@@ -148,6 +149,16 @@ def test_tells_may_come_late_and_in_part():
     state = strategy.tell(jax.random.key(3), state, first, evaluated(range(4)))
     np.testing.assert_array_equal(np.flatnonzero(state.told), [0, 1, 2, 3, 4, 6])
     np.testing.assert_array_equal(state.loss[:8], [0, 1, 2, 3, 1, np.inf, 3, np.inf])
+
+
+def test_nobody_waits_for_idle_slots():
+    strategy = small("random")
+    proposal, state = strategy.ask(jax.random.key(1), strategy.init(jax.random.key(0)))
+    np.testing.assert_array_equal(np.flatnonzero(state.pending), range(4))
+    shrunk = proposal._replace(budget=np.array([1, 1, 0, 0], "i4"))
+    state = strategy.tell(jax.random.key(2), state, shrunk, evaluated([1, 2, 3, 4], [1, 0, 0, 0]))
+    np.testing.assert_array_equal(np.flatnonzero(state.told), [0])
+    np.testing.assert_array_equal(np.flatnonzero(state.pending), [1])
 
 
 def test_slots_beyond_the_capacity_are_idle_and_it_says_so():

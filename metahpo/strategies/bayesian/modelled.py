@@ -27,7 +27,8 @@ class GaussianProcessState(NamedTuple):
         unit: ``f[N, D]``, points in the order of asking, as long as none is forgotten.
         loss: ``f[N]``.
         told: ``bool[N]``, whose losses are known.
-        asked: ``i32[]``, points that were asked for, told or pending.
+        pending: ``bool[N]``, whose are not known yet.
+        asked: ``i32[]``, points that were asked for.
         grad: ``f[N, D]``, of the losses on the unit cube; ``()`` if they are not used.
         free: ``f[D + 1]``, the process's numbers, unconstrained, as they were last; with gradients
             ``f[D + 2]``.
@@ -38,6 +39,7 @@ class GaussianProcessState(NamedTuple):
     unit: chex.Array
     loss: chex.Array
     told: chex.Array
+    pending: chex.Array
     asked: chex.Array
     grad: chex.Array | tuple
     free: chex.Array
@@ -100,6 +102,7 @@ def modelled(
             unit=jnp.zeros((capacity, size), dtype),
             loss=jnp.full(capacity, jnp.inf, dtype),
             told=jnp.zeros(capacity, bool),
+            pending=jnp.zeros(capacity, bool),
             asked=jnp.zeros((), jnp.int32),
             grad=jnp.zeros((capacity, size), dtype) if gradients else (),
             free=mode.astype(dtype),
@@ -109,14 +112,13 @@ def modelled(
 
     def ask(key: Key, state: GaussianProcessState) -> tuple[Proposal, GaussianProcessState]:
         number = state.asked + jnp.arange(population)
-        places = _places(state, number)
+        places, taken = room(state, population)
         early = _first_points(state, number)
         # Nothing is fitted to the first points, and as few places as possible to all others.
-        asked = lanes.highest(state.asked)
-        which = (asked > jnp.array(sizes[:-1], jnp.int32)).sum()
-        known = Known(state.unit, state.loss, state.told, state.asked, state.grad)
+        which = (lanes.highest(taken) > jnp.array(sizes[:-1], jnp.int32)).sum()
+        known = Known(state.unit, state.loss, state.told, state.pending, state.grad)
         unit, free = jax.lax.switch(
-            jnp.where(asked < startup, 0, 1 + which),
+            jnp.where(lanes.highest(state.asked) < startup, 0, 1 + which),
             [lambda key, known, free: (early, free), *suggest],
             key,
             known,
@@ -130,6 +132,7 @@ def modelled(
         state = state._replace(
             unit=state.unit.at[places].set(unit),
             told=state.told.at[places].set(False),
+            pending=state.pending.at[places].set(True),
             asked=state.asked + population,
             free=free,
         )
@@ -140,6 +143,8 @@ def modelled(
     ) -> GaussianProcessState:
         del key
         places, new = proposal.note, parts.told(proposal, evaluation)
+        # Idle slots are no evaluations: their places are free again.
+        waiting = state.pending[places] & ~new & (proposal.budget > 0)
         loss = parts.finite_loss(evaluation, state.unit)
         grad = state.grad
         if gradients:
@@ -152,6 +157,7 @@ def modelled(
             unit=state.unit.at[places].set(proposal.unit.astype(state.unit.dtype)),
             loss=state.loss.at[places].set(jnp.where(new, loss, state.loss[places])),
             told=state.told.at[places].set(state.told[places] | new),
+            pending=state.pending.at[places].set(waiting),
             grad=grad,
         )
 
@@ -160,10 +166,16 @@ def modelled(
     return Strategy(init, ask, tell, needs, space=space)
 
 
-def _places(state: GaussianProcessState, number: chex.Array) -> chex.Array:
-    """``i32[P]``: where points are remembered; when all places are taken, those of the worst."""
-    _, worst = jax.lax.top_k(jnp.where(state.told, state.loss, -jnp.inf), len(number))
-    return jnp.where(number < len(state.loss), number, worst.astype(number.dtype))
+def room(state: GaussianProcessState, population: int) -> tuple[chex.Array, chex.Array]:
+    """``i32[P]``: free places, the first ones, and when all are taken those of the worst.
+
+    And ``i32[]``, the number of places up to the last that is taken.
+    """
+    used, slots = state.told | state.pending, jnp.arange(len(state.told), dtype=jnp.int32)
+    free = jnp.argsort(used, stable=True)[:population].astype(jnp.int32)
+    _, worst = jax.lax.top_k(jnp.where(state.told, state.loss, -jnp.inf), population)
+    places = jnp.where(used[free], worst.astype(jnp.int32), free)
+    return places, jnp.where(used, slots + 1, 0).max()
 
 
 def _first_points(state: GaussianProcessState, number: chex.Array) -> chex.Array:

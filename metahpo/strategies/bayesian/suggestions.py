@@ -38,14 +38,14 @@ class Known(NamedTuple):
         unit: ``f[N, D]``, points.
         loss: ``f[N]``.
         told: ``bool[N]``, whose losses are known.
-        asked: ``i32[]``, slots in use, told or pending.
+        pending: ``bool[N]``, whose are not known yet.
         grad: ``f[N, D]``, of the losses on the unit cube, or ``()``.
     """
 
     unit: chex.Array
     loss: chex.Array
     told: chex.Array
-    asked: chex.Array
+    pending: chex.Array
     grad: chex.Array | tuple
 
 
@@ -191,7 +191,7 @@ def suggestions(
         numbers = prior.numbers(free)
         process = gp.posterior(prior.kernel, numbers, data)
         # Pending points, too, are as if what is predicted there had been observed.
-        asked = data.mask | jnp.pad(jnp.arange(slots) < known.asked, (before, 0))
+        asked = data.mask | jnp.pad(known.pending[:slots], (before, 0))
         mean, _ = gp.predict(prior.kernel, process, data.x)
         data = Observations(data.x, jnp.where(data.mask, data.y, mean), asked)
         process = gp.posterior(prior.kernel, numbers, gp.extended(data, population))

@@ -24,6 +24,7 @@ class TPEState(NamedTuple):
     unit: chex.Array  # f[N, D]
     loss: chex.Array  # f[N]: inf where it failed, or is not told yet
     told: chex.Array  # bool[N]
+    pending: chex.Array  # bool[N]
     asked: chex.Array  # i32[]: slots in use
     first: chex.Array  # f[P, D]
     sequence: quasirandom.Sobol | None
@@ -113,6 +114,7 @@ def tpe(
             jnp.zeros((capacity, size), unit.dtype),
             jnp.full(capacity, jnp.inf, unit.dtype),
             jnp.zeros(capacity, bool),
+            jnp.zeros(capacity, bool),
             jnp.zeros((), jnp.int32),
             unit,
             sequence,
@@ -135,31 +137,37 @@ def tpe(
         low = parzen.fitted(dims, state.unit[best], good[best], has(state.unit[best]))
         slots = state.asked + jnp.arange(population, dtype=jnp.int32)
 
-        def propose(unit: chex.Array, each: tuple) -> tuple[chex.Array, chex.Array]:
+        def propose(carry: tuple, each: tuple) -> tuple[tuple, chex.Array]:
+            unit, pending = carry
             key, slot, start = each
-            rest = (jnp.arange(capacity) < slot) & ~good
+            rest = (state.told | pending) & ~good
             high = parzen.fitted(dims, unit, rest, has(unit))
             points = parzen.drawn(key, dims, low, candidates)
             score, other = (parzen.log_density(dims, k, points, has(points)) for k in (low, high))
             score -= other
             point = jnp.where(told < startup, start, points[jnp.argmax(score)])
-            return unit.at[slot].set(point, mode="drop"), point
+            unit = unit.at[slot].set(point, mode="drop")
+            return (unit, pending.at[slot].set(True, mode="drop")), point
 
         each = (jax.random.split(key, population), slots, start)
-        unit, points = jax.lax.scan(propose, state.unit, each)
+        (unit, pending), points = jax.lax.scan(propose, (state.unit, state.pending), each)
         budget = jnp.where(slots < capacity, FULL_BUDGET, 0).astype(jnp.int32)
         proposal = parts.proposal(points, note=slots)._replace(budget=budget)
         asked = jnp.minimum(state.asked + population, capacity)
-        return proposal, state._replace(unit=unit, asked=asked)
+        return proposal, state._replace(unit=unit, pending=pending, asked=asked)
 
     def tell(key: Key, state: TPEState, proposal: Proposal, evaluation: Evaluation) -> TPEState:
         del key
         loss = parts.finite_loss(evaluation, state.loss)
-        slot = jnp.where(parts.told(proposal, evaluation), proposal.note, capacity)
+        new = parts.told(proposal, evaluation)
+        slot = jnp.where(new, proposal.note, capacity)
+        # Idle slots are no evaluations, and nobody waits for them.
+        over = jnp.where(new | (proposal.budget == 0), proposal.note, capacity)
         return state._replace(
             unit=state.unit.at[slot].set(proposal.unit.astype(state.unit.dtype), mode="drop"),
             loss=state.loss.at[slot].set(loss, mode="drop"),
             told=state.told.at[slot].set(True, mode="drop"),
+            pending=state.pending.at[over].set(False, mode="drop"),
         )
 
     def stop(state: TPEState) -> chex.Array:
