@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from metahpo.base import Evaluation, Key, Proposal, PyTree, Strategy
 from metahpo.run.loop import loop_keys, strongly_typed
+from metahpo.staged import StagedAsk
 from metahpo.stopping import Stopping, first
 
 StrategyPrograms = tuple[Callable, Callable, Callable, Callable]
@@ -38,12 +39,6 @@ def _compiled(
         return round_key, jax.tree.map(strongly_typed, strategy_init(strategy_key))
 
     @jax.jit
-    def ask(key: Key, t: jax.Array, state: PyTree) -> tuple[Proposal, PyTree, Key]:
-        ask_key, _, tell_key = jax.random.split(jax.random.fold_in(key, t), 3)
-        proposal, state = strategy_ask(ask_key, state)
-        return proposal, state, tell_key
-
-    @jax.jit
     def tell(
         key: Key, state: PyTree, proposal: Proposal, evaluation: Evaluation
     ) -> tuple[PyTree, chex.Array]:
@@ -63,4 +58,22 @@ def _compiled(
         )
         return rule, stop.reason(rule)
 
-    return init, ask, tell, judge
+    return init, _asking(strategy_ask), tell, judge
+
+
+def _asking(strategy_ask: Callable) -> Callable:
+    """``(round_key, t, state) -> (Proposal, state, tell_key)``, compiled when it is needed."""
+
+    def compiled(own: Callable) -> Callable:
+        @jax.jit
+        def ask(key: Key, t: jax.Array, state: PyTree) -> tuple[Proposal, PyTree, Key]:
+            ask_key, _, tell_key = jax.random.split(jax.random.fold_in(key, t), 3)
+            proposal, state = own(ask_key, state)
+            return proposal, state, tell_key
+
+        return ask
+
+    if not isinstance(strategy_ask, StagedAsk):
+        return compiled(strategy_ask)
+    stage, stages = jax.jit(strategy_ask.stage), [compiled(own) for own in strategy_ask.stages]
+    return lambda key, t, state: stages[int(stage(state))](key, t, state)

@@ -1,6 +1,7 @@
 """Asked and told from a loop of one's own: the candidates of search, in any order, saved."""
 
 import concurrent.futures
+import functools
 import random
 
 import jax
@@ -13,6 +14,7 @@ import metahpo as mh
 from metahpo import stopping, strategies
 from metahpo.base import FULL_BUDGET, Needs, Proposal, StopReason, Strategy
 from metahpo.run import AskTell, WaitingError
+from metahpo.staged import StagedAsk
 
 LINE = {"x": mh.Float(-1.0, 1.0), "y": mh.Float(-1.0, 1.0)}
 PATIENT = {  # those that wait for no order of tells
@@ -35,6 +37,27 @@ def loop(tuner, fn=loss):
         candidate = tuner.ask()
         tuner.tell(candidate.number, fn(candidate.hparams))
     return tuner.result()
+
+
+def test_a_stage_of_a_strategy_is_compiled_when_the_run_comes_to_it():
+    plain, traced = strategies.random(LINE, 2), []
+
+    def marked(name, key, state):
+        traced.append(name)
+        return plain.ask(key, ())[0], state + 1
+
+    stages = tuple(functools.partial(marked, name) for name in ("few", "many"))
+    ask = StagedAsk(functools.partial(marked, "any"), lambda state: state // 2, stages)
+    staged = plain._replace(init=lambda key: jnp.zeros((), jnp.int32), ask=ask)
+    tuner = AskTell(LINE, staged._replace(tell=lambda key, state, *_: state), rounds=4)
+    seen = []
+    while not tuner.over:
+        candidate = tuner.ask()
+        seen.append((candidate.hparams, list(traced)))
+        tuner.tell(candidate.number, 0.0)
+    assert [names for _, names in seen] == [["few"]] * 4 + [["few", "many"]] * 4
+    alike = AskTell(LINE, plain, rounds=4)
+    assert [h for h, _ in seen] == [alike.ask().hparams for _ in seen]
 
 
 def test_a_loop_of_ones_own_is_minimize():

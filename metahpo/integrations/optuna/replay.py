@@ -215,7 +215,7 @@ class Replay:
 
 def _mark(space: dict[str, BaseDistribution], strategy: Strategy, seed: int) -> str:
     """By what every machine agrees on: no numbers that were computed."""
-    ask = getattr(strategy.ask, "__qualname__", "")
+    ask = getattr(strategy.ask, "__qualname__", getattr(strategy.init, "__qualname__", ""))
     state = jax.eval_shape(strategy.init, jax.random.key(0))
     dims = sorted((name, distribution_to_json(one)) for name, one in space.items())
     text = json.dumps([dims, ask, str(state), seed])

@@ -1,6 +1,7 @@
 """Points chosen one after the other by a Gaussian process of all that are known."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import chex
@@ -11,6 +12,7 @@ from metahpo import lanes, quasirandom
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Space
+from metahpo.staged import StagedAsk
 from metahpo.strategies import parts
 from metahpo.strategies.bayesian.suggestions import Choose, Known, Offset, Suggest, suggestions
 from metahpo.surrogates import derivatives
@@ -110,12 +112,19 @@ def modelled(
             given=parts.starting_points(given_key, space, count, initial).astype(dtype),
         )
 
-    def ask(key: Key, state: GaussianProcessState) -> tuple[Proposal, GaussianProcessState]:
+    def stage(state: GaussianProcessState) -> chex.Array:
+        """As few places as possible."""
+        _, taken = room(state, population)
+        return (lanes.highest(taken) > jnp.array(sizes[:-1], jnp.int32)).sum()
+
+    def asked(
+        suggest: Sequence[Suggest], key: Key, state: GaussianProcessState
+    ) -> tuple[Proposal, GaussianProcessState]:
         number = state.asked + jnp.arange(population)
-        places, taken = room(state, population)
+        places, _ = room(state, population)
         early = _first_points(state, number)
-        # Nothing is fitted to the first points, and as few places as possible to all others.
-        which = (lanes.highest(taken) > jnp.array(sizes[:-1], jnp.int32)).sum()
+        # Nothing is fitted to the first points.
+        which = stage(state) if len(suggest) > 1 else 0
         known = Known(state.unit, state.loss, state.told, state.pending, state.grad)
         unit, free = jax.lax.switch(
             jnp.where(lanes.highest(state.asked) < startup, 0, 1 + which),
@@ -137,6 +146,12 @@ def modelled(
             free=free,
         )
         return parts.proposal(unit, note=places), state
+
+    ask = StagedAsk(
+        functools.partial(asked, suggest),
+        stage,
+        tuple(functools.partial(asked, [of_size]) for of_size in suggest),
+    )
 
     def tell(
         key: Key, state: GaussianProcessState, proposal: Proposal, evaluation: Evaluation

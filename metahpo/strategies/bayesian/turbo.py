@@ -1,5 +1,7 @@
 """Trust region Bayesian optimisation."""
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -11,6 +13,7 @@ from metahpo import checks, quasirandom
 from metahpo import space as spaces
 from metahpo.base import Evaluation, Key, Proposal, Strategy
 from metahpo.space import Choice, Space
+from metahpo.staged import Ask, StagedAsk
 from metahpo.strategies import parts
 from metahpo.strategies.bayesian.modelled import GaussianProcessState, modelled
 from metahpo.strategies.bayesian.region import FIRST, SMALLEST, Region, started, updated
@@ -123,12 +126,24 @@ def turbo(
         process = anywhere.init(key)
         return TuRBOState(process, started(process.loss.dtype), jnp.zeros((), jnp.int32))
 
-    def ask(key: Key, state: TuRBOState) -> tuple[Proposal, TuRBOState]:
+    def asked(
+        of: Callable[[StagedAsk], Ask], key: Key, state: TuRBOState
+    ) -> tuple[Proposal, TuRBOState]:
         chosen = state.process.asked >= startup
-        proposal, process = within(state.region.length).ask(key, state.process)
+        proposal, process = of(_staged(within(state.region.length)))(key, state.process)
         number, chosen = (jnp.broadcast_to(x, population) for x in (state.number, chosen))
         note = Note(proposal.note, number, chosen)
         return proposal._replace(note=note), state._replace(process=process)
+
+    def stage(number: int) -> Ask:
+        return functools.partial(asked, lambda ask: ask.stages[number])
+
+    of_process = _staged(anywhere)
+    ask = StagedAsk(
+        functools.partial(asked, lambda ask: ask),
+        lambda state: of_process.stage(state.process),
+        tuple(stage(number) for number in range(len(of_process.stages))),
+    )
 
     def tell(key: Key, state: TuRBOState, proposal: Proposal, evaluation: Evaluation) -> TuRBOState:
         note = proposal.note
@@ -158,6 +173,11 @@ def turbo(
         return TuRBOState(process, started(process.loss.dtype), state.number + 1)
 
     return Strategy(init, ask, tell, anywhere.needs, space=space)
+
+
+def _staged(process: Strategy) -> StagedAsk:
+    assert isinstance(process.ask, StagedAsk)
+    return process.ask
 
 
 def stretch(model: Model) -> chex.Array:
