@@ -91,7 +91,7 @@ def dqn(steps: int) -> Callable[[Key], PyTree]:
     environment, stretch = mh.rl.leading_ones(50).environment, 4
     policy = mh.rl.value_policy(environment, (64, 64))
     explore = mh.rl.epsilon_greedy(0.1)
-    agent = mh.rl.dqn(environment, policy, explore, steps=stretch, capacity=10_000)
+    agent = mh.rl.dqn(environment, policy, explore, steps=stretch, capacity=10_000, n=1)
     return trainer(environment, policy, agent, steps // stretch, 1)
 
 

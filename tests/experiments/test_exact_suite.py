@@ -54,6 +54,8 @@ def test_the_committed_agents_reach_their_targets():
     assert set(rows) == {name for _, names in study.FAMILIES.values() for name in names}
     for name in study.LEADING_ONES:
         assert rows[name]["regret"]["mean"] < 0.01
+    most = rows["n 200, evenly 7"]["regret"]
+    assert most["mean"] + most["half_width"] < 0.02
     for name, least in {"1D3M": 9.12, "2D3M": 8.32, "3D3M": 7.5, "5D3M": 6.0}.items():
         assert rows[name]["agent"]["mean"] >= least
     for length in study.LENGTHS:

@@ -85,7 +85,9 @@ def test_a_duelling_network_adds_advantages_without_their_mean_to_the_value():
 
 def test_the_gradient_is_that_of_the_loss_by_hand_and_zero_before_the_start():
     policy = rl.table_policy(LAKE)
-    agent = rl.dqn(LAKE, policy, EXPLORE, steps=4, capacity=64, batch=64, start=8, discount=0.9)
+    agent = rl.dqn(
+        LAKE, policy, EXPLORE, steps=4, capacity=64, batch=64, start=8, n=1, discount=0.9
+    )
     table = jnp.arange(64.0).reshape(16, 4)
     memory = agent.init(jax.random.key(0), table, None)
     estimate = jax.jit(agent.estimate)

@@ -11,7 +11,7 @@ from metahpo.base import Estimate, Estimator, HParams, Key, PyTree, State, Task
 from metahpo.diagnostics import gradient_info
 from metahpo.rl.agents.actor_critic import (
     Batch,
-    check_policy,
+    checked,
     collect,
     critic_error,
     mean_entropy,
@@ -79,12 +79,7 @@ def a2c(
         (8, 1.39)
     """
     steps = checks.whole("steps", steps)
-    check_policy("a2c", policy, entropy)
-    checks.probability("discount", discount)
-    checks.probability("decay", decay)
-    checks.at_least("critic", critic, 0)
-    critic_decay = decay if critic_decay is None else critic_decay
-    checks.probability("critic_decay", critic_decay)
+    rates = checked("a2c", policy, entropy, critic, discount, decay, critic_decay)
 
     def init(key: Key, weights: HParams, task: Task) -> A2CMemory:
         del weights
@@ -94,16 +89,7 @@ def a2c(
         key: Key, weights: HParams, task: Task, memory: A2CMemory
     ) -> tuple[Estimate, A2CMemory]:
         state, stretch, batch = collect(
-            key,
-            environment,
-            policy,
-            weights,
-            steps,
-            memory.state,
-            task,
-            discount,
-            decay,
-            critic_decay,
+            key, environment, policy, weights, steps, memory.state, task, rates
         )
 
         def total(weights: PyTree) -> tuple[chex.Array, tuple[chex.Array, chex.Array]]:

@@ -32,12 +32,44 @@ class Batch(NamedTuple):
     value: chex.Array
 
 
-def check_policy(agent: str, policy: Policy, entropy: chex.Numeric) -> None:
-    """Raises ``ValueError`` unless the policy has a critic, and an entropy if it is wanted."""
+class Rates(NamedTuple):
+    """How far an agent and its critic look ahead; all in [0, 1].
+
+    Attributes:
+        discount: of rewards.
+        decay: lambda of the advantages.
+        critic_decay: lambda of what the critic learns.
+    """
+
+    discount: chex.Numeric
+    decay: chex.Numeric
+    critic_decay: chex.Numeric
+
+
+def checked(
+    agent: str,
+    policy: Policy,
+    entropy: chex.Numeric,
+    critic: chex.Numeric,
+    discount: chex.Numeric,
+    decay: chex.Numeric,
+    critic_decay: chex.Numeric | None,
+) -> Rates:
+    """The rates of an agent, whose critic's is that of its advantages by default.
+
+    Raises:
+        ValueError: unless the policy has a critic, and an entropy if it is wanted, weights are at
+            least 0 and rates in [0, 1].
+    """
     if policy.value is None:
         raise ValueError(f"{agent} needs a policy with a value, as with_value makes it")
     checks.at_least("entropy", entropy, 0)
     check_entropy(policy, entropy)
+    checks.at_least("critic", critic, 0)
+    rates = Rates(discount, decay, decay if critic_decay is None else critic_decay)
+    for name, rate in rates._asdict().items():
+        checks.probability(name, rate)
+    return rates
 
 
 def check_entropy(policy: Policy, bonus: chex.Numeric) -> None:
@@ -54,9 +86,7 @@ def collect(
     steps: int,
     state: State,
     task: Task,
-    discount: chex.Numeric,
-    decay: chex.Numeric,
-    critic_decay: chex.Numeric,
+    rates: Rates,
 ) -> tuple[State, Trajectory, Batch]:
     """Acts for so many steps and says how well it went."""
 
@@ -70,9 +100,9 @@ def collect(
     if value.shape != (steps,):
         raise ValueError(f"a policy's value must be a scalar, got shape {value.shape[1:]}")
     after = values(weights, stretch.next_observation)
-    advantage = gae(stretch, value, after, discount, decay)
+    advantage = gae(stretch, value, after, rates.discount, rates.decay)
     logs = jax.vmap(policy.log_prob, (None, 0, 0))(weights, stretch.observation, stretch.action)
-    goal = value + gae(stretch, value, after, discount, critic_decay)
+    goal = value + gae(stretch, value, after, rates.discount, rates.critic_decay)
     return state, stretch, Batch(stretch.observation, stretch.action, logs, advantage, goal)
 
 

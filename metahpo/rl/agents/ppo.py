@@ -11,7 +11,8 @@ from metahpo.base import Estimate, Estimator, HParams, Key, PyTree, State, Task
 from metahpo.diagnostics import gradient_info
 from metahpo.rl.agents.actor_critic import (
     Batch,
-    check_policy,
+    Rates,
+    checked,
     collect,
     critic_error,
     mean_entropy,
@@ -102,36 +103,24 @@ def ppo(
     steps, epochs, minibatches = checks.counts(steps=steps, epochs=epochs, minibatches=minibatches)
     if steps % minibatches:
         raise ValueError(f"steps must be a multiple of {minibatches=}, got {steps}")
-    check_policy("ppo", policy, entropy)
+    rates = checked("ppo", policy, entropy, critic, discount, decay, critic_decay)
     checks.positive(clip=clip)
-    checks.probability("discount", discount)
-    checks.probability("decay", decay)
-    checks.at_least("critic", critic, 0)
-    critic_decay = decay if critic_decay is None else critic_decay
-    checks.probability("critic_decay", critic_decay)
 
     def init(key: Key, weights: HParams, task: Task) -> PPOMemory:
         reset_key, shuffle_key = jax.random.split(key)
         state = jax.tree.map(jnp.asarray, environment.reset(reset_key, task))
 
         def example(key: Key) -> Batch:
-            rates = discount, decay, critic_decay
-            return collect(key, environment, policy, weights, steps, state, task, *rates)[2]
+            return collect(key, environment, policy, weights, steps, state, task, rates)[2]
 
         shapes = jax.eval_shape(example, key)
         batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return PPOMemory(state, batch, jnp.zeros((), jnp.int32), shuffle_key, no_score())
 
-    def play(
-        memory: PPOMemory,
-        key: Key,
-        weights: PyTree,
-        task: Task,
-        *rates: chex.Array,
-    ) -> PPOMemory:
+    def play(memory: PPOMemory, key: Key, weights: PyTree, task: Task, rates: Rates) -> PPOMemory:
         play_key, shuffle_key = jax.random.split(key)
         state, stretch, batch = collect(
-            play_key, environment, policy, weights, steps, memory.state, task, *rates
+            play_key, environment, policy, weights, steps, memory.state, task, rates
         )
         score = scored(memory.score, stretch)
         return PPOMemory(state, batch, memory.updates, shuffle_key, score)
@@ -141,8 +130,7 @@ def ppo(
     ) -> tuple[Estimate, PPOMemory]:
         due = memory.updates % (epochs * minibatches) == 0
         # What is traced is an argument, as ``when`` asks for.
-        rates = jnp.asarray(discount), jnp.asarray(decay), jnp.asarray(critic_decay)
-        memory = lanes.when(due, play, memory, key, weights, task, *rates)
+        memory = lanes.when(due, play, memory, key, weights, task, jax.tree.map(jnp.asarray, rates))
         epoch, part = jnp.divmod(memory.updates, minibatches)
         order = jax.random.permutation(jax.random.fold_in(memory.shuffle, epoch), steps)
         rows = order.reshape(minibatches, -1)[part]

@@ -1,7 +1,7 @@
 """Learning by temporal differences with a table of action values: what its agents share."""
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import chex
 import jax
@@ -18,6 +18,51 @@ from metahpo.rl.rollout import rollout
 
 Worth: TypeAlias = Callable[[chex.Array, chex.Array, chex.Array], chex.Array]
 """``(values f[A], chances f[A], action i32[]) -> f[]``: what is expected of the next state."""
+
+Agent = TypeVar("Agent", bound=Callable[..., Estimator])
+
+_SHARED = """
+
+    The gradient is minus the error of the value of each action taken, times ``rate``: with
+    ``optax.sgd(0.1)`` and ``steps=1`` that is the textbook's update with a step size of 0.1, and
+    with ``optax.sgd(1.0)`` and ``rate=lambda visits: 1 / visits`` it takes means.
+
+    Args:
+        environment: the process, with finite observations and actions.
+        explore: how the agent acts, of ``epsilon_greedy``, ``softmax``, ``upper_confidence``.
+        discount: in [0, 1].
+        rate: factor of the errors; a schedule is one of how often the action was chosen in this
+            state, this time included.
+        steps: made before an update; their gradients are added up.
+
+    Returns:
+        An Estimator whose hyperparameters are a table ``f[S, A]``, as of ``table_policy``, and
+        whose memory is a ``TabularMemory``.  Its loss is minus the return of the last episode that
+        ended.  A reward that is not finite spoils the update, which ``meta_train`` skips.
+
+    Raises:
+        ValueError: for spaces that are not finite, zero steps, a discount outside [0, 1], or a
+            table of another shape.
+
+    Example:
+        >>> import jax, optax, metahpo as mh
+        >>> lake = mh.rl.frozen_lake(slippery=False)
+        >>> policy = mh.rl.table_policy(lake.environment, initial=1.0)  # tries everything
+        >>> problem = mh.problems.function(lambda table: 0.0)
+        >>> agent = mh.rl.NAME(lake.environment, mh.rl.epsilon_greedy(0.1))
+        >>> learned = mh.meta_train(
+        ...     jax.random.key(0), problem, agent, policy.init(jax.random.key(1)),
+        ...     optax.sgd(0.5), rounds=5_000, tasks=1,
+        ... )
+        >>> lake.value(learned.hparams.argmax(axis=1)) == lake.optimal()
+        True
+"""
+
+
+def described(agent: Agent) -> Agent:
+    """The agent with the part of the docstring that all agents with a table share."""
+    agent.__doc__ = (agent.__doc__ or "") + _SHARED.replace("NAME", agent.__name__)
+    return agent
 
 
 class TabularMemory(NamedTuple):
