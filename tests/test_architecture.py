@@ -45,7 +45,7 @@ ARROWS = {
     "hypergrad": {"diagnostics", "floats", "inner", "recomputation"},
     "strategies": {"cube", "draws", "lanes", "quasirandom", "space", "stopping", "surrogates"},
     "meta": {"floats", "inner", "problems"},
-    "learned_optimizers": {"floats", "links", "space", "updates"},
+    "learned_optimizers": {"floats", "links", "report", "space", "updates"},
     "transfer": {"inner", "networks", "problems", "report", "run", "space", "surrogates"},
     "rl": {"diagnostics", "draws", "inner", "lanes", "networks", "space", "updates"},
     "run": {
