@@ -55,7 +55,7 @@ ARROWS = {
         "surrogates",
     },
     "meta": {"floats", "inner", "problems"},
-    "learned_optimizers": {"floats", "links", "space", "updates"},
+    "learned_optimizers": {"floats", "links", "report", "space", "updates"},
     "transfer": {"inner", "networks", "problems", "report", "run", "space", "surrogates"},
     "rl": {"diagnostics", "draws", "inner", "lanes", "networks", "space", "updates"},
     "run": {

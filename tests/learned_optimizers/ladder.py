@@ -47,6 +47,12 @@ LADDER = {
     "factored_mlp": Rung(lo.factored_mlp(rate=0.05), scale=True),
     "recurrent": Rung(lo.recurrent(hidden=3)),
     "two_level": Rung(lo.two_level(hidden=4, memory=3, rate=0.05), scale=True),
+    "steered": Rung(lo.steered(hidden=4, rate=0.05), scale=True),
+    "mixture": Rung(
+        lo.mixture(
+            {"adam": optax.adam(0.1), "sgd": optax.sgd(0.1)}, like=LIKE, curve=lo.polynomial(5, 1)
+        )
+    ),
     "corrected": Rung(
         lo.corrected(lo.learnable(optax.sgd, {"learning_rate": 0.1}), lo.symbolic(["sign"])),
     ),
