@@ -1,38 +1,44 @@
 """One process, methods of every kind: how far each stays from the exact optimum.
 
-The process is ``rl.chebyshev`` with numbers for actions: gradient descent takes 20 steps on
-quadratics with condition number 100, an action is the rate of a step, and the return is minus the
-logarithm of the worst error ratio.  ``rl.problem`` makes a Problem of it whose hyperparameters are
-a policy's weights, here an action for each time; so whatever tunes hyperparameters plays the same
-episodes, and the best return is known (3.32; Chebyshev's rates).
+The process is ``rl.chebyshev``: gradient descent takes 20 steps on quadratics with condition number
+100, and the return is minus the logarithm of the worst error ratio.  An action is the rate of a
+step, a number from -1 to 1 on the logarithmic scale between the smallest and the largest that makes
+sense.  The best return is known (3.32; Chebyshev's rates).
 
-Every method gets 20,000 episodes; a hypergradient through the transitions (reverse mode) is charged
-as 3, one by evolution strategies as the episodes that it plays.  Regret is the best return that
-there is minus the best one found: the mean over 10 seeds with 95 % intervals.  At the optimum 21
-maxima of the error are equal, so the return has a kink there and a gradient sees one of them at a
-time.  About a minute on 2 cores.
+An agent samples actions around what it has learned for each time.  ``rl.problem`` makes a Problem
+of the same process, whose hyperparameters are an action for each time; so whatever tunes
+hyperparameters plays the same episodes.  Every method gets 100,000 episodes; a hypergradient
+through the transitions (reverse mode) is charged as 3, one by evolution strategies as the episodes
+that it plays, and an agent plays one more after every update, which says what it has found.  Regret
+is the best return that there is minus the best one found: the mean over 10 seeds with 95 %
+intervals.  At the optimum 21 maxima of the error are equal, so the return has a kink there and a
+gradient sees one of them at a time.  About two minutes on 2 cores.
 
     python -m experiments.one_process [--quick] [--resume]
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 import metahpo as mh
-from metahpo import strategies
+from metahpo import rl, strategies
 from metahpo.report import interval
 from metahpo.report.plots import COLORS, label_ends, scales
 from metahpo.study import Findings, Work, column, command, panels
 
 CONDITION, STEPS = 100.0, 20
-EXACT = mh.rl.chebyshev(CONDITION, STEPS, continuous=True)
+EXACT = rl.chebyshev(CONDITION, STEPS, continuous=True)
 SPACE = {"actions": mh.Float(-1.0, 1.0, shape=(STEPS,))}
 STARTS, PAIRS, SIGMA = 8, 8, 0.003
 REVERSE_COST = 3
+EPISODES = 32  # of an agent's update
+SPREAD = 80.0  # makes the first means differ: equal rates are a saddle
 
 
 class Method(NamedTuple):
@@ -42,6 +48,17 @@ class Method(NamedTuple):
     population: int
     cost: int = 1
     estimator: Callable[[mh.Problem], mh.Estimator] | None = None
+
+
+class Agent(NamedTuple):
+    """An estimator on a policy, the rates of Adam for means and for widths, and its updates."""
+
+    estimator: Callable[[rl.Environment, rl.Policy], mh.Estimator]
+    tasks: int
+    rates: tuple[float, float]
+    updates: int = 1  # rounds that share their EPISODES
+    critic: bool = False
+    cost: float = EPISODES + 1
 
 
 def descent(rounds: int) -> mh.Strategy:
@@ -62,18 +79,32 @@ METHODS = {
     "hypergradient": Method(
         descent, STARTS, REVERSE_COST, lambda process: mh.hypergrad.reverse(process, STEPS)
     ),
+    "REINFORCE": Agent(
+        lambda process, policy: rl.reinforce(process, policy, STEPS, rollouts=EPISODES),
+        1,
+        (0.03 / SPREAD, 3e-3),
+    ),
+    "PPO": Agent(
+        lambda process, policy: rl.ppo(
+            process, policy, STEPS, epochs=2, minibatches=2, discount=1.0, decay=1.0
+        ),
+        EPISODES,
+        (0.01 / SPREAD, 1e-3),
+        updates=4,
+        critic=True,
+    ),
 }
 
 
 class Size(NamedTuple):
     """How much is computed; a budget counts episodes."""
 
-    budgets: tuple[int, ...] = (1_000, 5_000, 20_000)
+    budgets: tuple[int, ...] = (1_000, 10_000, 100_000)
     seeds: int = 10
     methods: tuple[Literal[*METHODS], ...] = tuple(METHODS)
 
 
-QUICK = Size(budgets=(200, 1_000), seeds=3, methods=("CMA-ES", "hypergradient"))
+QUICK = Size(budgets=(200, 1_000), seeds=3, methods=("CMA-ES", "hypergradient", "REINFORCE"))
 
 
 class Found(NamedTuple):
@@ -83,9 +114,32 @@ class Found(NamedTuple):
     curve: np.ndarray  # f[seeds, points], the regret after numbers of episodes
 
 
+def environment() -> rl.Environment:
+    """``EXACT`` with the logarithms of rates as actions: -1 is the smallest, 1 the largest."""
+
+    def step(key, state, action):
+        curvature = jnp.exp(-math.log(CONDITION) * (jnp.clip(action, -1.0, 1.0) + 1) / 2)
+        low, high = 1 / CONDITION, 1.0
+        place = (2 * curvature - low - high) / (high - low)  # what the exact process wants
+        return EXACT.environment.step(key, state, place)
+
+    return EXACT.environment._replace(step=step)
+
+
 def process() -> mh.Problem:
     """Episodes whose policy has an action for each time."""
-    return mh.rl.problem(EXACT.environment, lambda key, weights, time: weights["actions"][time])
+    return rl.problem(environment(), lambda key, weights, time: weights["actions"][time])
+
+
+def losses_of(units):
+    """Minus the returns ``f[...]`` of actions ``f[..., STEPS]`` in the unit cube."""
+    judge = mh.inner.outer_loss(process(), STEPS)
+
+    def one(unit):
+        return judge(jax.random.key(0), mh.space.decode(SPACE, unit), None)[0]
+
+    losses = jax.lax.map(one, units.reshape(-1, STEPS), batch_size=256)
+    return losses.reshape(units.shape[:-1])
 
 
 def points(budget: int) -> np.ndarray:
@@ -93,31 +147,74 @@ def points(budget: int) -> np.ndarray:
     return np.unique(np.geomspace(64, budget, 60).astype(int))
 
 
-def learn(name: str, size: Size) -> Found:
-    """One method from all seeds, in one program."""
-    method, budget, problem = METHODS[name], size.budgets[-1], process()
-    rounds = -(-budget // (method.population * method.cost))
-    strategy = method.strategy(rounds)
+def searched(method: Method, rounds: int):
+    """``(key) -> losses``, one an evaluation in their order."""
+    strategy, problem = method.strategy(rounds), process()
     estimator = None if method.estimator is None else method.estimator(problem)
 
-    @jax.jit
-    @jax.vmap
     def run(key):
         history = mh.search(
             key, problem, SPACE, strategy, rounds=rounds, steps=STEPS, estimator=estimator
         ).history
         # What an estimator says of its point may be the loss of others around it.
-        judge = mh.inner.outer_loss(problem, STEPS)
-        units = history.unit.reshape(-1, STEPS)
-        return jax.lax.map(
-            lambda unit: judge(key, mh.space.decode(SPACE, unit), None)[0], units, batch_size=256
-        )
+        return losses_of(history.unit.reshape(-1, STEPS))
 
-    losses = np.asarray(run(jax.random.split(jax.random.key(1), size.seeds)), float)
+    return run
+
+
+def trained(agent: Agent, updates: int):
+    """``(key) -> losses``, of the most probable actions after each update."""
+    where, times = environment(), jnp.arange(STEPS)
+    policy = rl.gaussian_policy(
+        where, (), scale=0.02, features=lambda time: SPREAD * jax.nn.one_hot(time, STEPS + 1)
+    )
+    actor = policy
+    if agent.critic:
+        policy = rl.with_value(policy, where, ())
+    rounds = updates * agent.updates
+    mean, width = (optax.adam(optax.linear_schedule(rate, 0.0, rounds)) for rate in agent.rates)
+    each = {"mean": "mean", "log_scale": "width"}
+    optimizer = optax.multi_transform(
+        {"mean": mean, "width": width, "value": optax.adam(0.05)},
+        {"policy": each, "value": "value"} if agent.critic else each,
+    )
+    estimator, problem = agent.estimator(where, policy), rl.problem(where, policy)
+
+    def run(key):
+        start_key, run_key = jax.random.split(key)
+        start = policy.init(start_key)
+
+        def more(state):
+            return mh.meta_train(
+                run_key, problem, estimator, start, optimizer, rounds=agent.updates,
+                tasks=agent.tasks, state=state,
+            ).state  # fmt: skip
+
+        def update(state, _):
+            state = more(state)
+            weights = state.hparams["policy"] if agent.critic else state.hparams
+            actions = jax.vmap(actor.mode, (None, 0))(weights, times)
+            return state, (actions + 1) / 2
+
+        first = more(None)
+        return losses_of(jax.lax.scan(update, first, length=updates - 1)[1])
+
+    return run
+
+
+def learn(name: str, size: Size) -> Found:
+    """One method from all seeds, in one program."""
+    method, budget = METHODS[name], size.budgets[-1]
+    if isinstance(method, Agent):
+        run = trained(method, max(2, round(budget / method.cost)))
+    else:
+        run = searched(method, -(-budget // (method.population * method.cost)))
+    keys = jax.random.split(jax.random.key(1), size.seeds)
+    losses = np.asarray(jax.jit(jax.vmap(run))(keys), float)
     regret = np.minimum.accumulate(losses, axis=1) + EXACT.optimal()
 
     def after(episodes: np.ndarray) -> np.ndarray:
-        evaluations = np.maximum(episodes // method.cost, 1)
+        evaluations = np.maximum(episodes // method.cost, 1).astype(int)
         return regret[:, evaluations.clip(max=losses.shape[1]) - 1]
 
     return Found(after(np.array(size.budgets)), after(points(budget)))
@@ -167,6 +264,9 @@ def plot(results, path) -> None:
         f"On one process of 20 rates {best} comes within {ends[best].mean:.2g} of the best return "
         f"({results['settings']['optimum']:.2f}) in {budget:,} episodes"
     )
+    reached = ends["REINFORCE"].mean if "REINFORCE" in ends else None
+    if reached is not None and best != "REINFORCE":
+        title += f"; REINFORCE, an agent, within {reached:.2g}"
     colors = dict(zip(METHODS, ("0.5", *COLORS), strict=False))
     with panels(path, size=(8, 4.2), title=title) as axes:
         for name, regrets in curves.items():
@@ -174,6 +274,7 @@ def plot(results, path) -> None:
         scales(axes, at, True, True)
         axes.set(xlabel="episodes", ylabel="regret (mean over seeds)")
         axes.set_xlim(at[0], at[-1])
+        axes.set_ylim(top=5.0)  # that of the first agents is far above
         label_ends(axes, {name: regrets[-1] for name, regrets in curves.items()}, colors)
 
 
