@@ -16,6 +16,7 @@ from metahpo.base import Key
 
 BINS = 31
 """Quantiles of a column that are thresholds."""
+_ROWS = 8192  # that are summed at once
 
 
 class Trees(NamedTuple):
@@ -126,9 +127,22 @@ def grow(
 def _by_leaf(sums: chex.Array, leaf: chex.Array, right: chex.Array, leaves: int) -> chex.Array:
     """``f32[F, M, leaves, 2 O, K]``: sums over the rows of a leaf that a candidate sends right."""
     folds, members, width, n = sums.shape
-    among = leaf[:, :, None] == jnp.arange(leaves)[:, None]  # bool[F, M, leaves, N]
-    spread = jnp.where(among[:, :, :, None], sums[:, :, None], 0.0)
-    found = jnp.einsum("fan,fkn->fak", spread.reshape(folds, -1, n), right)
+    size = min(n, _ROWS)
+
+    def chunk(total: chex.Array, start: chex.Array) -> tuple[chex.Array, None]:
+        sums_, leaf_, right_ = (
+            jax.lax.dynamic_slice_in_dim(a, start, size, axis=-1) for a in (sums, leaf, right)
+        )
+        among = leaf_[:, :, None] == jnp.arange(leaves)[:, None]  # bool[F, M, leaves, rows]
+        spread = jnp.where(among[:, :, :, None], sums_[:, :, None], 0.0)
+        own = jnp.einsum("fan,fkn->fak", spread.reshape(folds, -1, size), right_)
+        return total + own, None
+
+    nothing = jnp.zeros((folds, members * leaves * width, right.shape[1]), sums.dtype)
+    if size == n:
+        found, _ = chunk(nothing, jnp.zeros((), int))
+    else:
+        found, _ = jax.lax.scan(chunk, nothing, jnp.arange(0, n, size))
     return found.reshape(folds, members, leaves, width, -1)
 
 
