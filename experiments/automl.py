@@ -41,6 +41,7 @@ SETS = {
 }  # fmt: skip
 LESS, OURS, FOREST, BOOSTING = "metahpo, 36", "metahpo, 96", "random forest", "HistGradientBoosting"
 METHODS = (OURS, LESS, FOREST, BOOSTING)
+MODELS = ("linear", "boosting", "network", "neighbours", "discriminant")
 TEST = 0.3
 
 
@@ -94,8 +95,8 @@ def models(classes: bool, seed: int) -> dict[str, Any]:
     ours = mh.automl.Classifier if classes else mh.automl.Regressor
     kind = "Classifier" if classes else "Regressor"
     return {
-        OURS: ours(budget=96, seed=seed),
-        LESS: ours(budget=36, seed=seed),
+        OURS: ours(models=MODELS, budget=96, seed=seed),
+        LESS: ours(models=MODELS, budget=36, seed=seed),
         FOREST: getattr(forest, f"RandomForest{kind}")(random_state=seed),
         BOOSTING: getattr(forest, f"HistGradientBoosting{kind}")(random_state=seed),
     }
@@ -161,7 +162,7 @@ def study(size: Size, work: Work) -> Findings:
     return Findings(
         rows,
         formats=formats | {"test - out of fold": ".3f"},
-        settings={"seconds": work.seconds},
+        settings={"models": MODELS, "seconds": work.seconds},
         notes={"sets": sets},
     )
 

@@ -3,11 +3,16 @@
 from metahpo.automl.models.boosting import boosting
 from metahpo.automl.models.discriminant import discriminant
 from metahpo.automl.models.family import Data, Family, Task
+from metahpo.automl.models.forest import forest
+from metahpo.automl.models.kernel import kernel
 from metahpo.automl.models.linear import linear
 from metahpo.automl.models.neighbours import neighbours
 from metahpo.automl.models.network import network
 
-FAMILIES = {family.name: family for family in (linear, boosting, network, neighbours, discriminant)}
+FAMILIES = {
+    family.name: family
+    for family in (linear, boosting, network, kernel, forest, neighbours, discriminant)
+}
 """All that there are, by name."""
 
 __all__ = [
@@ -17,6 +22,8 @@ __all__ = [
     "Task",
     "boosting",
     "discriminant",
+    "forest",
+    "kernel",
     "linear",
     "neighbours",
     "network",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metahpo.automl.preprocessing import quantiles
-from metahpo.base import Key
+from metahpo.base import Key, PyTree
 
 BINS = 31
 """Quantiles of a column that are thresholds."""
@@ -164,3 +164,26 @@ def leaf_of(trees: Trees, columns: chex.Array) -> chex.Array:
 def values_of(value: chex.Array, leaf: chex.Array) -> chex.Array:
     """``f32[F, M, N, outputs]``: the values ``f32[F, M, leaves, outputs]`` of rows."""
     return jnp.take_along_axis(value, leaf[..., None], axis=2)
+
+
+def total(fitted: PyTree, x: chex.Array) -> chex.Array:
+    """``f32[M, F, N, outputs]``: the sum of the values of all trees.
+
+    Args:
+        fitted: ``feature`` and ``threshold`` ``[M, F, trees, L]``, ``value``
+            ``f32[M, F, trees, 2 ** L, outputs]``.
+        x: ``f32[F, N, D]``.
+    """
+    columns = jnp.swapaxes(x, 1, 2)
+    trees = Trees(
+        jnp.transpose(fitted["feature"], (2, 3, 1, 0)),
+        jnp.transpose(fitted["threshold"], (2, 3, 1, 0)),
+        jnp.transpose(fitted["value"], (2, 1, 0, 3, 4)),
+    )
+
+    def step(score: chex.Array, tree: Trees) -> tuple[chex.Array, None]:
+        return score + values_of(tree.value, leaf_of(tree, columns)), None
+
+    _, folds, members, _, outputs = trees.value.shape
+    start = jnp.zeros((folds, members, x.shape[1], outputs), trees.value.dtype)
+    return jnp.swapaxes(jax.lax.scan(step, start, trees)[0], 0, 1)
