@@ -2,11 +2,11 @@
 
 Data sets of the Penn Machine Learning Benchmarks, one of every family of near-copies.  Half of the
 families were there to choose everything by (``--part choose``), the committed table is of the other
-half.  Each set is cut into 70 % training and 30 % test rows, twice; all methods see the same rows.
+half.  Each set is cut into 70 % training and 30 % test rows; all methods see the same rows.
 Ours divides the training rows into five folds, the others, of scikit-learn, have no need to.  Loss
 is the log loss, or the root mean squared error in units of the target's standard deviation; error
 is the share of wrong labels, or the unexplained variance.  Seconds are of a processor, with
-compilation, in one process for all sets.  Intervals are over data sets, of the mean of both cuts.
+compilation, in one process for all sets.  Intervals are over data sets.
 
     python -m experiments.automl [--quick] [--resume] [--path DATA]
 """
@@ -50,7 +50,7 @@ class Size(NamedTuple):
 
     part: Literal["report", "choose"] = "report"
     sets: int = 100  # at most
-    cuts: int = 2
+    cuts: int = 1
     path: Path | None = None  # of the data, by default METAHPO_DATA
 
 

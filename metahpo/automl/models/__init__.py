@@ -9,13 +9,16 @@ from metahpo.automl.models.linear import linear
 from metahpo.automl.models.neighbours import neighbours
 from metahpo.automl.models.network import network
 
+DEFAULT = ("linear", "boosting", "network", "neighbours", "discriminant")
+"""Those that a search is over unless it is told."""
 FAMILIES = {
     family.name: family
-    for family in (linear, boosting, network, kernel, forest, neighbours, discriminant)
+    for family in (linear, boosting, network, neighbours, discriminant, kernel, forest)
 }
 """All that there are, by name."""
 
 __all__ = [
+    "DEFAULT",
     "FAMILIES",
     "Data",
     "Family",
