@@ -177,7 +177,8 @@ def automl(
         metric: log loss, accuracy, AUC, balanced accuracy or F1; RMSE, MAE or R2.
         budget: configurations to try.
         deadline: seconds, after which no further round begins.
-        models: linear, boosting, network, neighbours, discriminant; all by default.
+        models: linear, boosting, network, neighbours, discriminant (all these by default), kernel,
+            forest.
         groups: a column whose rows of one value validate together; it is no input.
         folds: of the cross-validation.
         seed: of everything random.

@@ -25,7 +25,8 @@ class Classifier(Searching):
             ``"F1"``.
         budget: configurations to try; each is trained on every fold.
         deadline: seconds after which no further round begins.
-        models: names of ``mh.automl.FAMILIES``, all that suit the table by default.
+        models: names of ``mh.automl.FAMILIES``; by default those of ``models.DEFAULT`` that suit
+            the table.
         strategy: ``(space, population) -> Strategy`` within each family, ``mh.strategies.random``
             by default.
         folds: of the cross-validation, stratified.
@@ -94,7 +95,8 @@ class Regressor(Searching):
         metric: ``"RMSE"`` (the default), ``"MAE"`` or ``"R2"``.
         budget: configurations to try; each is trained on every fold.
         deadline: seconds after which no further round begins.
-        models: names of ``mh.automl.FAMILIES``, all that suit the table by default.
+        models: names of ``mh.automl.FAMILIES``; by default those of ``models.DEFAULT`` that suit
+            the table.
         strategy: ``(space, population) -> Strategy`` within each family.
         folds: of the cross-validation.
         seed: of everything random.

@@ -126,7 +126,8 @@ def search(
     Every family has a round in the order that they are given; from then on the next round is that
     of the family from whose losses most improvement is to be expected, an operation.  So what is
     tried does not depend on the machine's speed, and a search with less budget is the beginning of
-    one with more.  A deadline ends it between rounds: before a round that would not be finished.
+    one with more.  A deadline ends it between rounds: before a round that would not be finished if
+    it took as long as the last one of its family, or of a new family as the longest so far.
 
     Args:
         seed: of everything random.
@@ -149,7 +150,8 @@ def search(
     stopped = "budget"
     while len(trials) < budget:
         branch = _next(branches, trials)
-        if rounds and _late(branch, begin, deadline):
+        longest = max(branch.seconds for branch in branches)
+        if rounds and _late(branch.seconds or longest, begin, deadline):
             stopped = "deadline"
             break
         start = time.monotonic()
@@ -175,11 +177,9 @@ def _next(branches: list[_Branch], trials: list[Trial]) -> _Branch:
     return max(branches, key=lambda branch: branch.promise(best))
 
 
-def _late(branch: _Branch, begin: float, deadline: float | None) -> bool:
-    """Whether a round would end too late, if it takes as long as the last one of its family."""
-    if deadline is None:
-        return False
-    return time.monotonic() - begin + branch.seconds > deadline
+def _late(seconds: float, begin: float, deadline: float | None) -> bool:
+    """Whether a round of so many seconds would end too late."""
+    return deadline is not None and time.monotonic() - begin + seconds > deadline
 
 
 def _round(

@@ -12,7 +12,7 @@ from metahpo import space as spaces
 from metahpo.automl import ensemble, explanation, files, summary, tables
 from metahpo.automl.metrics import Metric, metric
 from metahpo.automl.model import Member, Model, family_of, predict, without_rows
-from metahpo.automl.models import FAMILIES
+from metahpo.automl.models import DEFAULT, FAMILIES
 from metahpo.automl.models.family import Family, Task
 from metahpo.automl.protocol import Estimator, Self
 from metahpo.automl.search import Found, StrategyMaker, search
@@ -51,7 +51,7 @@ class Searching(Estimator):
     def space(self) -> spaces.OneOf:
         """The whole space: a family of models, and its hyperparameters."""
         kind = self.model_.task.kind if hasattr(self, "model_") else self._kinds[0]
-        names = FAMILIES if self.models is None else self.models
+        names = DEFAULT if self.models is None else self.models
         found = {name: FAMILIES[name] for name in names}
         return spaces.OneOf({n: f.space(kind) for n, f in found.items() if kind in f.kinds})
 
@@ -125,7 +125,7 @@ class Searching(Estimator):
             )
 
     def _families(self, task: Task, rows: int, columns: int) -> list[Family]:
-        names = list(FAMILIES) if self.models is None else list(self.models)
+        names = list(DEFAULT if self.models is None else self.models)
         for name in names:
             checks.one_of("models", name, tuple(FAMILIES))
         known = [FAMILIES[name] for name in names if task.kind in FAMILIES[name].kinds]

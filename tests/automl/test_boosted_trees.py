@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from fitted_families import data, task
 
-from metahpo.automl.models import boosting, oblivious
+from metahpo.automl.models import boosting, forest, oblivious
 from metahpo.automl.models.boosting import fit
+from metahpo.automl.models.forest import fit as fit_forest
 
 TREES, LEVELS, CANDIDATES = 5, 3, 6
 HPARAMS = {
@@ -62,6 +63,53 @@ def test_trees_are_those_that_numpy_grows(kind, classes):
         assert (found["trees"][m] == count).all()
         for fold in range(2):
             np.testing.assert_allclose(out[m, fold], scores[m, fold, count - 1], atol=1e-10)
+
+
+def test_a_forest_is_the_mean_of_trees_that_numpy_grows():
+    x, y = table("binary")
+    key, own_task = jax.random.key(5), task("binary", 2)
+    h = {"depth": np.array([2, 3]), "penalty": np.array([0.5, 2.0])}
+    with jax.enable_x64(True):
+        here = data(x, y, 2, classes=2)
+        hparams = {name: jnp.asarray(value) for name, value in h.items()}
+        found = jax.jit(
+            lambda data: fit_forest(
+                key, hparams, data, own_task, trees=TREES, levels=LEVELS, candidates=CANDIDATES
+            )
+        )(here)
+        out = np.asarray(forest.predict(found, here.x, here, own_task))[..., 0]
+        draws = list(drawn(key, len(x)))
+        often = [
+            np.asarray(
+                jax.random.poisson(jax.random.fold_in(jax.random.fold_in(key, t), 1), 1.0, (64,))
+            )
+            for t in range(TREES)
+        ]
+    at = np.arange(1, oblivious.BINS + 1) / (oblivious.BINS + 1)
+    for m in range(2):
+        trains = np.arange(len(x)) % 2 != 0
+        cuts, mean = np.quantile(x[trains], at, axis=0), y[trains].mean()
+        total = np.zeros(len(x))
+        for t, (_, levels) in enumerate(draws):
+            weight = np.where(trains, often[t], 0.0)
+            leaf = np.zeros(len(x), int)
+            for u in levels[: h["depth"][m]]:
+                features = (u[0] * x.shape[1]).astype(int)
+                chosen = cuts[(u[1] * oblivious.BINS).astype(int), features]
+                places = [2 * leaf + (x[:, f] > c) for f, c in zip(features, chosen, strict=True)]
+                gains = [gain(place, weight, mean - y, h["penalty"][m]) for place in places]
+                leaf = places[int(np.argmax(gains))]
+            for k in range(2 ** h["depth"][m]):
+                own = leaf == k
+                held = weight[own].sum() + h["penalty"][m]
+                total[own] += (weight * (y - mean))[own].sum() / held
+        p = np.clip(mean + total / TREES, 1e-4, 1 - 1e-4)
+        np.testing.assert_allclose(1 / (1 + np.exp(-out[m, 0])), p, atol=1e-10)
+
+
+def gain(place, weight, away, penalty):
+    sums = [((weight * away)[place == k].sum(), weight[place == k].sum()) for k in range(8)]
+    return sum(g**2 / (held + penalty) for g, held in sums)
 
 
 def drawn(key, n):

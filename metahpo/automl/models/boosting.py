@@ -94,22 +94,7 @@ def fit(
 
 def predict(fitted: PyTree, x: chex.Array, data: Data, task: Task) -> chex.Array:
     """The sum of the trees."""
-    columns = jnp.swapaxes(x, 1, 2)
-    base = jnp.swapaxes(fitted["base"], 0, 1)[:, :, None]
-    members = fitted["base"].shape[0]
-    start = jnp.broadcast_to(base, (x.shape[0], members, x.shape[1], task.outputs))
-    trees = Trees(
-        jnp.transpose(fitted["feature"], (2, 3, 1, 0)),
-        jnp.transpose(fitted["threshold"], (2, 3, 1, 0)),
-        jnp.transpose(fitted["value"], (2, 1, 0, 3, 4)),
-    )
-
-    def step(score: chex.Array, tree: Trees) -> tuple[chex.Array, None]:
-        leaf = oblivious.leaf_of(tree, columns)
-        return score + oblivious.values_of(tree.value, leaf), None
-
-    score, _ = jax.lax.scan(step, start, trees)
-    score = jnp.swapaxes(score, 0, 1)
+    score = fitted["base"][:, :, None] + oblivious.total(fitted, x)
     return jnp.where(data.classes, score, -1e9) if task.outputs > 1 else score
 
 

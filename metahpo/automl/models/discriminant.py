@@ -81,7 +81,8 @@ def predict(fitted: PyTree, x: chex.Array, data: Data, task: Task) -> chex.Array
 
     def member(part: PyTree) -> chex.Array:
         of_class = jax.vmap(one, in_axes=(0, 0, 0, None), out_axes=1)
-        found = jax.vmap(of_class)(part["inverse"], part["mean"], part["constant"], x)
+        folds = (part["inverse"], part["mean"], part["constant"], x)
+        found = jax.lax.map(lambda fold: of_class(*fold), folds)
         return found / part["temperature"][:, None, None]
 
     logits = jax.lax.map(member, fitted)

@@ -90,8 +90,8 @@ def _binary(
         rows = jax.nn.softplus(logits) - target * logits
         return rows @ weight + (shrink * at**2).sum(1) / 2
 
-    def step(carry: tuple, _: None) -> tuple[tuple, None]:
-        best, lowest, move, trial = carry
+    def step(carry: tuple) -> tuple:
+        t, _, best, lowest, move, trial = carry
         logits = trial @ x.T
         value = loss(trial, logits)
         good = (value <= lowest + 1e-6 * jnp.abs(lowest))[:, None]
@@ -105,11 +105,14 @@ def _binary(
         )[..., 0]
         best = jnp.where(good, trial, best)
         move = jnp.where(good & jnp.isfinite(newton), newton, move / 4)
-        return (best, jnp.where(good[:, 0], value, lowest), move, best - move), None
+        # Where a step promises less than rounding hides, all that there is has been gained.
+        gain = (newton * gradient).sum(1)
+        going = (~good[:, 0] | (gain > jnp.finfo(x.dtype).eps * jnp.abs(value))).any()
+        return t + 1, going, best, jnp.where(good[:, 0], value, lowest), move, best - move
 
     zeros = jnp.zeros((len(penalty), d), x.dtype)
-    start = (zeros, jnp.full(len(penalty), jnp.inf), zeros, zeros)
-    (best, lowest, _, trial), _ = jax.lax.scan(step, start, length=STEPS)
+    start = (0, True, zeros, jnp.full(len(penalty), jnp.inf, x.dtype), zeros, zeros)
+    *_, best, lowest, _, trial = jax.lax.while_loop(lambda c: (c[0] < STEPS) & c[1], step, start)
     last = (loss(trial, trial @ x.T) <= lowest)[:, None]
     return jnp.where(last, trial, best)[..., None]
 

@@ -22,6 +22,7 @@ EMBEDDED = 3
 EPOCHS = 32
 LOOKS = 16
 """Times at which the validation loss is looked at; the best of them is kept."""
+_ROWS = 2048  # that are predicted at once
 _BETAS = (0.9, 0.95)
 
 
@@ -117,9 +118,11 @@ def fit(key: Key, hparams: HParams, data: Data, task: Task) -> PyTree:
 
 def predict(fitted: PyTree, x: chex.Array, data: Data, task: Task) -> chex.Array:
     """Logits, or numbers."""
-    whole = jnp.ones((2, 1, WIDTH))
+    whole, size = jnp.ones((2, 1, WIDTH)), min(_ROWS, x.shape[1])
+    chunks = jnp.moveaxis(x.reshape(len(x), -1, size, x.shape[2]), 1, 0)  # f[chunks, F, rows, D]
     of_folds = jax.vmap(lambda w, x: _apply(w, x, whole))
-    out = jax.lax.map(lambda w: of_folds(w, x), fitted)
+    out = jax.lax.map(lambda w: jax.lax.map(lambda x: of_folds(w, x), chunks), fitted)
+    out = jnp.moveaxis(out, 1, 2).reshape(out.shape[0], len(x), x.shape[1], -1)
     return jnp.where(data.classes, out, -1e9) if task.outputs > 1 else out
 
 

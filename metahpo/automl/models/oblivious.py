@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from metahpo.automl.preprocessing import quantiles
-from metahpo.base import Key
+from metahpo.base import Key, PyTree
 
 BINS = 31
 """Quantiles of a column that are thresholds."""
+_ROWS = 8192  # that are summed at once
 
 
 class Trees(NamedTuple):
@@ -126,9 +127,22 @@ def grow(
 def _by_leaf(sums: chex.Array, leaf: chex.Array, right: chex.Array, leaves: int) -> chex.Array:
     """``f32[F, M, leaves, 2 O, K]``: sums over the rows of a leaf that a candidate sends right."""
     folds, members, width, n = sums.shape
-    among = leaf[:, :, None] == jnp.arange(leaves)[:, None]  # bool[F, M, leaves, N]
-    spread = jnp.where(among[:, :, :, None], sums[:, :, None], 0.0)
-    found = jnp.einsum("fan,fkn->fak", spread.reshape(folds, -1, n), right)
+    size = min(n, _ROWS)
+
+    def chunk(total: chex.Array, start: chex.Array) -> tuple[chex.Array, None]:
+        sums_, leaf_, right_ = (
+            jax.lax.dynamic_slice_in_dim(a, start, size, axis=-1) for a in (sums, leaf, right)
+        )
+        among = leaf_[:, :, None] == jnp.arange(leaves)[:, None]  # bool[F, M, leaves, rows]
+        spread = jnp.where(among[:, :, :, None], sums_[:, :, None], 0.0)
+        own = jnp.einsum("fan,fkn->fak", spread.reshape(folds, -1, size), right_)
+        return total + own, None
+
+    nothing = jnp.zeros((folds, members * leaves * width, right.shape[1]), sums.dtype)
+    if size == n:
+        found, _ = chunk(nothing, jnp.zeros((), int))
+    else:
+        found, _ = jax.lax.scan(chunk, nothing, jnp.arange(0, n, size))
     return found.reshape(folds, members, leaves, width, -1)
 
 
@@ -150,3 +164,26 @@ def leaf_of(trees: Trees, columns: chex.Array) -> chex.Array:
 def values_of(value: chex.Array, leaf: chex.Array) -> chex.Array:
     """``f32[F, M, N, outputs]``: the values ``f32[F, M, leaves, outputs]`` of rows."""
     return jnp.take_along_axis(value, leaf[..., None], axis=2)
+
+
+def total(fitted: PyTree, x: chex.Array) -> chex.Array:
+    """``f32[M, F, N, outputs]``: the sum of the values of all trees.
+
+    Args:
+        fitted: ``feature`` and ``threshold`` ``[M, F, trees, L]``, ``value``
+            ``f32[M, F, trees, 2 ** L, outputs]``.
+        x: ``f32[F, N, D]``.
+    """
+    columns = jnp.swapaxes(x, 1, 2)
+    trees = Trees(
+        jnp.transpose(fitted["feature"], (2, 3, 1, 0)),
+        jnp.transpose(fitted["threshold"], (2, 3, 1, 0)),
+        jnp.transpose(fitted["value"], (2, 1, 0, 3, 4)),
+    )
+
+    def step(score: chex.Array, tree: Trees) -> tuple[chex.Array, None]:
+        return score + values_of(tree.value, leaf_of(tree, columns)), None
+
+    _, folds, members, _, outputs = trees.value.shape
+    start = jnp.zeros((folds, members, x.shape[1], outputs), trees.value.dtype)
+    return jnp.swapaxes(jax.lax.scan(step, start, trees)[0], 0, 1)

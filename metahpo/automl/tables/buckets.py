@@ -16,8 +16,14 @@ def rows(n: int) -> int:
 
 
 def columns(n: int) -> int:
-    """8, 16, ... at least ``n``."""
-    return _doubled(FEWEST_COLUMNS, n)
+    """8, 16, 24, 32, 48, 64, 96, ... at least ``n``; work grows with the square.
+
+    Example:
+        >>> columns(20), columns(33)
+        (24, 48)
+    """
+    size = _doubled(FEWEST_COLUMNS, n)
+    return size * 3 // 4 if size > 16 and n <= size * 3 // 4 else size
 
 
 def codes(n: int) -> int:
