@@ -19,7 +19,7 @@ from metahpo.surrogates.prior import Prior
 from metahpo.surrogates.promising import Where
 from metahpo.surrogates.warping import warped
 
-FIT_STEPS = 16
+FIT_STEPS = 16  # with 60, far closer to the mode, regrets on tables are no lower
 STEPS, STEEP_STEPS = 12, 48  # to the next point: gradients say more closely where it is
 CENTRES = 3  # of the best so far
 LEAST_STD = 1e-6
