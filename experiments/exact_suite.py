@@ -37,6 +37,7 @@ from metahpo.study import Findings, Work, command, draw_intervals, panels
 
 LEADING_ONES = {
     "n 50, {1, 2, 3, 4}": (50, (1, 2, 3, 4)),
+    "n 50, {1, 2, 4, 8}": (50, (1, 2, 4, 8)),
     "n 50, powers of 2": (50, (1, 2, 4, 8, 16)),
     "n 50, evenly 3": (50, (1, 17, 33)),
     "n 100, evenly 3": (100, (1, 34, 67)),
@@ -50,6 +51,7 @@ CONDITION, DESCENT = 100.0, 20
 # Of double DQN: Biedenkapp et al. 2022 (on "n 100, evenly 15" it diverged) and 2020.
 PUBLISHED = {
     "n 50, {1, 2, 3, 4}": 0.049,
+    "n 50, {1, 2, 4, 8}": 0.037,
     "n 100, evenly 7": 0.090,
     "n 100, evenly 20": 0.221,
     "1D3M": 0.024,

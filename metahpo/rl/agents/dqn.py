@@ -66,9 +66,8 @@ def dqn(
         batch: stretches in a minibatch.
         start: steps before the first update, ``batch + n`` by default, at least ``n``; until then
             the gradient is zero.
-        n: steps of a target, at least 1.  With the 3 of Hessel et al. rewards reach earlier steps
-            three times as fast as with 1, which learns CartPole in 100,000 steps from some seeds
-            only.
+        n: steps of a target, at least 1; with the 3 of Hessel et al. rewards reach earlier steps
+            three times as fast as with 1.
         double: see above.
         discount: in [0, 1].
         follow: the share of the way to the policy's weights that the slow copy goes in an
