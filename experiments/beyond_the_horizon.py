@@ -215,7 +215,7 @@ def plot(results, path) -> None:
                 axes.set_yticks(np.arange(len(found))[::-1], list(found))
             axes.axvline(0, color="0.3", linewidth=0.8)
             axes.set(xlabel=f"log {measure} loss of {rule}\nminus that of tuned Adam", xlim=(-4, 4))
-        both[1].legend(loc="upper right", handletextpad=0.2)
+        both[0].legend(loc="lower left", handletextpad=0.2)
 
 
 PICTURES = {"beyond_the_horizon.png": plot}
