@@ -204,7 +204,7 @@ def plot(results, path) -> None:
     with panels(path, 1, 2, size=(8, 4.2), title=title, legends=False, sharey=True) as both:
         for axes, (rule, measure) in zip(both, OWN.items(), strict=True):
             series = [(f"{n} updates", measure, n, rule) for n in horizons]
-            series.append((f"Adam tuned once, {horizons[1]}", measure, horizons[1], ONCE))
+            series.append((f"Adam once, {horizons[1]}", measure, horizons[1], ONCE))
             for k, (label, *which) in enumerate(series):
                 found = cells(rows, *which)
                 y = np.arange(len(found))[::-1] + 0.2 * (1.5 - k)
