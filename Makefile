@@ -31,7 +31,7 @@ $(shell rm -f $(READY))
 endif
 endif
 
-.PHONY: help setup demo test test-all lint format types docs api lock release clean
+.PHONY: help setup weights demo test test-all lint format types docs api lock release clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -48,6 +48,10 @@ $(READY): locks/$(EXTRA).txt pyproject.toml
 	$(RUN) pip install --quiet --no-compile --require-hashes --only-binary :all: -r $<
 	$(RUN) pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+weights: $(READY)  ## Meta-train the rules that the package ships (half an hour)
+	$(RUN) experiments.pretrained_rules --out experiments/results/pretrained_rules
+	cp experiments/results/pretrained_rules/arrays.npz metahpo/learned_optimizers/pretrained.npz
 
 demo: $(READY)  ## Tune the digits tasks with every method, side by side
 	$(RUN) metahpo compare digits $(DEMO_ARGS)

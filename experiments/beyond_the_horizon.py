@@ -204,7 +204,7 @@ def plot(results, path) -> None:
     with panels(path, 1, 2, size=(8, 4.2), title=title, legends=False, sharey=True) as both:
         for axes, (rule, measure) in zip(both, OWN.items(), strict=True):
             series = [(f"{n} updates", measure, n, rule) for n in horizons]
-            series.append((f"Adam tuned once, {horizons[1]}", measure, horizons[1], ONCE))
+            series.append((f"Adam once, {horizons[1]}", measure, horizons[1], ONCE))
             for k, (label, *which) in enumerate(series):
                 found = cells(rows, *which)
                 y = np.arange(len(found))[::-1] + 0.2 * (1.5 - k)
@@ -215,7 +215,7 @@ def plot(results, path) -> None:
                 axes.set_yticks(np.arange(len(found))[::-1], list(found))
             axes.axvline(0, color="0.3", linewidth=0.8)
             axes.set(xlabel=f"log {measure} loss of {rule}\nminus that of tuned Adam", xlim=(-4, 4))
-        both[0].legend(loc="lower right")
+        both[0].legend(loc="lower left", handletextpad=0.2)
 
 
 PICTURES = {"beyond_the_horizon.png": plot}

@@ -65,6 +65,7 @@ def test_the_readme_says_what_its_first_example_prints(tmp_path, monkeypatch, ca
         "docs/which_estimator",
         "docs/which_strategy",
         "docs/which_meta_learner",
+        "docs/pretrained_optimizers",
         "docs/which_learned_optimizer",
         "docs/which_agent",
         "docs/when_do_descriptors_help",
