@@ -47,9 +47,18 @@ class Distribution(NamedTuple):
         return ordered[..., low] * (1 - share) + ordered[..., high] * share
 
     def interval(self, coverage: float = 0.9) -> tuple[chex.Array, chex.Array]:
-        """``(low f[M], high f[M])``, with equal probability beyond both."""
-        rest = (1 - coverage) / 2
-        return self.quantile(rest), self.quantile(1 - rest)
+        """``(low f[M], high f[M])``, with equal probability beyond both.
+
+        Where one of the ends is that of all regrets, 0 or 1, nothing lies beyond it, and all the
+        probability of a miss is beyond the other.
+        """
+        rest = 1 - coverage
+        low, high = self.quantile(rest / 2), self.quantile(1 - rest / 2)
+        least, most = low <= 0, high >= 1
+        return (
+            jnp.where(most & ~least, self.quantile(rest), low),
+            jnp.where(least & ~most, self.quantile(1 - rest), high),
+        )
 
     def log_density(self, regret: chex.Numeric) -> chex.Array:
         """``f[M]``, smoothed by normal kernels as wide as Silverman's rule says."""

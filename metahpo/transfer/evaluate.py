@@ -142,7 +142,7 @@ def evaluate(
 
     def run(recommender: Recommender, past: Past, part: int = 0) -> LeftOut:
         run_key = jax.random.fold_in(key, part)
-        found = _leave_out(recommender, run_key, past, most, grouped, coverage)
+        found = leave_out(recommender, run_key, past, most, grouped, coverage)
         return LeftOut(*map(np.asarray, found))
 
     regret = np.asarray(past.regret, np.float64)
@@ -178,7 +178,7 @@ def evaluate(
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4, 5))
-def _leave_out(
+def leave_out(
     recommender: Recommender, key: Key, past: Past, most: int, grouped: bool, coverage: float
 ) -> LeftOut:
     """One program for all tasks; the regret of a task left out is read for its density alone."""

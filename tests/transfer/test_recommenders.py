@@ -305,3 +305,22 @@ def test_too_little_experience_is_refused():
         transfer.evaluate(transfer.greedy_portfolio(), PAST.take([0, 1]))
     with pytest.raises(ValueError, match="at most 9 configurations"):
         transfer.evaluate(transfer.greedy_portfolio(), PAST, k=(1, 10))
+
+
+def test_an_interval_spends_nothing_on_what_no_regret_can_be():
+    count = jnp.ones(99, bool)
+    inside = jnp.linspace(0.01, 0.99, 99)
+    values = jnp.stack([inside, jnp.clip(inside - 0.2, 0.0, 1.0), jnp.clip(inside + 0.2, 0.0, 1.0)])
+    low, high = transfer.Distribution(values, count).interval(0.9)
+    # Of 99 values in order, level p is at place 100 p, which is the value p.
+    np.testing.assert_allclose(low, [0.05, 0.0, 0.1 + 0.2], atol=1e-6)
+    np.testing.assert_allclose(high, [0.95, 0.9 - 0.2, 1.0], atol=1e-6)
+
+
+def test_intervals_cover_tasks_like_those_before_whatever_is_cut_off():
+    rng = np.random.default_rng(0)
+    for shift in (-0.3, 0.0, 0.3):
+        drawn = jnp.asarray(np.clip(rng.normal(0.5 + shift, 0.2, (4000, 60)), 0.0, 1.0))
+        low, high = transfer.Distribution(drawn[:, 1:], jnp.ones(59, bool)).interval(0.9)
+        inside = (drawn[:, 0] >= low) & (drawn[:, 0] <= high)
+        assert abs(float(inside.mean()) - 0.9) < 0.02
