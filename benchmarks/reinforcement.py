@@ -11,8 +11,7 @@ Agents: PPO and DQN in LeadingOnes of 50 bits, one and many of them vmapped on o
 the environment, learning included.  The baseline is one agent of Stable-Baselines3 with the same
 sizes in the same environment, through ``metahpo.integrations.gymnasium``.
 
-Ceilings, in CPU seconds of a core of the machine of ``results/cpu-2-cores.json``, on all cores the
-more:
+Ceilings, measured in CPU seconds of one core, with other work beside it:
 
 * One max draws 340 random numbers a step (of 20 bits; up to 8 mutants and 8 children), which alone
   allow 2.4 M steps a second; the whole step makes 1.2 M.
