@@ -201,7 +201,7 @@ def plot(results, path) -> None:
         f"Adam tuned for the task on {counts['fit']} (training loss) and {counts['generalize']} "
         f"(validation loss) of {len(TASKS)} tasks"
     )
-    with panels(path, 1, 2, size=(8, 4.2), title=title, legends=False, sharey=True) as both:
+    with panels(path, 1, 2, size=(8, 4.2), title=title, sharey=True) as both:
         for axes, (rule, measure) in zip(both, OWN.items(), strict=True):
             series = [(f"{n} updates", measure, n, rule) for n in horizons]
             series.append((f"Adam once, {horizons[1]}", measure, horizons[1], ONCE))
@@ -211,11 +211,12 @@ def plot(results, path) -> None:
                 x = [cell["mean"] for cell in found.values()]
                 width = [cell["half_width"] for cell in found.values()]
                 color = (*COLORS[:3], "0.6")[k]
-                axes.errorbar(x, y, xerr=width, fmt="o", ms=3, color=color, label=label, lw=1.2)
+                axes.errorbar(x, y, xerr=width, fmt="o", ms=3, color=color, lw=1.2)
+                if axes is both[0]:
+                    axes.text(-3.9, 1.5 - 0.5 * k, label, color=color, fontsize=8)
                 axes.set_yticks(np.arange(len(found))[::-1], list(found))
             axes.axvline(0, color="0.3", linewidth=0.8)
             axes.set(xlabel=f"log {measure} loss of {rule}\nminus that of tuned Adam", xlim=(-4, 4))
-        both[0].legend(loc="lower left", handletextpad=0.2)
 
 
 PICTURES = {"beyond_the_horizon.png": plot}
