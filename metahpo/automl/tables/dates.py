@@ -18,8 +18,8 @@ def seconds(values: np.ndarray) -> np.ndarray | None:
             other than Z.
 
     Example:
-        >>> seconds(np.array(["1970-01-02", None, "1970-01-01 00:01"], object))
-        array([86400.,    nan,    60.])
+        >>> seconds(np.array(["1970-01-02", None, "1970-01-01 00:01"], object)).tolist()
+        [86400.0, nan, 60.0]
     """
     if values.dtype.kind == "M":
         return _of_dates(values)
