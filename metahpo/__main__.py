@@ -4,7 +4,7 @@ python -m metahpo compare digits            real classification tasks
 python -m metahpo compare quadratics        a problem whose optimum is known
 python -m metahpo compare module:function   your own: what it returns are arguments of mh.compare
 python -m metahpo automl train.csv --target y --test test.csv    a model of a table, with a report
-python -m metahpo suggest data.csv --target y --experience past.npz    what to try on a table
+python -m metahpo suggest data.csv --target y --learner mlp    what to try on a table
 python -m metahpo info                      versions and devices, for a bug report
 """
 
@@ -128,7 +128,8 @@ def _own(name: str) -> dict[str, Any]:
 def suggest(
     data: Path,
     target: str,
-    experience: Path,
+    experience: Path | None = None,
+    learner: str | None = None,
     k: int = 4,
     out: Path | None = None,
 ) -> None:
@@ -138,12 +139,20 @@ def suggest(
         data: a CSV file with a line of names.
         target: the column that is to be predicted.
         experience: an NPZ file of mh.transfer.save, with the descriptors of mh.transfer.describe.
+        learner: mlp, random_forest or svc, in place of --experience: what is shipped with the
+            package, of small tables to classify (see mh.transfer.shipped_experience).
         k: how many configurations.
         out: a JSON file to write as well.
     """
     from metahpo import report, transfer
 
-    found = transfer.advise(*transfer.read_csv(data, target), transfer.load(experience), k)
+    if experience is not None and learner is None:
+        past = transfer.load(experience)
+    elif learner is not None and experience is None:
+        past = transfer.shipped_experience(learner)
+    else:
+        raise ValueError("either --learner or --experience must be given")
+    found = transfer.advise(*transfer.read_csv(data, target), past, k)
     report.print_table(found["suggestions"], formats={"regret": ".3f"}, title=f"suggest {data}")
     distance, tasks = found["distance"], found["tasks"]
     print("\nRegrets are expected ones and 90 % intervals: 0 is the best on record, 1 the worst.")

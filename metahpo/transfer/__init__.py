@@ -15,6 +15,7 @@ from metahpo.transfer.network import Mapping, ensemble_init, network, predict, u
 from metahpo.transfer.performance_network import performance_network
 from metahpo.transfer.recommender import Fitted, Recommender
 from metahpo.transfer.regression import fit
+from metahpo.transfer.shipped import shipped_experience
 from metahpo.transfer.sources import (
     from_folders,
     from_results,
@@ -57,6 +58,7 @@ __all__ = [
     "read_csv",
     "read_pmlb",
     "save",
+    "shipped_experience",
     "unit_point",
     "warm_start",
 ]

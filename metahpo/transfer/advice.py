@@ -32,7 +32,8 @@ def advise(x: Any, y: Any, experience: Experience, k: int = 4) -> dict[str, Any]
         ``"not believed"``; ``tasks``, how many there are in the experience.
 
     Raises:
-        ValueError: if the experience has descriptors that ``describe`` does not know.
+        ValueError: if the experience has descriptors that ``describe`` does not know, or is of
+            classification and the task of regression, or the other way round.
 
     Example:
         >>> import metahpo as mh
@@ -50,6 +51,7 @@ def advise(x: Any, y: Any, experience: Experience, k: int = 4) -> dict[str, Any]
         )
     described = describe(x, y)
     descriptor = {name: described[name] for name in experience.names}
+    _check_kind(descriptor, experience)
     fitted = conditioned_portfolio().fit(experience)
     numbers = fitted.numbers(descriptor, k)
     outcome = fitted.distribution(descriptor)
@@ -66,6 +68,18 @@ def advise(x: Any, y: Any, experience: Experience, k: int = 4) -> dict[str, Any]
         "descriptors": "believed" if believed else "not believed",
         "tasks": len(experience.tasks),
     }
+
+
+def _check_kind(descriptor: dict[str, float], experience: Experience) -> None:
+    """Only classification has classes: whether they are known tells one from the other."""
+    if "n_classes" not in descriptor:
+        return
+    past = ~np.isnan(experience.descriptors[:, experience.names.index("n_classes")])
+    own = not np.isnan(descriptor["n_classes"])
+    if not (past == own).any():
+        kinds = ("classification", "regression")
+        there, here = kinds if past.all() else kinds[::-1]
+        raise ValueError(f"the experience is of {there}, this task is one of {here}")
 
 
 def read_csv(path: str | os.PathLike[str], target: str) -> tuple[np.ndarray, np.ndarray]:
