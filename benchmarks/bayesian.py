@@ -50,11 +50,11 @@ class Sizes(NamedTuple):
     most_vmapped: int  # n, beyond which many seeds take long
     suggestions: int  # of one program
     trials: tuple[int, ...]  # of a study, at which trials are measured
-    after: int  # trials that a median is over
+    last: int  # trials that a median is over
     repeats: int
 
 
-FULL = Sizes((16, 63, 100, 255, 500), 64, 255, 8, (16, 64, 100, 250, 480), 20, repeats=5)
+FULL = Sizes((16, 63, 100, 255, 500), 64, 255, 8, (16, 64, 100, 250, 480), 8, repeats=5)
 QUICK = Sizes((16,), 2, 16, 2, (12,), 2, repeats=1)
 
 
@@ -156,7 +156,7 @@ def through_optuna(sizes: Sizes) -> Iterator[Row]:
         return
     integration = importlib.import_module("metahpo.integrations.optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    trials = sizes.trials[-1] + sizes.after
+    trials = sizes.trials[-1]
     samplers = {
         "GP": integration.Sampler(functools.partial(process, trials), seed=1),
         "TPE": optuna.samplers.TPESampler(seed=1),
@@ -169,7 +169,7 @@ def through_optuna(sizes: Sizes) -> Iterator[Row]:
     # The first that a process suggests, which waits for the compiler.
     yield common.row("bayesian/Optuna", "first_seconds", "s", [max(seconds["GP"][:20])])
     for n in sizes.trials:
-        ours, tpe = (seconds[name][n : n + sizes.after] for name in studies)
+        ours, tpe = (seconds[name][n - sizes.last : n] for name in studies)
         case = f"bayesian/Optuna, n={n}, beside"
         yield common.row(f"{case} Optuna's TPE", "trial_seconds", "s", ours, tpe)
         peer = peer_seconds(n, sizes)
@@ -197,7 +197,7 @@ def peer_seconds(n: int, sizes: Sizes) -> list[float]:
     unit = np.random.default_rng(0).uniform(size=(n, SIZE))
     arrays = {"unit": unit, "loss": sphere(unit)}
     with _peers.started([("Optuna's GP", "bayesian_optuna", "gp")], arrays) as peers:
-        return [peer.seconds() for peer in peers for _ in range(sizes.after)]
+        return [peer.seconds() for peer in peers for _ in range(sizes.last)]
 
 
 if __name__ == "__main__":

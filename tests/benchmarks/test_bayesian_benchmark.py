@@ -25,7 +25,7 @@ def test_programs_and_studies_give_rows_with_what_they_are_compared_to(monkeypat
     monkeypatch.setattr(bayesian, "STRATEGIES", {"GP": tpe})
     monkeypatch.setattr(bayesian, "process", lambda trials, space: mh.strategies.sobol(space, 1))
     monkeypatch.setattr(_peers, "hint", lambda: None)
-    monkeypatch.setattr(bayesian, "peer_seconds", lambda n, sizes: [0.5] * sizes.after)
+    monkeypatch.setattr(bayesian, "peer_seconds", lambda n, sizes: [0.5] * sizes.last)
     rows = {(row.name, row.metric): row for row in bayesian.measure(quick=True)}
     many = rows["bayesian/GP, n=16, 2 seeds", "suggestion_seconds"]
     assert many.baseline == rows["bayesian/GP, n=16", "suggestion_seconds"].value
