@@ -218,12 +218,6 @@ def study(size: Size, work: Work) -> Findings:
     rows = tabulate(records, size)
     whole = dict.fromkeys([name for name in rows[0] if name not in ("f", "ratio")], ".3g")
     runs = {name: records[name, MAIN] for name in size.methods}
-    beside = [name for name in (OURS, "PSO", "GA") if name in size.methods]
-    ours = {name: {f: final(each) for f, each in runs[name].items()} for name in beside}
-    known = {
-        name: {f: each for f, each in published(name, MAIN).items() if f in size.numbers}
-        for name in beside
-    }
     times = {
         d: {f: running_time(each) for f, each in records[OURS, d].items()}
         for d in sorted(size.dimensions)
@@ -235,7 +229,6 @@ def study(size: Size, work: Work) -> Findings:
     }
     drawn = {
         "run_lengths.png": lambda path: pictures.draw_run_lengths(runs, MAIN, size.budget, path),
-        "published.png": lambda path: pictures.draw_published(rows, ours, known, path),
     }
     return Findings(rows, formats=whole | {"ratio": ".2f"}, notes=notes, pictures=drawn)
 

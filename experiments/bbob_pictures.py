@@ -16,7 +16,6 @@ GROUPS = {
     "multi-modal": range(15, 20),
     "weak structure": range(20, 25),
 }
-NUMBERS = range(1, 25)
 MOST_LINES = 6
 
 
@@ -84,57 +83,6 @@ def draw_run_lengths(
                 label_ends(axes, ends, {name: style["color"] for name, style in styles.items()})
         axes.figure.supxlabel(f"evaluations / dimension, {dimension}-D{shown}", fontsize=10)
         axes.figure.supylabel("share of runs and targets reached", fontsize=10)
-
-
-def draw_published(
-    rows: list[dict],
-    ours: dict[str, dict[int, RunLengths]],
-    published: dict[str, dict[int, RunLengths]],
-    path,
-) -> None:
-    """Running times of the first strategy as ratios to the published ones; all run lengths.
-
-    ``ours`` and ``published`` hold runs to the last target, by strategy and number of the function.
-    """
-    with panels(path, 1, 2, size=(13, 4.8)) as (left, right):
-        draw_ratios(left, rows, next(iter(ours)))
-        for name, style in style_of(ours).items():
-            for label, runs, dash, width in (
-                (name, ours[name], "-", 1.8),
-                (f"{name}, published 2009", published[name], "--", 1.2),
-            ):
-                hits = np.concatenate([each.hits for each in runs.values()])
-                end = max(each.total.max() for each in runs.values())
-                line = style | {"linestyle": dash, "linewidth": width}
-                stairs(right, hits, end, label=label, **line)
-        right.set(xscale="log", xlim=(50, None), ylim=(0, 1.01), xlabel="evaluations, 5-D")
-        right.set_ylabel("share of all runs that came within 1e-8")
-        right.legend(loc="upper left")
-        grid(right)
-
-
-def draw_ratios(axes, rows: list[dict], name: str) -> None:
-    """Ratios of expected running times, with intervals, one column a function."""
-    low, high = 0.1, 10.0
-    for row in rows:
-        f = row["f"]
-        if math.isfinite(row["ratio"]):
-            ends = np.minimum(np.array([row["low"], row["high"]]) / row["published"], 2 * high)
-            axes.plot([f, f], ends, color=COLORS[0], linewidth=1.6)
-            axes.plot(f, row["ratio"], "o", color=COLORS[0], markersize=5)
-        else:
-            also = "" if math.isfinite(row["published"]) else ", nor in 2009"
-            text = "not solved" + also
-            axes.text(f, 0.95 * high, text, rotation=90, ha="center", va="top", fontsize=8)
-    axes.axhline(1, color="0.3", linewidth=0.8)
-    axes.axhline(1.25, color=COLORS[1], linewidth=0.8, linestyle="--")
-    axes.text(24.6, 1.28, "1.25", color=COLORS[1], fontsize=8, ha="right", va="bottom")
-    axes.set(yscale="log", ylim=(low, high), xlim=(0.3, 24.7), xlabel="function, 5-D")
-    axes.set_xticks(NUMBERS, NUMBERS, fontsize=8)
-    ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10]
-    axes.set_yticks(ticks, ticks)
-    axes.set_ylabel(f"running time to 1e-8, {name} / published")
-    grid(axes, axis="y")
 
 
 def draw_dimensions(name: str, ours, published, path) -> None:

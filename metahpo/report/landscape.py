@@ -28,8 +28,8 @@ _COLUMNS, _TICKS = 3, 5
 def draw_slices(space: spaces.Space, result: Any, path: PathLike, *, log_y: bool = False) -> Path:
     """Draws the losses of all candidates against each hyperparameter, one panel each.
 
-    Later rounds are darker, the best candidate is ringed, and those without a finite loss are marks
-    on the upper edge.
+    Later rounds are darker, the best candidate is ringed, and those without a finite loss are
+    crosses on the upper edge; the title says how low the best loss is and how many crosses.
 
     Args:
         space: that was searched.
@@ -56,11 +56,11 @@ def draw_slices(space: spaces.Space, result: Any, path: PathLike, *, log_y: bool
     dims = _dimensions(space)
     columns = min(_COLUMNS, len(dims))
     rows = -(-len(dims) // columns)
-    figure = new_figure(0.6 + 2.6 * columns, 0.5 + 2.3 * rows)
+    figure = new_figure(0.6 + 2.6 * columns, 0.8 + 2.3 * rows)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
     finite = np.isfinite(loss)
     best = int(np.argmin(np.where(finite, loss, np.inf)))
-    edge = panels[0, 0].get_xaxis_transform()
+    figure.suptitle(_slices_title(loss, finite), fontsize=10, x=0.02, ha="left")
     for axes, (name, dim), at in zip(panels.flat, dims.items(), unit.T, strict=False):
         edge = axes.get_xaxis_transform()
         shown = axes.scatter(
@@ -90,6 +90,13 @@ def draw_slices(space: spaces.Space, result: Any, path: PathLike, *, log_y: bool
         bar.set_label("round", fontsize=9)
         bar.ax.tick_params(labelsize=8)
     return save_figure(figure, path)
+
+
+def _slices_title(loss: np.ndarray, finite: np.ndarray) -> str:
+    """What the best of the losses is; what the marks are."""
+    found = f"lowest loss {loss[finite].min():.4g} (ringed)" if finite.any() else "no finite loss"
+    crosses = f"; {(~finite).sum()} not finite (crosses)" if not finite.all() else ""
+    return f"{found} of {len(loss)} candidates{crosses}"
 
 
 def draw_parallel(space: spaces.Space, result: Any, path: PathLike, *, best: int = 10) -> Path:

@@ -68,6 +68,9 @@ def test_ticks_of_neighbouring_panels_stay_apart(tmp_path, monkeypatch):
     labels = [label for axes in figure.axes[:3] for label in axes.get_xticklabels()]
     found = [label.get_window_extent() for label in labels]
     assert len(found) == 12
+    lowest = _candidates(space, history())[1].min()
+    title = f"lowest loss {lowest:.4g} (ringed) of 15 candidates; 1 not finite (crosses)"
+    assert figure._suptitle.get_text() == title
     space = 0.5 * 8 * figure.dpi / 72  # half a letter
     assert all(b.x0 - a.x1 > space for a, b in zip(found, found[1:], strict=False))
 
