@@ -130,18 +130,16 @@ def test_leading_ones_of_static_random_and_best_policies():
 
 
 def test_all_sets_of_so_many_bits_are_flipped_equally_often():
-    draw = jax.jit(jax.vmap(lambda key, count: flips(key, 5, count, columns=2), (0, None)))
+    draw = jax.jit(jax.vmap(lambda key, count: flips(key, 5, count), (0, None)))
     keys = jax.random.split(jax.random.key(0), 10_000)
     for count in (0, 1, 2, 5):
         drawn = np.asarray(draw(keys, count))
-        assert drawn.shape == (10_000, 5, 2) and (drawn.sum(axis=1) == count).all()
-        sets = np.tensordot(drawn, 2 ** np.arange(5), (1, 0)).reshape(-1)
+        assert drawn.shape == (10_000, 5) and (drawn.sum(axis=1) == count).all()
+        sets = drawn @ 2 ** np.arange(5)
         chance = 1 / math.comb(5, count)
         share = np.unique(sets, return_counts=True)[1] / len(sets)
         assert len(share) == math.comb(5, count)
         assert (abs(share - chance) <= 4 * (chance * (1 - chance) / len(sets)) ** 0.5).all()
-    two = np.asarray(draw(keys, 2))
-    assert not (two[..., 0] == two[..., 1]).all(axis=1).all()  # columns differ
 
 
 def test_leading_ones_takes_as_long_as_its_values_say():
@@ -176,6 +174,38 @@ def test_one_max_takes_as_long_as_its_values_say():
     agrees(environment, lambda key, ones: act[ones], 60, exact.value(policy), episodes=300)
     tables = [np.random.default_rng(i).integers(0, 3, 6) for i in range(20)]
     assert exact.optimal() > max(map(exact.value, [*tables, policy])) > -math.inf
+
+
+def one_max_by_bits(generator, bits, ones, size, count):
+    """Ones after a step of the algorithm as it is published, on strings of bits."""
+    string = np.arange(bits) < ones
+    found = []
+    for _ in range(count):
+        flipped = generator.binomial(bits, size / bits)
+        mutants = np.array([string] * size)
+        for mutant in mutants:
+            mutant[generator.choice(bits, flipped, replace=False)] ^= True
+        mutant = mutants[mutants.sum(1).argmax()]
+        takes = generator.random((size, bits)) < 1 / size
+        children = np.where(takes, mutant, string)
+        found.append(max(ones, children.sum(1).max()))
+    return np.bincount(found, minlength=bits + 1) / count
+
+
+def test_one_max_by_counts_is_one_max_by_bits():
+    bits, sizes, count = 8, (1, 2, 5), 4000
+    environment = mh.rl.one_max(bits, sizes).environment
+    generator = np.random.default_rng(0)
+    keys = jax.random.split(jax.random.key(0), 50_000)
+    step = jax.jit(
+        jax.vmap(lambda key, ones, a: environment.step(key, ones, a)[0], (0, None, None))
+    )
+    for ones, action in ((2, 0), (2, 2), (5, 1), (7, 2)):
+        ours = np.bincount(step(keys, jnp.int32(ones), jnp.int32(action)), minlength=bits + 1)
+        share = ours / len(keys)
+        theirs = one_max_by_bits(generator, bits, ones, sizes[action], count)
+        error = np.sqrt((share * (1 - share)) * (1 / count + 1 / len(keys)))
+        assert (abs(share - theirs) <= 3.5 * error + 4 / count).all()  # 36 differences
 
 
 @pytest.mark.parametrize(

@@ -9,20 +9,19 @@ from metahpo import draws
 from metahpo.base import Key
 
 
-def flips(key: Key, bits: int, count: chex.Numeric, columns: int = 1) -> chex.Array:
-    """``bool[bits, columns]`` with just ``count`` flags up in a column, all sets equally likely.
+def flips(key: Key, bits: int, count: chex.Numeric) -> chex.Array:
+    """``bool[bits]`` with just ``count`` flags up, all sets equally likely.
 
     Selection sampling (Fan, Muller & Rezucha 1962; Knuth's algorithm S): a bit is taken with the
-    chance of what is still needed over what is left.  A loop over bits that does all columns, and
-    under ``vmap`` all lanes, at once is many times faster than sorting random numbers.
+    chance of what is still needed over what is left.  A loop over bits that does all lanes of a
+    ``vmap`` at once is many times faster than sorting random numbers.
 
     Args:
         key: of the draw.
-        bits: length of a column.
+        bits: length of the string.
         count: ``i[]``, from 0 to ``bits``.
-        columns: how many.
     """
-    chances = draws.uniform(key, (bits, columns))
+    chances = draws.uniform(key, (bits,))
 
     def bit(
         needed: chex.Array, drawn: tuple[chex.Array, chex.Array]
@@ -31,6 +30,6 @@ def flips(key: Key, bits: int, count: chex.Numeric, columns: int = 1) -> chex.Ar
         taken = chance * left < needed
         return needed - taken, taken
 
-    needed = jnp.full(columns, count, jnp.int32)
+    needed = jnp.asarray(count, jnp.int32)
     left = np.arange(bits, 0, -1).astype(chances.dtype)
     return jax.lax.scan(bit, needed, (chances, left))[1]

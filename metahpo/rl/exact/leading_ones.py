@@ -59,7 +59,7 @@ def leading_ones(bits: int = 50, portfolio: Sequence[int] = (1, 2, 4, 8, 16)) ->
         key: Key, state: tuple[chex.Array, chex.Array], action: chex.Array
     ) -> tuple[tuple[chex.Array, chex.Array], Transition]:
         string, before = state
-        new = string ^ flips(key, bits, jnp.asarray(sizes)[action])[:, 0]
+        new = string ^ flips(key, bits, jnp.asarray(sizes)[action])
         after = leading(new)
         ones = jnp.maximum(before, after)
         reward = -(before < bits).astype(float)

@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,9 +12,11 @@ from metahpo import checks, draws
 from metahpo.base import Key, Task
 from metahpo.rl.environment import Environment, Transition
 from metahpo.rl.exact.finite import table
-from metahpo.rl.exact.flips import flips
 from metahpo.rl.exact.record import Exact
 from metahpo.space import Choice
+
+_MOST = 1000  # more, and numbers of ways do not fit into doubles
+_TINY = 1e-18  # a chance that changes no sum
 
 
 def one_max(bits: int = 20, portfolio: Sequence[int] = (1, 2, 4, 8)) -> Exact:
@@ -28,8 +29,11 @@ def one_max(bits: int = 20, portfolio: Sequence[int] = (1, 2, 4, 8)) -> Exact:
     (Doerr, Doerr & Ebel 2015; Doerr & Doerr 2018, with the best lambda near ``sqrt(n / (n - f))``
     at ``f`` ones).
 
+    All bits are alike, so the state is the number of ones, and a step draws from its exact
+    distribution after a generation.
+
     Args:
-        bits: length of the string.
+        bits: length of the string; tables of about ``bits ** 2`` numbers are made once.
         portfolio: values of lambda, all different.
 
     Returns:
@@ -37,7 +41,7 @@ def one_max(bits: int = 20, portfolio: Sequence[int] = (1, 2, 4, 8)) -> Exact:
         ``value`` go over it, 0 to ``bits`` and 0 to ``bits - 1``.
 
     Raises:
-        ValueError: unless all are whole numbers, from 1 to ``bits``.
+        ValueError: unless all are whole numbers, from 1 to ``bits``, and that at most 1000.
 
     Example:
         >>> benchmark = one_max(bits=10, portfolio=(1, 2, 4))
@@ -46,36 +50,28 @@ def one_max(bits: int = 20, portfolio: Sequence[int] = (1, 2, 4, 8)) -> Exact:
     """
     bits = checks.whole("bits", bits)
     sizes = [checks.whole("every number in portfolio", number) for number in portfolio]
+    if bits > _MOST:
+        raise ValueError(f"bits must be at most {_MOST}, got {bits}")
     if not sizes or max(sizes) > bits:
         raise ValueError(f"portfolio must hold numbers from 1 to {bits}, got {portfolio}")
-    most = max(sizes)
 
     def reset(key: Key, task: Task) -> chex.Array:
         del task
-        return jax.random.bernoulli(key, 0.5, (bits,))
+        at_most = np.cumsum(_binomial(bits, 0.5))[:-1]
+        return (draws.uniform(key, ()) >= at_most).sum(dtype=jnp.int32)
 
-    def step(key: Key, state: chex.Array, action: chex.Array) -> tuple[chex.Array, Transition]:
-        size = jnp.asarray(sizes)[action]
-        number_key, flip_key, take_key = jax.random.split(key, 3)
-        flipped = (draws.uniform(number_key, (bits,)) < size / bits).sum()
-        worth = jnp.where(state, -1, 1)[:, None]  # of a flip
-        mutant = best(flips(flip_key, bits, flipped, columns=most), worth, size)
-        takes = draws.uniform(take_key, (bits, most)) < 1 / size
-        change = best(takes & mutant, worth, size)
-        gain = (change * worth).sum()
-        before = state.sum()
-        reward = jnp.where(before < bits, -2.0 * size, 0.0)
-        state = jnp.where(gain >= 0, state ^ change[:, 0], state)
-        ones = before + jnp.maximum(gain, 0)
-        return state, Transition(reward, ones == bits, jnp.array(False))
+    def step(key: Key, ones: chex.Array, action: chex.Array) -> tuple[chex.Array, Transition]:
+        gain = (draws.uniform(key, ()) >= jnp.asarray(at_most())[ones, action]).sum(dtype=jnp.int32)
+        reward = jnp.where(ones < bits, -2.0 * jnp.asarray(sizes)[action], 0.0)
+        return ones + gain, Transition(reward, ones + gain == bits, jnp.array(False))
 
-    def best(changes: chex.Array, worth: chex.Array, size: chex.Array) -> chex.Array:
-        """``bool[bits, 1]``: the first that gains most, of as many columns as there are."""
-        gain = (changes * worth).sum(axis=0)
-        place = jnp.arange(most)
-        # One number for gain and place, so that one maximum finds both.
-        rank = jnp.where(place < size, gain * most - place, -most * (bits + 1))
-        return (changes & (rank == rank.max())).any(axis=1, keepdims=True)
+    @functools.cache
+    def at_most() -> np.ndarray:
+        """``f[bits + 1, A, bits]``: the chance of at most so many more ones, none at the end."""
+        found = np.cumsum(gains(), axis=-1)[..., :-1]
+        left = bits - np.arange(bits)[:, None, None]
+        found = np.where(np.arange(bits) < left, found, 1.0)
+        return np.concatenate([found, np.ones((1, len(sizes), bits))])
 
     @functools.cache
     def gains() -> np.ndarray:
@@ -99,11 +95,8 @@ def one_max(bits: int = 20, portfolio: Sequence[int] = (1, 2, 4, 8)) -> Exact:
     def value(policy: np.ndarray) -> float:
         return values(table(policy, bits, len(sizes)))
 
-    def observe(state: chex.Array) -> chex.Array:
-        return state.sum(dtype=jnp.int32)
-
     return Exact(
-        Environment(reset, step, observe, Choice(tuple(sizes)), Choice(range(bits + 1))),
+        Environment(reset, step, lambda ones: ones, Choice(tuple(sizes)), Choice(range(bits + 1))),
         optimal=lambda: values(None),
         static=lambda: max(value(np.full(bits, a)) for a in range(len(sizes))),
         random=lambda: value(np.full((bits, len(sizes)), 1 / len(sizes))),
@@ -115,11 +108,15 @@ def _gain(bits: int, ones: int, size: int) -> np.ndarray:
     """``f[bits + 1]``: the chance of so many more ones after a step with this lambda."""
     zeros, gain = bits - ones, np.zeros(bits + 1)
     for flipped, chance in enumerate(_binomial(bits, size / bits)):
-        good = np.array(
-            [math.comb(zeros, g) * math.comb(ones, flipped - g) for g in range(flipped + 1)], float
-        ) / math.comb(bits, flipped)
-        for g, picked in enumerate(_largest(good, size)):
-            gain[: g + 1] += chance * picked * _crossed(g, flipped - g, size)
+        if chance < _TINY:
+            continue
+        ways = math.comb(bits, flipped)
+        good = [
+            math.comb(zeros, g) * math.comb(ones, flipped - g) / ways for g in range(flipped + 1)
+        ]
+        for g, picked in enumerate(_largest(np.array(good), size)):
+            if picked > 0:
+                gain[: g + 1] += chance * picked * _crossed(g, flipped - g, size)
     return gain
 
 
