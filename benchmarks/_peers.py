@@ -34,7 +34,7 @@ class Peer:
         path = Path(install.__file__).parent / f"{script}.py"
         self.name, self.failed, self._errors = name, False, errors
         self._process = subprocess.Popen(
-            [str(install.python()), str(path), case, str(arrays)],
+            [str(install.python(script)), str(path), case, str(arrays)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -96,7 +96,9 @@ def started(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         np.savez(folder / "arrays.npz", **arrays)
         peers = []
-        for name, script, case in cases if install.python().exists() else ():
+        for name, script, case in cases:
+            if not install.python(script).exists():
+                continue
             errors = stack.enter_context(open(folder / f"{case}.txt", "w+"))
             try:
                 peer = Peer(name, script, case, folder / "arrays.npz", errors)

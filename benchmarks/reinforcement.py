@@ -9,7 +9,8 @@ The baseline is DACBench's environment of the same name, where it has one.
 
 Agents: PPO and DQN in LeadingOnes of 50 bits, one and many of them vmapped on one device; steps of
 the environment, learning included.  The baseline is one agent of Stable-Baselines3 with the same
-sizes in the same environment, through ``metahpo.integrations.gymnasium``.
+sizes in the same environment, through ``metahpo.integrations.gymnasium``, and in rows of their own
+as many of rejax, in its old JAX and with the same environment written for gymnax.
 
 Tuning: a step is a segment of 10 steps of AdamW of a network of 32 units, before which a policy
 moves rate and decay.  1,024 policies play in one program, and PPO learns from 16 environments.
@@ -55,7 +56,8 @@ class Case(NamedTuple):
         program: ``(steps) -> (keys) -> result``: so many steps of the environment for each key.
         lanes: keys.
         steps: for each of them.
-        peer: its counterpart in ``benchmarks/peers/reinforcement.py``.
+        peer: its counterpart in ``benchmarks/peers/reinforcement.py``, or of ``rejax:`` in
+            ``old_agents.py``, where there are as many agents as ours.
     """
 
     name: str
@@ -187,7 +189,7 @@ def trainer(
     return jax.vmap(train)
 
 
-PEER_STEPS = 2048  # of one run of benchmarks/peers/reinforcement.py
+PEER_STEPS = 2048  # of one run of an agent, or environment, of a peer
 LUBY = played("luby", mh.rl.luby(16, "fixed"), "dacbench:luby")
 CASES = (
     played("sigmoid, 1 dimension", mh.rl.sigmoid(1, 3), "dacbench:sigmoid"),
@@ -202,6 +204,10 @@ CASES = (
     Case("PPO", ppo, lanes=64, steps=2048, peer="sb3:PPO"),
     Case("DQN", dqn, lanes=1, steps=2048, peer="sb3:DQN"),
     Case("DQN", dqn, lanes=64, steps=2048, peer="sb3:DQN"),
+    Case("PPO beside rejax", ppo, lanes=1, steps=2048, peer="rejax:PPO"),
+    Case("PPO beside rejax", ppo, lanes=64, steps=2048, peer="rejax:PPO"),
+    Case("DQN beside rejax", dqn, lanes=1, steps=2048, peer="rejax:DQN"),
+    Case("DQN beside rejax", dqn, lanes=64, steps=2048, peer="rejax:DQN"),
     Case("tuning, policies", tuners, lanes=1024, steps=10),
     Case("tuning, PPO", tuning_ppo, lanes=1, steps=1600),
 )
@@ -234,11 +240,13 @@ def _measured(case: Case, repeats: int) -> Iterator[Row]:
     rates: list[float] = []
     theirs: list[float] = []
     own = case.peer
-    cases = [] if own is None else [(own, "reinforcement", own)]
-    with _peers.started(cases, {}) as peers:
+    old = own is not None and own.startswith("rejax")
+    cases = [] if own is None else [(own, "old_agents" if old else "reinforcement", own)]
+    steps = PEER_STEPS * (case.lanes if old else 1)
+    with _peers.started(cases, {"lanes": np.array(case.lanes)}) as peers:
         for _ in range(repeats):  # in turns
             rates.append(count / common.seconds(functools.partial(compiled, keys)))
-            theirs += [PEER_STEPS / peer.seconds() for peer in peers]
+            theirs += [steps / peer.seconds() for peer in peers]
     yield common.row(name, "steps_per_second", "1/s", rates, theirs)
 
 

@@ -1,9 +1,10 @@
-"""Makes the environment of the peers that the benchmarks measure beside metahpo.
+"""Makes the environments of the peers that the benchmarks measure beside metahpo.
 
     python benchmarks/peers/install.py [options of pip install]
 
-It stands in ``benchmarks/peers/.venv``, or where ``METAHPO_PEERS`` says.  Options such as an index
-are handed to pip; the builds of torch without CUDA are smaller and no slower here.
+The first stands in ``benchmarks/peers/.venv``, or where ``METAHPO_PEERS`` says; that of peers which
+need an old JAX in a folder beside it, with ``-old`` behind its name.  Options such as an index are
+handed to pip; the builds of torch without CUDA are smaller and no slower here.
 """
 
 import os
@@ -31,18 +32,38 @@ PACKAGES = [
     "numpy",
 ]
 
+# rejax ended with gymnax 0.0; pip finds no versions that all of its dependencies allow.
+OLD_PACKAGES = """
+    rejax==0.1.2 gymnax==0.0.8 jax==0.4.35 jaxlib==0.4.35 flax==0.10.2 optax==0.2.4 chex==0.1.88
+    distrax==0.1.5 tensorflow-probability==0.24.0 numpy==1.26.4 pandas==2.2.3 matplotlib==3.9.2
+    contourpy==1.3.0 ml_dtypes==0.4.1 gym==0.26.2 setuptools<80
+    scipy opt_einsum msgpack absl-py toolz typing_extensions rich markdown-it-py mdurl pygments
+    gym-notices cloudpickle gymnasium farama-notifications pyyaml dm-tree decorator six gast etils
+    importlib_resources zipp treescope packaging pillow pyparsing cycler kiwisolver fonttools
+    python-dateutil seaborn pytz tzdata
+"""
+OLD = {"old_agents"}
+"""Scripts of the peers that run there."""
 
-def folder() -> Path:
-    """Where the environment is."""
-    return Path(os.environ.get("METAHPO_PEERS") or Path(__file__).parent / ".venv")
+
+def folder(script: str = "") -> Path:
+    """Where the environment of a peer's script is."""
+    found = Path(os.environ.get("METAHPO_PEERS") or Path(__file__).parent / ".venv")
+    return found.with_name(found.name + "-old") if script in OLD else found
 
 
-def python() -> Path:
-    """The environment's interpreter."""
-    return folder() / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+def python(script: str = "") -> Path:
+    """The interpreter of a peer's script."""
+    return folder(script) / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def install(script: str, packages: list[str], *options: str) -> int:
+    """Makes the environment of a script; gives the exit status of pip."""
+    venv.create(folder(script), with_pip=True)
+    command = [str(python(script)), "-m", "pip", "install", *options, *packages]
+    return subprocess.run(command).returncode
 
 
 if __name__ == "__main__":
-    venv.create(folder(), with_pip=True)
-    command = [str(python()), "-m", "pip", "install", *sys.argv[1:], *PACKAGES]
-    sys.exit(subprocess.run(command).returncode)
+    done = install("", PACKAGES, *sys.argv[1:])
+    sys.exit(done or install(min(OLD), OLD_PACKAGES.split(), "--no-deps", *sys.argv[1:]))

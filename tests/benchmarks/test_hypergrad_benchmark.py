@@ -184,7 +184,7 @@ def fake(tmp_path, monkeypatch, device):
     (folder / "serve.py").write_text(serve.read_text())
     (folder / "fake.py").write_text(SCRIPT.replace("DEVICE", device))
     monkeypatch.setattr(_peers.install, "__file__", str(folder / "install.py"))
-    monkeypatch.setattr(_peers.install, "python", lambda: Path(sys.executable))
+    monkeypatch.setattr(_peers.install, "python", lambda script: Path(sys.executable))
     return _peers.started([("fake", "fake", "double")], {"x": np.array([1.0, 2.0])})
 
 
