@@ -173,6 +173,7 @@ def automl(
     models: tuple[str, ...] = (),
     groups: str | None = None,
     folds: int = 5,
+    refit: bool = False,
     seed: int = 0,
     out: Path = Path("results") / "automl",
 ) -> None:
@@ -190,15 +191,22 @@ def automl(
             forest.
         groups: a column whose rows of one value validate together; it is no input.
         folds: of the cross-validation.
+        refit: whether the members are trained once more, on all rows, to predict.
         seed: of everything random.
         out: the folder of results.json, table.md, the picture, predictions.csv and model.npz.
     """
     from metahpo.automl import command
 
-    settings = {"metric": metric, "budget": budget, "deadline": deadline, "folds": folds}
-    command.run(
-        train, target, test, kind, {**settings, "models": models or None, "seed": seed}, groups, out
-    )
+    settings = {
+        "metric": metric,
+        "budget": budget,
+        "deadline": deadline,
+        "models": models or None,
+        "folds": folds,
+        "refit": refit,
+        "seed": seed,
+    }
+    command.run(train, target, test, kind, settings, groups, out)
 
 
 def info() -> None:

@@ -30,6 +30,8 @@ class Classifier(Searching):
         strategy: ``(space, population) -> Strategy`` within each family, ``mh.strategies.random``
             by default.
         folds: of the cross-validation, stratified.
+        refit: whether every member of the ensemble is trained once more, on all rows, and predicts
+            in place of its folds' models: as many times smaller and faster as there are folds.
         seed: of everything random.
         progress: whether rounds are told on the standard error stream.
 
@@ -99,6 +101,7 @@ class Regressor(Searching):
             the table.
         strategy: ``(space, population) -> Strategy`` within each family.
         folds: of the cross-validation.
+        refit: whether the members are trained once more, on all rows.
         seed: of everything random.
         progress: whether rounds are told on the standard error stream.
 

@@ -92,7 +92,7 @@ def load(path: str | os.PathLike[str], kinds: Mapping[str, type[Any]]) -> Any:
     rows = Rows(parts.pop("rows.x"), parts.pop("rows.codes"))
     estimator.model_ = Model(task, members, statistics, Table(rows=rows, **parts))
     estimator.trials_ = [
-        Trial(fold_loss=loss, out_of_fold=None, weights=None, **trial)
+        Trial(fold_loss=loss, unit=np.zeros(0), out_of_fold=None, weights=None, **trial)
         for loss, trial in zip(arrays["fold_loss"], about["trials"], strict=True)
     ]
     for name, value in about["attributes"].items():

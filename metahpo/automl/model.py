@@ -2,13 +2,12 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from metahpo.automl.models import FAMILIES
 from metahpo.automl.models.family import Family, Task
 from metahpo.automl.preprocessing import Statistics
-from metahpo.automl.programs import predicting, predicting_own
+from metahpo.automl.programs import predicting
 from metahpo.automl.tables import buckets
 from metahpo.automl.tables.padding import Rows, Table, pad_rows
 from metahpo.base import PyTree
@@ -77,30 +76,18 @@ def predict(model: Model, x: np.ndarray, codes: np.ndarray) -> np.ndarray:
     for start in range(0, len(x), buckets.CHUNK):
         stop = min(start + buckets.CHUNK, len(x))
         rows = pad_rows(x[start:stop], codes[start:stop])
-        parts.append(_sum(model, rows, predicting)[: stop - start])
+        parts.append(_mixed(model, rows)[: stop - start])
     return np.concatenate(parts)
 
 
-def predict_own(model: Model, table: Table, rows: Rows) -> np.ndarray:
-    """``f64[N, P]``: rows in the order of the training table, each by the models of its fold.
-
-    Args:
-        model: that was trained on the table.
-        table: whole.
-        rows: those of the table, or changed ones.
-    """
-    return _sum(model._replace(table=table), rows, predicting_own)
-
-
-def _sum(model: Model, rows: Rows, program: Any) -> np.ndarray:
-    total = 0.0
+def _mixed(model: Model, rows: Rows) -> np.ndarray:
+    total = np.zeros(())
     for member in model.members:
         family = family_of(member.family)
-        found = model.statistics[family.transform]
-        run = program(family, model.task)
-        out = jax.device_get(run(member.weights, found, model.table, rows))
-        total = total + member.weight * out.astype(np.float64)
-    return np.asarray(total)
+        run = predicting(family, model.task)
+        out = run(member.weights, model.statistics[family.transform], model.table, rows)
+        total = total + member.weight * np.asarray(out, np.float64)
+    return total
 
 
 def family_of(name: str) -> Family:

@@ -74,20 +74,6 @@ def predicting(
     return jax.jit(run)
 
 
-@lru_cache(maxsize=256)
-def predicting_own(
-    family: Family, task: Task
-) -> Callable[[PyTree, Statistics, Table, Rows], chex.Array]:
-    """``(weights, statistics, table, rows) -> f32[N, P]``: rows of the table, each by its fold."""
-
-    def run(weights: PyTree, found: Statistics, table: Table, rows: Rows) -> chex.Array:
-        x = preprocessing.apply(found, rows, table.fold, family.transform)
-        out = family.predict(weights, x, _data(found, table, family, task), task)
-        return _own_fold(_chances(out, task), table.fold).mean(0)
-
-    return jax.jit(run)
-
-
 def _data(found: Statistics, table: Table, family: Family, task: Task) -> Data:
     x = preprocessing.apply(found, table.rows, table.fold, family.transform)
     width = found.encoded.shape[-1]

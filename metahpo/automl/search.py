@@ -32,6 +32,7 @@ class Trial(NamedTuple):
         loss: of its out-of-fold predictions.
         fold_loss: ``f32[F]``.
         round: in which it was tried.
+        unit: ``f[D]``, the hyperparameters in the unit cube; empty where it is not kept.
         out_of_fold: ``f32[N, P]``; ``None`` where it is not kept.
         weights: arrays ``[1, F, ...]``; ``None`` where they are not kept.
     """
@@ -41,6 +42,7 @@ class Trial(NamedTuple):
     loss: float
     fold_loss: np.ndarray
     round: int
+    unit: np.ndarray
     out_of_fold: np.ndarray | None
     weights: PyTree
 
@@ -205,6 +207,7 @@ def _round(
             float(fitted.loss[i]),
             fitted.fold_loss[i],
             number,
+            units[i],
             fitted.out_of_fold[i],
             jax.tree.map(lambda a, i=i: np.array(a[i : i + 1]), fitted.weights),
         )

@@ -15,6 +15,7 @@ from metahpo.automl.model import Member, Model, family_of, predict, without_rows
 from metahpo.automl.models import DEFAULT, FAMILIES
 from metahpo.automl.models.family import Family, Task
 from metahpo.automl.protocol import Estimator, Self
+from metahpo.automl.refitting import refit
 from metahpo.automl.search import Found, StrategyMaker, search
 from metahpo.automl.tables.padding import Table
 
@@ -35,6 +36,7 @@ class Searching(Estimator):
         models: Sequence[str] | None = None,
         strategy: StrategyMaker | None = None,
         folds: int = 5,
+        refit: bool = False,
         seed: int = 0,
         progress: bool = False,
     ) -> None:
@@ -44,6 +46,7 @@ class Searching(Estimator):
         self.models = models
         self.strategy = strategy
         self.folds = folds
+        self.refit = refit
         self.seed = seed
         self.progress = progress
 
@@ -157,21 +160,24 @@ class Searching(Estimator):
         n, self._judge = columns.rows, judge
         outs = np.stack([np.asarray(trial.out_of_fold) for trial in found.trials])
         shares, losses = ensemble.greedy(outs, table, judge)
-        members = tuple(
-            Member(t.family, float(share), t.hparams, t.loss, t.weights)
-            for t, share in zip(found.trials, shares, strict=True)
-            if share > 0
-        )
-        needed = any(family_of(member.family).keeps_data for member in members)
+        chosen = [(t, float(share)) for t, share in zip(found.trials, shares, strict=True) if share]
+        members = tuple(Member(t.family, s, t.hparams, t.loss, t.weights) for t, s in chosen)
         used = {family_of(member.family).transform for member in members}
         statistics = {name: found.statistics[name] for name in sorted(used)}
-        kept = table if needed else without_rows(table)
-        self.model_ = Model(task, members, statistics, kept)
+        model = Model(task, members, statistics, table)
+        if self.refit:
+            model = refit(self.seed, model, [t.unit for t, _ in chosen], table, judge)
+        if not any(family_of(member.family).keeps_data for member in members):
+            model = model._replace(table=without_rows(model.table))
+        self.model_ = model
         self._encoder = encoder
         self.n_features_in_ = len(encoder.rules)
         if columns.named:
             self.feature_names_in_ = np.array(columns.names, object)
-        self.trials_ = [trial._replace(weights=None, out_of_fold=None) for trial in found.trials]
+        self.trials_ = [
+            trial._replace(weights=None, out_of_fold=None, unit=np.zeros(0))
+            for trial in found.trials
+        ]
         self.shares_ = shares
         self.rounds_ = list(found.rounds)
         self.trainings_ = len(found.trials)

@@ -112,6 +112,31 @@ def test_a_saved_estimator_predicts_as_before(fitted, tmp_path):
         mh.automl.load(tmp_path / "other.npz")
 
 
+def test_refit_trains_the_members_once_more_on_all_rows(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2))
+    y = x @ [1.0, -2.0] + 0.1 * rng.normal(size=60)
+    found = mh.automl.Regressor(models=["linear"], budget=1, folds=3, refit=True).fit(x, y)
+    z = (x - x.mean(0)) / x.std(0)
+    penalty = found.leaderboard()[0]["hyperparameters"]["penalty"] * len(x)
+    slopes = np.linalg.solve(z.T @ z + penalty * np.eye(2), z.T @ (y - y.mean()))
+    np.testing.assert_allclose(found.predict(x), y.mean() + z @ slopes, rtol=1e-4, atol=1e-4)
+    folds = mh.automl.Regressor(models=["linear"], budget=1, folds=3).fit(x, y)
+    assert abs(folds.predict(x) - found.predict(x)).max() > 1e-3
+    np.testing.assert_array_equal(folds.out_of_fold_, found.out_of_fold_)
+
+    table_, labels = table()
+    models = ["linear", "neighbours", "discriminant"]
+    whole = mh.automl.Classifier(models=models, budget=24, folds=3, refit=True).fit(table_, labels)
+    assert {member.family for member in whole.model_.members} == set(models)
+    assert all(a.shape[:2] == (1, 1) for m in whole.model_.members for a in m.weights.values())
+    unseen, truth = table(n=300, seed=1)
+    assert whole.score(unseen, truth) > 0.85
+    whole.save(tmp_path / "model.npz")
+    loaded = mh.automl.load(tmp_path / "model.npz")
+    np.testing.assert_array_equal(loaded.predict_proba(unseen), whole.predict_proba(unseen))
+
+
 def test_importances_find_the_columns_that_matter(fitted):
     x, y = table(n=200, seed=2)
     rows = fitted.explain(x, y, repeats=4)
