@@ -13,8 +13,9 @@ import importlib
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from metahpo._extras import require
 
@@ -184,11 +185,12 @@ def automl(
         target: the column that is to be predicted.
         test: another one, whose rows are predicted; with the target's column they are scored.
         kind: by default regression if the target has fractions, or more than 100 different numbers.
-        metric: log loss, accuracy, AUC, balanced accuracy or F1; RMSE, MAE or R2.
+        metric: log loss (by default), accuracy, AUC, balanced accuracy or F1; of numbers RMSE (by
+            default), MAE or R2.
         budget: configurations to try.
         deadline: seconds, after which no further round begins.
-        models: linear, boosting, network, neighbours, discriminant (all these by default), kernel,
-            forest.
+        models: linear, boosting, network, neighbours, discriminant, kernel, forest; by default all
+            but the last two.
         groups: a column whose rows of one value validate together; it is no input.
         folds: of the cross-validation.
         refit: whether the members are trained once more, on all rows, to predict.
@@ -219,6 +221,16 @@ def info() -> None:
     print(f"devices: {', '.join(map(str, jax.devices()))}")
 
 
+def _annotate(command: Callable[..., None], conf: Any) -> None:
+    """The first argument stands without its name; where none is given the text says what is done."""
+    first, *_ = parameters = inspect.signature(command).parameters
+    hints = command.__annotations__
+    hints[first] = conf.Positional[hints[first]]
+    for name, parameter in parameters.items():
+        if parameter.default in (None, ()):
+            hints[name] = Annotated[hints[name], conf.arg(help_behavior_hint="")]
+
+
 def main() -> None:
     """Reads the command line; a wrong input ends with one line and exit status 2."""
     arguments = sys.argv[1:]
@@ -236,9 +248,8 @@ def main() -> None:
     try:
         tyro = require("tyro", "cli")
         app = tyro.extras.SubcommandApp()
-        # The first argument stands without its name, all others have theirs.
-        for command, first in ((compare, "name"), (automl, "train"), (suggest, "data")):
-            command.__annotations__[first] = tyro.conf.Positional[command.__annotations__[first]]
+        for command in (compare, automl, suggest):
+            _annotate(command, tyro.conf)
             app.command(command)
         app.command(info)
         app.cli(

@@ -123,6 +123,7 @@ def test_the_help_names_all_methods_and_the_real_defaults(monkeypatch, capsys):
     words = set(shown.replace("│", " ").replace(",", " ").replace(".", " ").split())
     assert {name for methods in METHODS.values() for name in methods} <= words
     assert {str(size) for sizes in USUAL.values() for size in sizes.values()} <= words
+    assert "default: None" not in shown and "(default: )" not in shown
 
 
 @pytest.mark.parametrize("arguments", [(), ("info",), ("--version",)])
