@@ -222,7 +222,7 @@ def info() -> None:
 
 
 def _annotate(command: Callable[..., None], conf: Any) -> None:
-    """The first argument stands without its name; where none is given the text says what is done."""
+    """The first argument has no name; where nothing is given the text says what is done."""
     first, *_ = parameters = inspect.signature(command).parameters
     hints = command.__annotations__
     hints[first] = conf.Positional[hints[first]]
