@@ -66,4 +66,5 @@ def install(script: str, packages: list[str], *options: str) -> int:
 
 if __name__ == "__main__":
     done = install("", PACKAGES, *sys.argv[1:])
-    sys.exit(done or install(min(OLD), OLD_PACKAGES.split(), "--no-deps", *sys.argv[1:]))
+    (old,) = OLD
+    sys.exit(done or install(old, OLD_PACKAGES.split(), "--no-deps", *sys.argv[1:]))

@@ -136,9 +136,12 @@ def test_importances_and_plots_work():
     study = to_study(minimized(), SPACE)
     found = optuna.importance.get_param_importances(study)
     assert set(found) == set(SPACE) and sum(found.values()) == pytest.approx(1.0)
+    matplotlib = pytest.importorskip("matplotlib")
     axes = pytest.importorskip("optuna.visualization.matplotlib")
-    assert axes.plot_optimization_history(study) is not None
-    axes.plot_parallel_coordinate(study)
+    # Optuna sets a style for the whole process, in which other tests would draw.
+    with matplotlib.rc_context():
+        assert axes.plot_optimization_history(study) is not None
+        axes.plot_parallel_coordinate(study)
 
 
 @pytest.mark.slow
